@@ -1,0 +1,253 @@
+"""The one settings model: defaults < the stack's own ``stack.toml`` < ``keepwell.toml`` < ``KEEPWELL_*`` < flags.
+
+Unknown keys are refused with the nearest name. A key's environment variable is its dotted name, e.g.
+``KEEPWELL_KAFKA__BOOTSTRAP`` for ``kafka.bootstrap``. Few keys are needed in production: the servers' addresses,
+the passwords and the certificate.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+PLACEHOLDERS = frozenset({"change-me", "changeme", "password", "secret"})
+
+
+class SettingsError(ValueError):
+    """A setting is unknown, of the wrong type or missing; the text names it and the next step."""
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StackSettings(Section):
+    """The local stack made by ``keepwell up``."""
+
+    home: Path = Field(Path(".keepwell/default"), description="folder of the local stack: data, logs, certificates")
+    base_port: int = Field(29000, description="first port of the stack; 0 chooses free ones and keeps them")
+
+
+class KafkaSettings(Section):
+    """The broker."""
+
+    bootstrap: str = Field("", description="host:port of the broker; empty until a stack is up")
+    prefix: str = Field("", description="put before every topic's and group's name, to share a broker")
+    partitions: int = Field(12, ge=1, le=512, description="partitions of each reading topic; a change is a drain-and-move step")
+    replication: int = Field(1, ge=1, description="replication factor of new topics; 3 in production")
+
+
+class PostgresSettings(Section):
+    """TimescaleDB on PostgreSQL, with one login role for each kind of process."""
+
+    host: str = ""
+    port: int = 5432
+    database: str = "keepwell"
+    admin_user: str = Field("keepwell_admin", description="owns the schema; used by `keepwell migrate` and the admin commands only")
+    admin_password: SecretStr = SecretStr("")
+    writer_password: SecretStr = SecretStr("")
+    api_password: SecretStr = SecretStr("")
+    gateway_password: SecretStr = SecretStr("")
+
+    def conninfo(self, role: Literal["admin", "writer", "api", "gateway"], database: str | None = None) -> str:
+        """Return a libpq connection string for one of the login roles."""
+        from psycopg.conninfo import make_conninfo
+
+        user = self.admin_user if role == "admin" else f"keepwell_{role}"
+        password: SecretStr = getattr(self, f"{role}_password")
+        return make_conninfo(
+            host=self.host,
+            port=self.port,
+            dbname=database or self.database,
+            user=user,
+            password=password.get_secret_value(),
+            application_name=f"keepwell-{role}",
+            connect_timeout=5,
+        )
+
+
+class MqttSettings(Section):
+    """The MQTT broker devices publish to."""
+
+    host: str = ""
+    port: int = 8883
+    bridge_user: str = "bridge"
+    bridge_password: SecretStr = SecretStr("")
+    ca_file: Path | None = None
+
+
+class TlsSettings(Section):
+    """Certificate of the gateway (and, when set, of the API)."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+class GatewaySettings(Section):
+    """The HTTPS door for devices."""
+
+    host: str = "127.0.0.1"
+    port: int = 29043
+    max_in_flight: int = Field(512, description="requests being published at once; past it 503 with Retry-After")
+    frames_per_second: float = Field(50.0, description="a device's allowance; past it 429 with Retry-After")
+    burst: int = Field(2000, description="frames a device may send in one burst after being offline")
+
+
+class ApiSettings(Section):
+    """The care-team API and its screens."""
+
+    host: str = "127.0.0.1"
+    port: int = 29080
+
+
+class ProcessorSettings(Section):
+    """The stream processor."""
+
+    reordering_bound_s: int = Field(120, ge=1, le=3600, description="how long settled results wait for out-of-order data")
+    clock_skew_s: int = Field(300, ge=0, description="a reading further in the future than this is quarantined")
+    silence_s: int = Field(7200, ge=60, description="no data for this long raises the technical alert device_silent")
+    max_records: int = Field(2000, ge=1, le=20000, description="Kafka records in one transaction at the most")
+    instance_id: str = Field("", description="static membership: a name unique to this process, or empty")
+
+
+class ClockSettings(Section):
+    """Where the present comes from."""
+
+    source: Literal["system", "driven"] = Field("system", description="driven: by the ticks of a time-lapse on control.v1")
+
+
+class Settings(Section):
+    """Everything Keepwell can be told."""
+
+    stack: StackSettings = StackSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    mqtt: MqttSettings = MqttSettings()
+    tls: TlsSettings = TlsSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    api: ApiSettings = ApiSettings()
+    processor: ProcessorSettings = ProcessorSettings()
+    clock: ClockSettings = ClockSettings()
+
+
+@dataclass
+class Loaded:
+    """Settings, and for each dotted key where its value came from."""
+
+    settings: Settings
+    origin: dict[str, str] = field(default_factory=dict)
+
+
+def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Merge all layers into one checked model.
+
+    ``flags`` maps dotted keys to values, e.g. ``{"stack.home": "/srv/keepwell"}``; None values are skipped.
+
+    Raises:
+        SettingsError: an unknown key, or a value of the wrong type.
+    """
+    environ = os.environ if environ is None else environ
+    path = file or Path(environ.get("KEEPWELL_CONFIG", "keepwell.toml"))
+    layers: list[tuple[str, dict[str, Any]]] = []
+    if path.exists():
+        layers.append((str(path), dict(_flatten(_read(path)))))
+    elif file is not None:
+        msg = f"settings file {path} does not exist; create it or leave the flag out"
+        raise SettingsError(msg)
+    layers.append(("environment", dict(_from_environ(environ))))
+    layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
+    home = Path(str(_last(layers, "stack.home", StackSettings().home)))
+    generated = home / "stack.toml"
+    if generated.exists():
+        layers.insert(0, (str(generated), dict(_flatten(_read(generated)))))
+    return _merge(layers)
+
+
+def known_keys() -> dict[str, Any]:
+    """Return every dotted key with its default, in the model's order."""
+    keys: dict[str, Any] = {}
+    for section, info in Settings.model_fields.items():
+        model = info.annotation
+        assert isinstance(model, type)  # noqa: S101 - every field of Settings is a section
+        assert issubclass(model, Section)  # noqa: S101
+        for name, sub in model.model_fields.items():
+            keys[f"{section}.{name}"] = sub.default
+    return keys
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        msg = f"{path} is not valid TOML: {error}"
+        raise SettingsError(msg) from error
+
+
+def _flatten(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for section, entries in table.items():
+        if isinstance(entries, Mapping):
+            for name, value in entries.items():
+                yield f"{section}.{name}", value
+        else:
+            yield section, entries
+
+
+def _from_environ(environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    for name, value in environ.items():
+        if not name.startswith("KEEPWELL_") or "__" not in name:
+            continue
+        key = name.removeprefix("KEEPWELL_").lower().replace("__", ".", 1)
+        if key.endswith("_file") and key.removesuffix("_file") in known_keys() and key not in known_keys():
+            yield key.removesuffix("_file"), Path(value).read_text("utf-8").strip()
+        else:
+            yield key, value
+
+
+def _last(layers: list[tuple[str, dict[str, Any]]], key: str, default: object) -> object:
+    for _, values in reversed(layers):
+        if key in values:
+            return values[key]
+    return default
+
+
+def _merge(layers: list[tuple[str, dict[str, Any]]]) -> Loaded:
+    keys = known_keys()
+    merged: dict[str, dict[str, Any]] = {}
+    origin = dict.fromkeys(keys, "default")
+    for where, values in layers:
+        for key, value in values.items():
+            if key not in keys:
+                near = difflib.get_close_matches(key, keys, n=1, cutoff=0.4)
+                hint = f"; did you mean {near[0]}?" if near else "; see `keepwell config show`"
+                msg = f"unknown setting {key!r} (from {where}){hint}"
+                raise SettingsError(msg)
+            section, name = key.split(".", 1)
+            merged.setdefault(section, {})[name] = value
+            origin[key] = where
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        msg = f"setting {key} = {first.get('input')!r} (from {origin.get(key, 'settings')}): {first['msg']}"
+        raise SettingsError(msg) from error
+    _refuse_placeholders(settings)
+    return Loaded(settings, origin)
+
+
+def _refuse_placeholders(settings: Settings) -> None:
+    for section in Settings.model_fields:
+        for name, value in getattr(settings, section):
+            if isinstance(value, SecretStr) and value.get_secret_value().lower() in PLACEHOLDERS:
+                msg = f"setting {section}.{name} still holds a placeholder; set a secret of its own"
+                raise SettingsError(msg)
