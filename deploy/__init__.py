@@ -1,0 +1,1 @@
+"""What runs Keepwell: the local stack, compose, Helm, Grafana and Prometheus files."""
