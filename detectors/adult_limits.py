@@ -1,0 +1,117 @@
+"""The starter set of safety limits for adults, as data.
+
+Sources: NEWS2 red scores (Royal College of Physicians, 2017) for breathing, pulse and temperature; the
+international consensus on glucose (Battelino 2019) for 54, 70 and 250 mg/dL; ACC/AHA 2017 for a systolic
+pressure of 180. Persistence and the space between threshold and clear threshold are engineering choices
+for wearables, which report more often and less exactly than bedside devices. "Limits not individualised"
+holds for every patient until a clinician set a profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from detectors.protocol import LIMIT_METRICS, Priority, Rule
+
+MAX_LEVELS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One safety limit: it is never learned, and nothing can switch it off by being frequent.
+
+    A good reading is *beyond* a level when it is past its threshold (``inclusive``: or exactly on it), and,
+    with ``at_rest_only``, was taken at rest. A run is a row of beyond readings without a good reading that is
+    not beyond and without a gap longer than ``max_gap_s``. The level is reached at the first reading at which
+    the run has lasted ``persist_s`` (exactly that is enough) and has ``min_readings``. An episode ends when
+    good readings at ``clear`` or on its healthy side have lasted ``clear_s`` by the same counting.
+    """
+
+    rule: str
+    title: str
+    metric: str
+    side: Literal["above", "below"]
+    levels: tuple[tuple[float, Priority], ...]  # (threshold, priority), mildest first
+    clear: float
+    persist_s: int
+    clear_s: int
+    max_gap_s: int
+    inclusive: bool = False
+    min_readings: int = 2
+    at_rest_only: bool = False
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the limit contradicts itself."""
+        if self.metric not in LIMIT_METRICS:
+            msg = f"limit {self.rule}: metric {self.metric!r} is not one of {', '.join(LIMIT_METRICS)}"
+            raise ValueError(msg)
+        if not 1 <= len(self.levels) <= MAX_LEVELS:
+            msg = f"limit {self.rule}: {len(self.levels)} levels given, 1 to {MAX_LEVELS} are allowed"
+            raise ValueError(msg)
+        sign = 1 if self.side == "above" else -1
+        ordered = [self.clear * sign, *(threshold * sign for threshold, _ in self.levels)]
+        if ordered != sorted(set(ordered)):
+            msg = f"limit {self.rule}: clear and levels must be in this order, each worse than the last"
+            raise ValueError(msg)
+
+    def about(self) -> Rule:
+        """Return what is said about this limit as a rule."""
+        priorities = tuple(priority for _, priority in self.levels)
+        return Rule(self.rule, self.version, "safety", priorities, self.metric, self.title)
+
+
+ADULT_LIMITS: tuple[Limit, ...] = (
+    Limit(
+        "spo2_low", "Low oxygen saturation", "spo2", "below", ((90, "medium"), (85, "high")), clear=92,
+        persist_s=300, clear_s=600, max_gap_s=900,
+    ),
+    Limit(
+        "tachycardia_at_rest", "Fast heart rate at rest", "heart_rate", "above",
+        ((130, "medium"), (150, "high")), clear=120, persist_s=600, clear_s=600, max_gap_s=300,
+        at_rest_only=True,
+    ),
+    Limit(
+        "tachycardia_extreme", "Very fast heart rate", "heart_rate", "above", ((190, "high"),), clear=170,
+        persist_s=300, clear_s=600, max_gap_s=300,
+    ),
+    Limit(
+        "bradycardia", "Slow heart rate", "heart_rate", "below", ((38, "medium"), (32, "high")), clear=42,
+        persist_s=600, clear_s=600, max_gap_s=300,
+    ),
+    Limit(
+        "respiratory_rate_high", "Fast breathing at rest", "respiratory_rate", "above",
+        ((25, "medium"), (30, "high")), clear=22, persist_s=600, clear_s=600, max_gap_s=900,
+        inclusive=True, at_rest_only=True,
+    ),
+    Limit(
+        "respiratory_rate_low", "Slow breathing", "respiratory_rate", "below", ((8, "high"),), clear=10,
+        persist_s=600, clear_s=600, max_gap_s=900, inclusive=True,
+    ),
+    Limit(
+        "fever", "High body temperature", "body_temperature", "above", ((38.5, "medium"), (39.5, "high")),
+        clear=38.0, persist_s=600, clear_s=1800, max_gap_s=3600, inclusive=True,
+    ),
+    Limit(
+        "hypothermia", "Low body temperature", "body_temperature", "below", ((35, "medium"), (34, "high")),
+        clear=35.5, persist_s=600, clear_s=1800, max_gap_s=3600,
+    ),
+    Limit(
+        "glucose_low", "Low glucose", "glucose", "below", ((70, "medium"), (54, "high")), clear=80,
+        persist_s=300, clear_s=900, max_gap_s=1800,
+    ),
+    Limit(
+        "glucose_high", "High glucose", "glucose", "above", ((250, "medium"),), clear=220,
+        persist_s=3600, clear_s=1800, max_gap_s=1800,
+    ),
+    Limit(
+        "systolic_high", "High systolic blood pressure", "systolic_pressure", "above", ((180, "medium"),),
+        clear=170, persist_s=0, clear_s=0, max_gap_s=43_200, inclusive=True,
+    ),
+    Limit(
+        "systolic_low", "Low systolic blood pressure", "systolic_pressure", "below", ((90, "medium"),),
+        clear=100, persist_s=0, clear_s=0, max_gap_s=43_200, inclusive=True,
+    ),
+)  # fmt: skip
+"""The limits every adult is watched with until somebody set them otherwise."""

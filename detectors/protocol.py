@@ -1,0 +1,131 @@
+"""What goes into the detectors and what comes out: arrays in, arrays and findings out.
+
+The state of all patients is one numpy structured array; a row of it ("slot") is a patient. Every detector
+declares the ``dtype`` of its part of a row, ``reset(state, rows)`` and vectorised updates that change the
+given rows in place. A snapshot is ``state[slot].tobytes()``, a restore ``np.frombuffer``. Results never
+depend on how the input was cut into batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bools = NDArray[np.bool_]
+Bytes = NDArray[np.uint8]
+Shorts = NDArray[np.int16]
+Counts = NDArray[np.uint16]
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+Rows = NDArray[np.intp]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+State = NDArray[np.void]  # a structured array; its dtype is the detector's
+
+Priority = Literal["low", "medium", "high"]
+Evidence = dict[str, Any]  # plain JSON: str, int, float, list
+
+VITALS: Final[tuple[str, ...]] = (
+    "heart_rate",
+    "steps",
+    "spo2",
+    "respiratory_rate",
+    "skin_temperature",
+    "body_temperature",
+    "hrv_rmssd",
+)
+"""The metrics (keys of the catalogue) of the adaptive path, in the order of the arrays' last axis."""
+
+LIMIT_METRICS: Final[tuple[str, ...]] = (
+    *VITALS,
+    "systolic_pressure",
+    "diastolic_pressure",
+    "glucose",
+    "resting_heart_rate",
+)
+"""The metrics the safety limits may look at; ``Readings.metric`` indexes this."""
+
+HEART_RATE, STEPS = VITALS.index("heart_rate"), VITALS.index("steps")
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+
+ASLEEP, REST, ACTIVE = 0, 1, 2
+CONTEXTS: Final[tuple[str, ...]] = ("asleep", "rest", "active")
+"""Names of the context codes."""
+
+LEARNING, NORMAL, UNUSUAL, UNKNOWN = 0, 1, 2, 3
+DATA_STATES: Final[tuple[str, ...]] = ("learning", "normal", "unusual", "unknown")
+"""Names of the data state codes. Unknown is never shown or treated as normal."""
+
+NO_CAUSE, NO_DATA, NOT_WORN, POOR_SIGNAL = 0, 1, 2, 3
+CAUSES: Final[tuple[str, ...]] = ("", "no_data", "not_worn", "poor_signal")
+"""Names of the codes that say why a metric is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class HourSlice:
+    """Newly settled minutes of one hour of R patients.
+
+    A patient's hours come in increasing order and each at least once with ``last`` = 60; hours without any
+    data are left out. Minutes outside ``[first, last)`` are ignored: those before were handed in already.
+    """
+
+    rows: Rows  # (R,) unique slots
+    hour_ms: Longs  # (R,) start of the hour, Unix ms UTC
+    utc_offset_min: Shorts  # (R,) the wearer's local time minus UTC, minutes
+    first: Shorts  # (R,) first newly settled minute, 0..59
+    last: Shorts  # (R,) minute after the last settled one, first..60
+    mean: Floats  # (R, 60, M) mean of the good readings of a minute (steps: their sum), NaN where none
+    low: Floats  # (R, 60, M) smallest good reading, NaN where none
+    high: Floats  # (R, 60, M) largest good reading, NaN where none
+    good: Counts  # (R, 60, M) how many good readings
+    poor: Counts  # (R, 60, M) how many questionable or poor-signal readings
+    not_worn: Bools  # (R, 60) the device said it was not worn
+
+    @property
+    def closes(self) -> Bools:
+        """(R,) whether this slice completes its hour."""
+        return np.asarray(self.last == 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """N single readings for the safety limits, sorted by (row, t_ms).
+
+    ``good`` means that the device did not mark the reading as doubtful. A value that is merely outside the
+    catalogue's soft range must still count as good here: a systolic pressure of 230 is what a limit is for.
+    """
+
+    row: Rows  # (N,) slot
+    metric: Shorts  # (N,) index into LIMIT_METRICS
+    t_ms: Longs  # (N,) Unix ms UTC
+    value: Floats  # (N,) in the catalogue's unit
+    good: Bools  # (N,)
+    at_rest: Bools  # (N,) activity in the last 10 min was low, or is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule's condition was met, became worse, or ended, with all its evidence."""
+
+    row: int
+    rule: str
+    change: Literal["raised", "worsened", "cleared"]
+    start_ms: int  # first instant of the condition's run: the start of the episode
+    at_ms: int  # when persistence was fulfilled, the next level reached, or the episode cleared
+    level: int  # index into the rule's priorities, 0 = lowest
+    evidence: Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is said about a rule wherever its findings go; its version is part of an alert's identity."""
+
+    id: str
+    version: int
+    kind: Literal["safety", "adaptive"]
+    priority: tuple[Priority, ...]  # by level
+    metric: str
+    title: str

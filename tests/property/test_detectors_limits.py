@@ -1,0 +1,140 @@
+"""Safety limits against a plain loop written from the documentation, and cut anywhere."""
+
+from collections.abc import Callable
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detectors.adult_limits import Limit
+from detectors.limits import Limits
+from detectors.protocol import LIMIT_METRICS, Bools, Finding, Readings
+
+SPO2, HEART = LIMIT_METRICS.index("spo2"), LIMIT_METRICS.index("heart_rate")
+LIMITS = (
+    Limit("low", "L", "spo2", "below", ((90, "medium"), (85, "high")), 92, 120, 120, 200),
+    Limit("deep", "D", "spo2", "below", ((80, "high"),), 88, 60, 60, 100, inclusive=True, min_readings=3),
+    Limit("fast", "F", "heart_rate", "above", ((130, "low"), (150, "high")), 120, 60, 180, 120,
+          at_rest_only=True),
+)  # fmt: skip
+
+one = st.tuples(
+    st.integers(0, 2),
+    st.sampled_from([SPO2, HEART]),
+    st.sampled_from([1, 30, 60, 90, 150, 250]),
+    st.sampled_from([79, 80, 84, 85, 88, 90, 91, 92, 97, 119, 120, 125, 130, 131, 150, 151]),
+    st.sampled_from([True, True, True, False]),
+    st.sampled_from([True, True, True, False]),
+)
+runs = st.lists(st.tuples(one, st.integers(1, 6)), max_size=40).map(
+    lambda blocks: [item for item, times in blocks for _ in range(times)]
+)
+
+
+Point = tuple[int, float, bool]
+Item = tuple[int, int, int, float, bool, bool]
+
+
+def build(items: list[Item]) -> Readings:
+    clock = {0: 0, 1: 0, 2: 0}
+    rows = []
+    for row, metric, step, value, good, rest in items:
+        clock[row] += step * 1000
+        rows.append((row, metric, clock[row], value, good, rest))
+    rows.sort(key=lambda r: (r[0], r[2]))
+    columns = list(zip(*rows, strict=True)) or [()] * 6
+    kinds = (np.intp, np.int16, np.int64, np.float32, np.bool_, np.bool_)
+    return Readings(*(np.array(c, k) for c, k in zip(columns, kinds, strict=True)))
+
+
+def take(readings: Readings, mask: Bools) -> Readings:
+    return Readings(*(getattr(readings, name)[mask] for name in Readings.__slots__))
+
+
+def by_hand(limit: Limit, points: list[Point]) -> list[tuple[str, int, int, int, int]]:
+    """(change, start, at, level, n) from the words in Limit's docstring, over the whole list each time."""
+    sign = 1 if limit.side == "above" else -1
+
+    def beyond(value: float, level: int) -> bool:
+        gap = sign * (value - limit.levels[level][0])
+        return gap > 0 or (limit.inclusive and gap == 0)
+
+    def met(level: int) -> Callable[[Point], bool]:
+        return lambda point: beyond(point[1], level) and (point[2] or not limit.at_rest_only)
+
+    def first_of_run(last: int, floor: int, holds: Callable[[Point], bool]) -> int:
+        first = last
+        while first > floor and holds(points[first - 1]):
+            if points[first][0] - points[first - 1][0] > limit.max_gap_s * 1000:
+                break
+            first -= 1
+        return first
+
+    found: list[tuple[str, int, int, int, int]] = []
+    floor, level, start = 0, -1, 0
+    for i, (t, value, _) in enumerate(points):
+        for target in reversed(range(level + 1, len(limit.levels))):
+            first = first_of_run(i, floor, met(target))
+            long_enough = t - points[first][0] >= limit.persist_s * 1000
+            if met(target)(points[i]) and long_enough and i - first + 1 >= limit.min_readings:
+                start = first_of_run(i, floor, met(0)) if level < 0 else start
+                change = "raised" if level < 0 else "worsened"
+                found.append((change, points[start][0], t, target, i - first + 1))
+                level = target
+                break
+        if level >= 0 and sign * (value - limit.clear) <= 0:
+            first = first_of_run(i, floor, lambda p: sign * (p[1] - limit.clear) <= 0)
+            if t - points[first][0] >= limit.clear_s * 1000 and i - first + 1 >= limit.min_readings:
+                n = sum(beyond(v, 0) for _, v, _ in points[start : i + 1])
+                found.append(("cleared", points[start][0], t, level, n))
+                floor, level = i + 1, -1
+    return found
+
+
+@given(runs)
+def test_equal_to_the_loop_by_hand(items: list[Item]) -> None:
+    readings = build(items)
+    limits = Limits(LIMITS)
+    found = limits.advance(limits.new_state(3), readings)
+    for row in range(3):
+        for limit in LIMITS:
+            mine = readings.metric == LIMIT_METRICS.index(limit.metric)
+            kept = take(readings, mine & (readings.row == row) & readings.good)
+            points = list(zip(kept.t_ms.tolist(), kept.value.tolist(), kept.at_rest.tolist(), strict=True))
+            got = [
+                (f.change, f.start_ms, f.at_ms, f.level, f.evidence["n"])
+                for f in found
+                if f.row == row and f.rule == limit.rule
+            ]
+            assert got == by_hand(limit, points)
+
+
+@given(runs, st.lists(st.integers(0, 12_000), max_size=3))
+def test_cut_anywhere(items: list[Item], cuts: list[int]) -> None:
+    readings = build(items)
+    whole, parts = Limits(LIMITS).new_state(3), Limits(LIMITS).new_state(3)
+    limits = Limits(LIMITS)
+    expected = limits.advance(whole, readings)
+    edges = [-1, *sorted(c * 1000 for c in cuts), 1 << 60]
+    found: list[Finding] = []
+    for low, high in zip(edges, edges[1:], strict=False):
+        found += limits.advance(parts, take(readings, (readings.t_ms > low) & (readings.t_ms <= high)))
+    assert found == expected
+    assert whole.tobytes() == parts.tobytes()
+
+
+@given(runs)
+def test_evidence_can_be_recomputed_from_the_readings(items: list[Item]) -> None:
+    readings = build(items)
+    limits = Limits(LIMITS)
+    for finding in limits.advance(limits.new_state(3), readings):
+        evidence, metric = finding.evidence, LIMIT_METRICS.index(finding.evidence["metric"])
+        mask = (readings.row == finding.row) & (readings.metric == metric) & readings.good
+        mask &= (readings.t_ms >= evidence["from_ms"]) & (readings.t_ms <= evidence["to_ms"])
+        values = readings.value[mask]
+        sign = 1 if evidence["side"] == "above" else -1
+        past = sign * (values - evidence["threshold"])
+        values = values[(past > 0) | ((past == 0) & evidence["inclusive"])]
+        assert evidence["n"] == len(values)
+        assert evidence["worst"] == sign * max(sign * values)
+        assert evidence["first_value"] == values[0]

@@ -1,0 +1,195 @@
+"""Safety limits: exact boundaries, hysteresis, gaps, levels, evidence."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from detectors.adult_limits import Limit
+from detectors.limits import DEFAULT_LIMITS, Limits
+from detectors.protocol import LIMIT_METRICS, Finding, Readings
+
+MINUTE = 60_000
+LOW = Limit(
+    "low", "Low", "spo2", "below", ((90, "medium"), (85, "high")), clear=92, persist_s=300, clear_s=600,
+    max_gap_s=900,
+)  # fmt: skip
+
+
+Points = Sequence[tuple[int, float]]
+Flags = bool | NDArray[np.bool_]
+
+
+def readings(
+    points: Points, metric: str = "spo2", good: Flags = True, at_rest: Flags = True, row: int = 0
+) -> Readings:
+    n = len(points)
+    return Readings(
+        row=np.full(n, row, np.intp),
+        metric=np.full(n, LIMIT_METRICS.index(metric), np.int16),
+        t_ms=np.array([t for t, _ in points], np.int64),
+        value=np.array([v for _, v in points], np.float32),
+        good=np.broadcast_to(good, n).copy(),
+        at_rest=np.broadcast_to(at_rest, n).copy(),
+    )
+
+
+def run(points: Points, limit: Limit = LOW, good: Flags = True, at_rest: Flags = True) -> list[Finding]:
+    limits = Limits([limit])
+    batch = readings(points, limit.metric, good, at_rest)
+    return limits.advance(limits.new_state(1), batch)
+
+
+def every_minute(values: Sequence[float]) -> list[tuple[int, float]]:
+    return [(i * MINUTE, v) for i, v in enumerate(values)]
+
+
+def test_raised_exactly_when_persistence_is_reached() -> None:
+    assert run([(0, 88), (299_999, 88)]) == []
+    (finding,) = run([(0, 88), (300_000, 87), (310_000, 88)])
+    assert (finding.change, finding.start_ms, finding.at_ms, finding.level) == ("raised", 0, 300_000, 0)
+    assert finding.evidence["n"] == 2
+    assert finding.evidence["worst"] == 87
+    assert finding.evidence["first_value"] == 88
+
+
+@pytest.mark.parametrize(("inclusive", "expected"), [(True, 1), (False, 0)])
+def test_the_threshold_itself(inclusive: bool, expected: int) -> None:
+    limit = Limit(
+        "x", "X", "body_temperature", "above", ((38.5, "medium"),), clear=38, persist_s=300, clear_s=600,
+        max_gap_s=900, inclusive=inclusive,
+    )  # fmt: skip
+    assert len(run([(0, 38.5), (300_000, 38.5)], limit)) == expected
+    just_past = float(np.nextafter(np.float32(38.5), np.float32(99)))
+    assert len(run([(0, just_past), (300_000, just_past)], limit)) == 1
+
+
+def test_one_reading_on_the_healthy_side_ends_the_run() -> None:
+    assert run(every_minute([88, 88, 88, 90, 88, 88, 88, 88])) == []
+
+
+def test_a_gap_restarts_a_pending_run_but_exactly_max_gap_does_not() -> None:
+    assert [f.at_ms for f in run([(0, 88), (900_000, 88)])] == [900_000]
+    assert run([(0, 88), (900_001, 88)]) == []
+    (finding,) = run([(0, 88), (900_001, 88), (1_300_000, 88)])
+    assert finding.start_ms == 900_001
+
+
+def test_poor_readings_neither_raise_nor_break() -> None:
+    good = np.array([True, False, True])
+    (finding,) = run([(0, 88), (100_000, 99), (300_000, 88)], good=good)
+    assert finding.evidence["n"] == 2
+    assert run([(0, 50), (300_000, 50)], good=False) == []
+
+
+def test_min_readings() -> None:
+    limit = Limit(
+        "bp", "BP", "systolic_pressure", "above", ((180, "medium"),), clear=170, persist_s=0, clear_s=0,
+        max_gap_s=43_200, inclusive=True,
+    )  # fmt: skip
+    assert run([(0, 200)], limit) == []
+    assert len(run([(0, 180), (1000, 180)], limit)) == 1
+
+
+def test_worse_level_at_once_or_later() -> None:
+    (raised,) = run(every_minute([84] * 6))
+    assert (raised.level, raised.evidence["threshold"]) == (1, 85)
+    raised, worse = run(every_minute([88] * 6 + [84, 83, 84, 84, 84, 84, 84]))
+    assert (raised.level, worse.change, worse.level) == (0, "worsened", 1)
+    assert worse.start_ms == 0
+    assert worse.at_ms == 11 * MINUTE
+    assert worse.evidence["from_ms"] == 6 * MINUTE
+    assert (worse.evidence["n"], worse.evidence["worst"], worse.evidence["first_value"]) == (6, 83, 84)
+
+
+def test_cleared_only_beyond_the_clear_threshold_for_long_enough() -> None:
+    low = every_minute([88] * 6)
+    not_yet = [(t + 6 * MINUTE, 91.0) for t, _ in every_minute([0] * 60)]
+    assert [f.change for f in run(low + not_yet)] == ["raised"]
+    findings = run(low + [(t + 6 * MINUTE, 92.0) for t, _ in every_minute([0] * 11)])
+    assert [f.change for f in findings] == ["raised", "cleared"]
+    assert findings[1].at_ms == 16 * MINUTE
+    assert findings[1].evidence["clear_from_ms"] == 6 * MINUTE
+    assert findings[1].evidence["clear_n"] == 11
+    assert findings[1].evidence["n"] == 6
+
+
+def test_a_gap_never_clears() -> None:
+    findings = run([*every_minute([88] * 6), (6 * MINUTE, 97), (600 * MINUTE, 97), (605 * MINUTE, 97)])
+    assert [f.change for f in findings] == ["raised"]
+
+
+def test_re_armed_after_clearing() -> None:
+    once = [88] * 6 + [95] * 12
+    findings = run(every_minute(once + once))
+    assert [f.change for f in findings] == ["raised", "cleared"] * 2
+    assert findings[2].start_ms == 18 * MINUTE
+
+
+def test_at_rest_only() -> None:
+    fast = next(limit for limit in DEFAULT_LIMITS if limit.rule == "tachycardia_at_rest")
+    assert run(every_minute([160] * 30), fast, at_rest=False) == []
+    (finding,) = run(every_minute([160] * 30), fast)
+    assert finding.level == 1
+    rest = np.ones(12, bool)
+    rest[5] = False
+    assert run(every_minute([160] * 12), fast, at_rest=rest) == []
+
+
+def test_state_is_all_zero_when_nothing_is_open() -> None:
+    limits = Limits()
+    state = limits.new_state(1)
+    limits.advance(state, readings(every_minute([88, 97])))
+    assert state.tobytes() == bytes(limits.dtype.itemsize)
+
+
+def test_rows_are_independent_and_the_copy_can_be_renumbered() -> None:
+    limits = Limits([LOW])
+    state = limits.new_state(4)
+    both = [readings(every_minute([84] * 6), row=row) for row in (1, 3)]
+    joined = Readings(*(np.concatenate([getattr(b, name) for b in both]) for name in Readings.__slots__))
+    part = state[[1, 3]].copy()
+    moved = Readings(np.repeat([0, 1], 6), *(getattr(joined, name) for name in Readings.__slots__[1:]))
+    assert [f.row for f in limits.advance(part, moved)] == [0, 1]
+    assert not state.tobytes().strip(b"\0")
+    assert [f.row for f in limits.advance(state, joined)] == [1, 3]
+    assert state[3] == part[1]
+
+
+@pytest.mark.parametrize(
+    "change", [{"metric": "sodium"}, {"levels": ()}, {"clear": 80}, {"levels": ((85, "high"), (90, "low"))}]
+)
+def test_a_contradictory_limit_is_refused(change: dict[str, Any]) -> None:
+    fields = {name: getattr(LOW, name) for name in LOW.__slots__} | change
+    with pytest.raises(ValueError, match="limit low"):
+        Limit(**fields)
+
+
+def test_two_limits_with_one_id_are_refused() -> None:
+    with pytest.raises(ValueError, match="share a rule id"):
+        Limits([LOW, LOW])
+
+
+def test_quiet_batches_are_cheap() -> None:
+    limits = Limits()
+    n, per = 500, 60
+    state = limits.new_state(n)
+    batch = Readings(
+        row=np.repeat(np.arange(n), per),
+        metric=np.tile(np.array([0, 2, 3], np.int16), n * per // 3),
+        t_ms=np.tile(np.arange(per) * MINUTE, n).astype(np.int64),
+        value=np.tile(np.array([70, 97, 16], np.float32), n * per // 3),
+        good=np.ones(n * per, bool),
+        at_rest=np.ones(n * per, bool),
+    )
+    best = min(_timed(lambda: limits.advance(state, batch)) for _ in range(7))
+    assert best < 0.02
+
+
+def _timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
