@@ -51,6 +51,9 @@ class DrivenClock:
 
     Until each partition has shown a tick it stands at the last value known (0 at first, which judges nothing
     as silent). Once every partition has said "live" it follows the host's clock.
+
+    A tick carries two instants: ``now_ms``, up to which everything has been sent (what silence is judged by),
+    and ``horizon_ms``, the end of the step being sent (what a door stamps as time of receipt).
     """
 
     def __init__(self, partitions: int) -> None:

@@ -25,7 +25,8 @@ MAX_READINGS: Final = 3_600  # a block spans an hour at most: one a second
 MAX_SAMPLES: Final = 900  # a waveform block stays under ~1.9 kB, out of TOAST
 MAX_SPAN_MS: Final = 3_600_000
 
-GOOD, QUESTIONABLE, POOR_SIGNAL, NOT_WORN, MOTION = 0, 1, 2, 3, 4
+GOOD, QUESTIONABLE, POOR_SIGNAL, NOT_WORN, MOTION = 0, 1, 2, 3, 4  # what a device may say of a reading
+IMPLAUSIBLE: Final = 5  # set by the door: a good reading outside the soft range; safety limits still count it
 QUARANTINED: Final = 200  # codes from here on never become readings
 OUT_OF_RANGE: Final = 200
 
@@ -107,10 +108,15 @@ class StampedFrame(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Tick(msgspec.Struct, tag="tick", frozen=True):
-    """A time-lapse says what time it is; written to every control partition."""
+    """A time-lapse says what time it is; written to every control partition.
+
+    ``now_ms``: everything up to here has been sent. ``horizon_ms``: the end of the step that is sent next, which
+    doors stamp as the time of receipt; None: ``now_ms``. ``live``: from now on the host's clock counts.
+    """
 
     now_ms: int
     live: bool = False
+    horizon_ms: int | None = None
 
 
 _stamped_decoder = msgspec.msgpack.Decoder(StampedFrame)

@@ -178,7 +178,7 @@ SELECT create_hypertable('rollup', by_range('t0', interval '30 days'), create_de
 CREATE TABLE baseline_band (           -- each closed hour's own-baseline band
     patient_id int NOT NULL,
     metric_id smallint NOT NULL,
-    context text NOT NULL CHECK (context IN ('asleep', 'at_rest', 'active', 'any')),
+    context text NOT NULL CHECK (context IN ('asleep', 'rest', 'active', 'any')),
     t0 timestamptz NOT NULL,
     center real NOT NULL,
     spread real NOT NULL,
