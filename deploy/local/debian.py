@@ -49,7 +49,9 @@ def os_release() -> dict[str, str]:
 
 def is_debian() -> bool:
     """Whether this host is Debian with its package tools."""
-    return os_release().get("ID") == "debian" and all(map(shutil.which, ("apt-get", "apt-config", "dpkg-deb")))
+    return os_release().get("ID") == "debian" and all(
+        map(shutil.which, ("apt-get", "apt-config", "dpkg-deb"))
+    )
 
 
 def tree(programs: Path) -> Path:
@@ -141,7 +143,9 @@ def _write_sources(folder: Path) -> None:
         if path.suffix not in (".list", ".sources") or not path.exists():
             continue
         text = path.read_text("utf-8")
-        changed = rewrite_deb822(text, codename) if path.suffix == ".sources" else rewrite_list(text, codename)
+        changed = (
+            rewrite_deb822(text, codename) if path.suffix == ".sources" else rewrite_list(text, codename)
+        )
         (folder / path.name).write_text(changed, "utf-8")
         written += bool(changed)
     if not written:
@@ -196,10 +200,10 @@ def _patch(root: Path) -> None:
     """Make the programs use the unpacked loader and libraries, and check that none is missing."""
     libraries = library_folder(root)
     loader = next(libraries.glob("ld-linux-*.so.*"))
-    patchelf = _patchelf()
+    tool = patchelf()
     for name in PROGRAMS:
         program = str(root / name)
-        run([patchelf, "--set-interpreter", str(loader), "--force-rpath", "--set-rpath", str(libraries), program],
+        run([tool, "--set-interpreter", str(loader), "--force-rpath", "--set-rpath", str(libraries), program],
             what=f"patching {name}", limit_s=60)  # fmt: skip
         listed = run([str(loader), "--list", program], what=f"checking {name}", limit_s=60)
         missing = [line.split()[0] for line in listed.splitlines() if "not found" in line]
@@ -215,7 +219,12 @@ def _patch(root: Path) -> None:
                     path.chmod(path.stat().st_mode | 0o444)
 
 
-def _patchelf() -> str:
+def patchelf() -> str:
+    """Return the patchelf beside our Python, or the one on PATH.
+
+    Raises:
+        StackError: there is none.
+    """
     beside = Path(sys.executable).with_name("patchelf")
     found = str(beside) if beside.exists() else shutil.which("patchelf")
     if not found:

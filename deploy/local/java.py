@@ -19,7 +19,9 @@ HOW = "apt-get install --no-install-recommends default-jre-headless maven"
 def version(java: str) -> int:
     """Return the major version of one ``java``; 0 when it does not run."""
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
+        told = subprocess.run(
+            [java, "-version"], capture_output=True, text=True, timeout=30, check=False
+        ).stderr
     except (OSError, subprocess.TimeoutExpired):
         return 0
     found = re.search(r'version "(\d+)(?:\.(\d+))?', told)
@@ -55,14 +57,21 @@ def ensure(report: Report, *, maven: bool) -> str:
     java = find_java()
     if java and (find_maven() or not maven):
         return java
-    missing = " and ".join([*([] if java else ["Java >= 17"]), *([] if find_maven() or not maven else ["Maven"])])
+    missing = " and ".join(
+        [*([] if java else ["Java >= 17"]), *([] if find_maven() or not maven else ["Maven"])]
+    )
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         msg = f"{missing} not found; as root: {HOW}"
         raise StackError(msg)
     environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     report("java", f"installing {missing} with apt-get")
     run(["apt-get", "-q", "update"], what="reading the host's package lists", limit_s=INSTALL_S, env=environ)
-    run([*HOW.split()[:2], "-q", "-y", *HOW.split()[2:]], what=f"installing {missing}", limit_s=INSTALL_S, env=environ)
+    run(
+        [*HOW.split()[:2], "-q", "-y", *HOW.split()[2:]],
+        what=f"installing {missing}",
+        limit_s=INSTALL_S,
+        env=environ,
+    )
     java = find_java()
     if not java:
         msg = f"the default Java of this release is older than {LEAST}; install a newer one and set JAVA_HOME"

@@ -90,7 +90,9 @@ class Kafka:
             folder.mkdir(exist_ok=True)
             user.own(folder)
         self._context.hand_over(self._data / "log4j2.xml", LOGGING)
-        self._context.hand_over(self._data / "server.properties", CONFIG.format(data=self._data, **self._ports))
+        self._context.hand_over(
+            self._data / "server.properties", CONFIG.format(data=self._data, **self._ports)
+        )
         if not (self._data / "log" / "meta.properties").exists():
             self._context.report(self.name, "formatting the log folder")
             run(
@@ -150,7 +152,9 @@ async def probe(bootstrap: str) -> None:
 async def _produce(bootstrap: str) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", request_timeout_ms=5000, retry_backoff_ms=20)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap, acks="all", request_timeout_ms=5000, retry_backoff_ms=20
+    )
     try:
         await admin.start()
         topic = NewTopic(PROBE_TOPIC, 1, 1, topic_configs={"retention.ms": "3600000"})

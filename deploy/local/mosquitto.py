@@ -37,7 +37,7 @@ persistence_location {data}/
 autosave_on_changes true
 autosave_interval 1
 persistent_client_expiration 7d
-message_size_limit {max_message}
+max_packet_size {max_message}
 max_inflight_messages 200
 max_queued_messages 20000
 max_queued_bytes 67108864
@@ -124,7 +124,12 @@ async def probe(host: str, port: int, username: str, password: str, ca_file: Pat
     try:
         async with asyncio.timeout(5):
             async with aiomqtt.Client(
-                host, port, username=username, password=password, protocol=aiomqtt.ProtocolVersion.V5, tls_context=tls
+                host,
+                port,
+                username=username,
+                password=password,
+                protocol=aiomqtt.ProtocolVersion.V5,
+                tls_context=tls,
             ) as client:
                 await client.subscribe(topic, qos=1)
                 await client.publish(topic, b"up", qos=1)
@@ -159,12 +164,13 @@ def write_passwords(home: Path, devices: Mapping[str, str]) -> None:
         if not re.fullmatch(r"\$7\$\d+\$[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+", line):
             msg = f"the password entry of {name!r} is not a $7$ hash; make it with ingest.mqtt_password.password_hash"
             raise StackError(msg)
-    write_password_file(Context(where, account, known, where.path, lambda *_: None), devices)
+    context = Context(where, account, known, where.path, lambda *_: None)
+    write_password_file(context, devices)
     running = process.read_pid(where.pid_file("mosquitto"))
     if running is not None:
         process.send(running, RELOAD)
     else:
-        docker.reload_mosquitto(where)
+        docker.reload_mosquitto(context)
 
 
 def read_devices(data: Path) -> dict[str, str]:
@@ -180,12 +186,14 @@ def read_devices(data: Path) -> dict[str, str]:
 def write_password_file(context: Context, devices: Mapping[str, str]) -> None:
     """Replace the password file atomically: our own users, then the devices."""
     path = context.home.data("mosquitto") / "passwords"
-    old = dict(line.split(":", 1) for line in path.read_text("utf-8").splitlines() if ":" in line) if path.exists() else {}
+    old = (
+        dict(line.split(":", 1) for line in path.read_text("utf-8").splitlines() if ":" in line)
+        if path.exists()
+        else {}
+    )
     own = {}
     for name in SYSTEM_USERS:
         secret = context.state.secrets[name]
         known = old.get(name)
         own[name] = known if known and password_matches(secret, known) else password_hash(secret)
     context.hand_over(path, "".join(f"{name}:{line}\n" for name, line in {**own, **devices}.items()))
-
-

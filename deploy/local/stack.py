@@ -7,9 +7,10 @@ it brings back what died and leaves the rest alone. Every change holds the home'
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,14 +42,20 @@ class Stack:
     ``servers`` are those this stack runs itself; the others are named in the settings and are not touched.
     """
 
+    in_containers = False
+
     def __init__(
-        self, home: Path, base_port: int | None = None, servers: Sequence[str] = SERVERS, report: Report = silent
+        self,
+        home: Path,
+        base_port: int | None = None,
+        servers: Sequence[str] = SERVERS,
+        report: Report = silent,
     ) -> None:
         self.user = user.choose()
         self.home = paths.home(home, self.user)
         self.programs = paths.programs(self.user)
         self._base_port = base_port
-        self._servers = tuple(servers)
+        self.servers = tuple(servers)
         self._report = report
 
     # -- what is there ---------------------------------------------------------------------------------------
@@ -93,10 +100,10 @@ class Stack:
         if self.programs == paths.ROOT_CACHE:
             self.programs.chmod(0o755)
         with state.locked(self.programs / "lock", "the downloads", 1800), ThreadPoolExecutor(2) as pool:
-            jobs = []
-            if {"postgres", "mosquitto"} & set(self._servers):
+            jobs: list[Future[Any]] = []
+            if {"postgres", "mosquitto"} & set(self.servers):
                 jobs.append(pool.submit(debian.fetch, self.programs, downloads, self._report))
-            if "kafka" in self._servers:
+            if "kafka" in self.servers:
                 jobs.append(pool.submit(self._fetch_kafka, downloads))
             for job in jobs:
                 job.result()
@@ -114,7 +121,7 @@ class Stack:
         self.fetch()
         with state.locked(self.home.lock, f"the stack in {self.home.path}"):
             context = self._settle()
-            return _run(self._bring_up(context, self._servers))
+            return _run(self._bring_up(context, self.servers))
 
     def start(self, name: str) -> Running:
         """Start one server where it does not run, and wait until it answers.
@@ -124,7 +131,7 @@ class Stack:
         """
         self._running(name)
         with state.locked(self.home.lock, f"the stack in {self.home.path}"):
-            return _run(self._bring_up(self._context(self._known()), [name]))[0]
+            return _run(self._bring_up(self.context(self._known()), [name]))[0]
 
     def _settle(self) -> Context:
         """Settle ports, secrets and certificates, and write ``stack.toml``."""
@@ -135,28 +142,33 @@ class Stack:
         running = [name for name in SERVERS if self._running(name)]
         if before is not None and before != settled.ports and running:
             msg = (
-                f"{' and '.join(running)} of {self.home.path} run on the ports of base {before['kafka'] - 92}; "
+                f"{', '.join(running)} of {self.home.path} run on the ports of base {before['kafka'] - 92}; "
                 "run `keepwell down` before you give another base port"
             )
             raise StackError(msg)
         if settled.chosen and not running and not all(map(ports.is_free, settled.ports.values())):
             settled.ports = ports.choose()
+        if not self.in_containers:
+            for name in self.servers:
+                if name not in running:
+                    ports.require_free(name, settled.ports)
         settled.complete()
         state.save(self.home, settled)
         made = tls.ensure(self.home.tls, SystemClock())
-        state.write_stack_toml(self.home, settled, self._servers)
-        context = self._context(settled)
+        state.write_stack_toml(self.home, settled, self.servers)
+        context = self.context(settled)
         broker = process.read_pid(self.home.pid_file("mosquitto"))
         if made and broker is not None:
             mosquitto.Mosquitto(context).copy_certificate()
             process.send(broker, mosquitto.RELOAD)
         return context
 
-    def _context(self, known: state.State) -> Context:
+    def context(self, known: state.State) -> Context:
+        """Return what each server is told about this stack."""
         return Context(self.home, self.user, known, self.programs, self._report)
 
     async def _bring_up(self, context: Context, names: Sequence[str]) -> list[Running]:
-        tasks = [asyncio.create_task(self._ensure(_server(name, context), context)) for name in names]
+        tasks = [asyncio.create_task(self._ensure(server_of(name, context), context)) for name in names]
         try:
             return list(await asyncio.gather(*tasks))
         finally:
@@ -174,7 +186,11 @@ class Stack:
             self._report(server.name, "starting")
             argv = server.argv()
             who, child = process.spawn(
-                argv, user=self.user, cwd=self.home.data(server.name), log=log, env=context.environ(server.name)
+                argv,
+                user=self.user,
+                cwd=self.home.data(server.name),
+                log=log,
+                env=context.environ(server.name),
             )
             process.write_pid(self.home.pid_file(server.name), who)
         await until_ready(server, who, log, child)
@@ -196,7 +212,10 @@ class Stack:
         """
         if not self.home.path.exists():
             return []
-        with state.locked(self.home.lock, f"the stack in {self.home.path}"), ThreadPoolExecutor(len(SERVERS)) as pool:
+        with (
+            state.locked(self.home.lock, f"the stack in {self.home.path}"),
+            ThreadPoolExecutor(len(SERVERS)) as pool,
+        ):
             running = [name for name in SERVERS if self._running(name)]
             list(pool.map(self._stop, running))
             return running
@@ -216,6 +235,12 @@ class Stack:
         self.home.pid_file(name).unlink(missing_ok=True)
         self._report(name, "stopped" if clean else f"killed: it did not stop within {kind.stop_s:.0f} s")
 
+    def erase(self) -> None:
+        """Stop the stack and remove its data, logs, certificates and passwords. Downloads stay."""
+        self.down()
+        for folder in (self.home.servers, self.home.path):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def kill(self, name: str) -> None:
         """End one server with ``kill -9``, as a crash would; the pid file stays, as after a crash.
 
@@ -233,7 +258,8 @@ _KINDS: dict[str, type[kafka.Kafka] | type[postgres.Postgres] | type[mosquitto.M
 }
 
 
-def _server(name: str, context: Context) -> Server:
+def server_of(name: str, context: Context) -> Server:
+    """Return one server of a stack by its name."""
     return _KINDS[name](context)
 
 

@@ -27,7 +27,9 @@ async def until_ready(
     asked = asyncio.create_task(_ask(server))
     died = asyncio.create_task(_death(who))
     try:
-        done, _ = await asyncio.wait({asked, died}, timeout=server.ready_s, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(
+            {asked, died}, timeout=server.ready_s, return_when=asyncio.FIRST_COMPLETED
+        )
         if asked in done:
             asked.result()
             return time.monotonic() - began

@@ -1,0 +1,72 @@
+"""Fixtures: the real Kafka, TimescaleDB and mosquitto, in a home of the tests' own.
+
+The home is ``.keepwell/test`` below the checkout (``KEEPWELL_TEST_HOME`` names another); its data are kept between
+runs. The stack is stopped at the end of the session unless ``KEEPWELL_KEEP_STACK=1``, or unless it ran before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deploy.local.errors import StackError
+from deploy.local.stack import SERVERS, Running, Stack
+from services.settings import Settings, load
+
+HOME = Path(os.environ.get("KEEPWELL_TEST_HOME", Path(__file__).parents[1] / ".keepwell" / "test"))
+
+
+@dataclass(frozen=True)
+class LiveStack:
+    """A running stack: its settings (addresses, passwords, certificates) and the means to disturb it."""
+
+    home: Path
+    settings: Settings
+    local: Stack
+
+    @property
+    def bootstrap(self) -> str:
+        """``host:port`` of Kafka."""
+        return self.settings.kafka.bootstrap
+
+    def kill(self, name: str) -> None:
+        """``kill -9`` of ``kafka``, ``postgres`` or ``mosquitto``."""
+        self.local.kill(name)
+
+    def start(self, name: str) -> Running:
+        """Bring one server back and wait until it answers."""
+        return self.local.start(name)
+
+    def stop(self, name: str) -> None:
+        """Stop one server cleanly."""
+        self.local.stop(name)
+
+    def pid(self, name: str) -> int | None:
+        """The pid of one server, None when it does not run."""
+        return self.local.pid(name)
+
+
+def settings_of(home: Path) -> Settings:
+    """The settings a process of this home would see, without this machine's own files and environment."""
+    return load({"stack.home": home}, environ={"KEEPWELL_CONFIG": os.devnull}).settings
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[LiveStack]:
+    """A running stack in the tests' own home, shared by the whole session."""
+    local = Stack(HOME, 0)
+    ran_before = any(local.pid(name) for name in SERVERS)
+    try:
+        local.up()
+    except StackError as error:
+        local.down()
+        pytest.fail(f"the test stack does not start: {error}", pytrace=False)
+    try:
+        yield LiveStack(HOME, settings_of(HOME), local)
+    finally:
+        if not ran_before and os.environ.get("KEEPWELL_KEEP_STACK") != "1":
+            local.down()
