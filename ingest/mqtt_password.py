@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import secrets
 
-# mosquitto's own default. Device tokens are 256 random bits, which no number of iterations would protect better.
+# mosquitto's own default. Device tokens are 256 random bits, which more iterations would protect no better.
 ITERATIONS = 101
 SALT_BYTES = 12
 HASH_BYTES = 64
@@ -20,7 +20,7 @@ def password_hash(password: str, iterations: int = ITERATIONS) -> str:
         ValueError: an empty password or fewer than one iteration.
     """
     if not password or iterations < 1:
-        msg = f"a password and at least one iteration are needed, got {len(password)} characters and {iterations}"
+        msg = f"needed: a password and an iteration at least; got {len(password)} characters and {iterations}"
         raise ValueError(msg)
     salt = secrets.token_bytes(SALT_BYTES)
     return _format(password, salt, iterations)
@@ -37,4 +37,6 @@ def password_matches(password: str, stored: str) -> bool:
 
 def _format(password: str, salt: bytes, iterations: int) -> str:
     digest = hashlib.pbkdf2_hmac("sha512", password.encode("utf-8"), salt, iterations, HASH_BYTES)
-    return f"$7${iterations}${base64.b64encode(salt).decode('ascii')}${base64.b64encode(digest).decode('ascii')}"
+    return (
+        f"$7${iterations}${base64.b64encode(salt).decode('ascii')}${base64.b64encode(digest).decode('ascii')}"
+    )

@@ -1,20 +1,22 @@
 """Fixtures: the real Kafka, TimescaleDB and mosquitto, in a home of the tests' own.
 
-The home is ``.keepwell/test`` below the checkout (``KEEPWELL_TEST_HOME`` names another); its data are kept between
-runs. The stack is stopped at the end of the session unless ``KEEPWELL_KEEP_STACK=1``, or unless it ran before.
+The home is ``.keepwell/test`` below the checkout (``KEEPWELL_TEST_HOME`` names another); its data are kept
+between runs. Sessions that run at the same time share it; the last one stops it, unless ``KEEPWELL_KEEP_STACK=1``.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from deploy.local.errors import StackError
-from deploy.local.stack import SERVERS, Running, Stack
+from deploy.local.stack import Running, Stack
 from services.settings import Settings, load
 
 HOME = Path(os.environ.get("KEEPWELL_TEST_HOME", Path(__file__).parents[1] / ".keepwell" / "test"))
@@ -59,14 +61,23 @@ def settings_of(home: Path) -> Settings:
 def stack() -> Iterator[LiveStack]:
     """A running stack in the tests' own home, shared by the whole session."""
     local = Stack(HOME, 0)
-    ran_before = any(local.pid(name) for name in SERVERS)
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / "users").open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            local.up()
+        except StackError as error:
+            pytest.fail(f"the test stack does not start: {error}", pytrace=False)
+        try:
+            yield LiveStack(HOME, settings_of(HOME), local)
+        finally:
+            if os.environ.get("KEEPWELL_KEEP_STACK") != "1" and _last_user(users):
+                local.down()
+
+
+def _last_user(users: IO[str]) -> bool:
     try:
-        local.up()
-    except StackError as error:
-        local.down()
-        pytest.fail(f"the test stack does not start: {error}", pytrace=False)
-    try:
-        yield LiveStack(HOME, settings_of(HOME), local)
-    finally:
-        if not ran_before and os.environ.get("KEEPWELL_KEEP_STACK") != "1":
-            local.down()
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

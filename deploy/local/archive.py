@@ -21,7 +21,7 @@ DUMP_S = 90.0
 
 
 def ensure(programs: Path, user: ServiceUser, report: Report) -> bool:
-    """Make the archive where it is missing; return whether it is there. Without it Kafka only starts slower."""
+    """Make the archive where it is missing; return whether it is there. Without it Kafka starts slower."""
     program = java.find_java()
     if program is None:
         return False

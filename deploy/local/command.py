@@ -43,10 +43,13 @@ def run(
         err.seek(0)
         told = (err.read() + b"\n" + out.read()).decode("utf-8", "replace").strip()
         if not in_time:
-            msg = f"{what} took longer than {limit_s:.0f} s and was stopped; try again. It last said:\n{_end(told)}"
+            msg = (
+                f"{what} took longer than {limit_s:.0f} s and was stopped; try again. It said:\n{_end(told)}"
+            )
             raise StackError(msg)
         if child.returncode != 0:
-            msg = f"{what} failed ({argv[0]} exited with {child.returncode}); see `keepwell doctor`. It said:\n{_end(told)}"
+            how = f"{argv[0]} exited with {child.returncode}"
+            msg = f"{what} failed ({how}); see `keepwell doctor`. It said:\n{_end(told)}"
             raise StackError(msg)
         out.seek(0)
         return str(out.read().decode("utf-8", "replace"))

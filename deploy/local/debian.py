@@ -1,8 +1,8 @@
 """PostgreSQL with TimescaleDB, and mosquitto, from Debian packages unpacked into a folder of our own.
 
-apt runs with a private configuration: the host's own sources with the suite changed, the host's mirrors, keys,
-proxies and logins, but its own lists, status and cache, so nothing on the host changes. The programs then get the
-unpacked C library by patchelf, so any host release will do.
+apt runs with a private configuration: the host's own sources with the suite changed, the host's mirrors,
+keys, proxies and logins, but its own lists, status and cache, so nothing on the host changes. The programs
+then get the unpacked C library by patchelf, so any host release will do.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from deploy.local.errors import Report, StackError
 
 SUITE = "trixie"
 PACKAGES = (
-    "postgresql-17 postgresql-client-17 postgresql-17-timescaledb mosquitto "
-    "libc6 libgcc-s1 libstdc++6 zlib1g libzstd1 libssl3t64 libpam0g libaudit1 libcap-ng0 libsystemd0 libcap2 "
-    "libselinux1 libpcre2-8-0 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 libkeyutils1 libcom-err2 "
-    "libldap2 libsasl2-2 libxml2 libicu76 liblzma5 liblz4-1 libxslt1.1 libpq5 libreadline8t64 libtinfo6 libuuid1 "
-    "libgcrypt20 libgpg-error0 tzdata libedit2 libbsd0 libmd0 libcjson1 libmosquitto1 libdlt2 libwebsockets19t64 "
-    "libwrap0"
+    "postgresql-17 postgresql-client-17 postgresql-17-timescaledb mosquitto libc6 libgcc-s1 libstdc++6 "
+    "zlib1g libzstd1 libssl3t64 libpam0g libaudit1 libcap-ng0 libsystemd0 libcap2 libselinux1 "
+    "libpcre2-8-0 libgssapi-krb5-2 libkrb5-3 libk5crypto3 libkrb5support0 libkeyutils1 libcom-err2 "
+    "libldap2 libsasl2-2 libxml2 libicu76 liblzma5 liblz4-1 libxslt1.1 libpq5 libreadline8t64 libtinfo6 "
+    "libuuid1 libgcrypt20 libgpg-error0 tzdata libedit2 libbsd0 libmd0 libcjson1 libmosquitto1 libdlt2 "
+    "libwebsockets19t64 libwrap0"
 ).split()
 PROGRAMS = (
     "usr/lib/postgresql/17/bin/postgres",
@@ -71,8 +71,8 @@ def fetch(programs: Path, downloads: Path, report: Report) -> Path:
         return root
     if not is_debian():
         msg = (
-            f"this host is {os_release().get('PRETTY_NAME', 'not Debian')}: Debian packages cannot be fetched here; "
-            "install docker, or name your servers in keepwell.toml (kafka.bootstrap, postgres.host, mqtt.host)"
+            f"Debian packages cannot be fetched on {os_release().get('PRETTY_NAME', 'this system')}; "
+            "install docker, or name your servers in keepwell.toml: kafka.bootstrap, postgres.host, mqtt.host"
         )
         raise StackError(msg)
     debs = _download(downloads / "debian", report)
@@ -91,7 +91,7 @@ def _download(folder: Path, report: Report) -> list[Path]:
     for part in ("lists/partial", "cache/archives/partial", "sources", "empty"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     debs.mkdir(exist_ok=True)
-    environ = {**os.environ, "APT_CONFIG": str(_configure(folder)), "LC_ALL": "C.UTF-8"}
+    environ = {**os.environ, "APT_CONFIG": str(configure_apt(folder)), "LC_ALL": "C.UTF-8"}
     report("debian", "reading the package lists")
     run(["apt-get", "-q", "update"], what="reading the package lists", limit_s=UPDATE_S, env=environ)
     for old in debs.glob("*.deb"):
@@ -99,7 +99,7 @@ def _download(folder: Path, report: Report) -> list[Path]:
     run(
         ["apt-get", "-q", "download", *PACKAGES], what="downloading PostgreSQL, TimescaleDB and mosquitto",
         limit_s=DOWNLOAD_S, cwd=debs, env=environ,
-        on_tick=lambda: report("debian", f"downloading {len(PACKAGES)} packages, {megabytes(debs):.0f} of 42 MB"),
+        on_tick=lambda: report("debian", f"downloading packages, {megabytes(debs):.0f} of 42 MB"),
     )  # fmt: skip
     found = sorted(debs.glob("*.deb"))
     if len(found) != len(PACKAGES):
@@ -108,7 +108,7 @@ def _download(folder: Path, report: Report) -> list[Path]:
     return found
 
 
-def _configure(folder: Path) -> Path:
+def configure_apt(folder: Path) -> Path:
     """Write the private apt configuration and return its file."""
     _write_sources(folder / "sources")
     (folder / "status").touch()
@@ -149,7 +149,9 @@ def _write_sources(folder: Path) -> None:
         (folder / path.name).write_text(changed, "utf-8")
         written += bool(changed)
     if not written:
-        msg = f"no Debian source for {codename or 'this release'} under /etc/apt names a suite to derive {SUITE} from"
+        msg = (
+            f"nothing under /etc/apt names Debian's archive for {codename or 'this release'}; add its source"
+        )
         raise StackError(msg)
 
 
@@ -177,7 +179,7 @@ def rewrite_deb822(text: str, codename: str) -> str:
 
 
 def rewrite_list(text: str, codename: str) -> str:
-    """Return the lines of a one-line-style sources file that serve ``codename``, with the suite changed to ours."""
+    """Return the lines of a ``.list`` file that serve ``codename``, with the suite changed to ours."""
     kept = []
     for line in text.splitlines():
         found = re.match(r"^\s*deb\s+(\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+(.+)$", line)
@@ -203,8 +205,8 @@ def _patch(root: Path) -> None:
     tool = patchelf()
     for name in PROGRAMS:
         program = str(root / name)
-        run([tool, "--set-interpreter", str(loader), "--force-rpath", "--set-rpath", str(libraries), program],
-            what=f"patching {name}", limit_s=60)  # fmt: skip
+        elf = ["--set-interpreter", str(loader), "--force-rpath", "--set-rpath", str(libraries)]
+        run([tool, *elf, program], what=f"patching {name}", limit_s=60)
         listed = run([str(loader), "--list", program], what=f"checking {name}", limit_s=60)
         missing = [line.split()[0] for line in listed.splitlines() if "not found" in line]
         if missing:

@@ -103,7 +103,7 @@ class Kafka:
             )  # fmt: skip
 
     def recover(self) -> None:
-        """Nothing to do: the lock in the log folder dies with its holder, and Kafka repairs its log itself."""
+        """Do nothing: the log folder's lock dies with its holder, and Kafka repairs its log itself."""
 
     def argv(self) -> list[str]:
         """Return the command to start."""
@@ -122,10 +122,9 @@ class Kafka:
         elif shared.exists():
             flags.append(f"-XX:SharedArchiveFile={shared}")
         classpath = ":".join(str(path) for path in sorted(libraries.glob("*.jar")))
-        return [
-            program, *flags, f"-Djava.io.tmpdir={self._data}/tmp", f"-XX:ErrorFile={self._data}/tmp/crash.log",
-            f"-Dlog4j2.configurationFile={self._data}/log4j2.xml", "-cp", classpath,
-        ]  # fmt: skip
+        scratch = self._data / "tmp"
+        flags += [f"-Djava.io.tmpdir={scratch}", f"-XX:ErrorFile={scratch / 'crash.log'}"]
+        return [program, *flags, f"-Dlog4j2.configurationFile={self._data / 'log4j2.xml'}", "-cp", classpath]
 
     async def probe(self) -> None:
         """Produce one record and see it acknowledged."""

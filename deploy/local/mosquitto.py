@@ -78,7 +78,7 @@ class Mosquitto:
         self._port = context.state.ports["mqtt"]
 
     def prepare(self) -> None:
-        """Write configuration, access list, passwords (devices' entries are kept) and its copy of the certificate."""
+        """Write configuration, access list, passwords (devices' entries are kept) and the certificate."""
         hand_over = self._context.hand_over
         hand_over(self._data / "mosquitto.conf", configuration(self._port, "127.0.0.1", str(self._data)))
         hand_over(self._data / "acl", ACL)
@@ -143,8 +143,8 @@ async def probe(host: str, port: int, username: str, password: str, ca_file: Pat
 def write_passwords(home: Path, devices: Mapping[str, str]) -> None:
     """Make ``devices`` (user → `ingest.mqtt_password.password_hash`) the broker's devices, at once.
 
-    The mapping is the whole set: who is not in it can no longer log in, and is disconnected. The bridge's and the
-    probe's own entries stay. The broker is reloaded when it runs.
+    The mapping is the whole set: who is not in it can no longer log in, and is disconnected. The bridge's and
+    the probe's own entries stay. The broker is reloaded when it runs.
 
     Raises:
         StackError: the stack was never up, or a user name or hash is not one.
@@ -159,10 +159,12 @@ def write_passwords(home: Path, devices: Mapping[str, str]) -> None:
         raise StackError(msg)
     for name, line in devices.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) or name in SYSTEM_USERS:
-            msg = f"MQTT user {name!r} is not possible: 1 to 64 of A-Z a-z 0-9 . _ - and not {' or '.join(SYSTEM_USERS)}"
+            msg = (
+                f"MQTT user {name!r} is not possible: 1 to 64 of A-Z a-z 0-9 . _ - and none of {SYSTEM_USERS}"
+            )
             raise StackError(msg)
         if not re.fullmatch(r"\$7\$\d+\$[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+", line):
-            msg = f"the password entry of {name!r} is not a $7$ hash; make it with ingest.mqtt_password.password_hash"
+            msg = f"the entry of {name!r} is not a $7$ hash; make it with ingest.mqtt_password.password_hash"
             raise StackError(msg)
     context = Context(where, account, known, where.path, lambda *_: None)
     write_password_file(context, devices)

@@ -50,8 +50,8 @@ def decide(loaded: Loaded) -> list[Choice]:
         how, why = "docker", f"{system} is not Debian and docker answers: deploy/compose.yaml is used"
     else:
         msg = (
-            f"{system} is not Debian and docker (with compose) does not answer; install docker, or name your own "
-            f"servers in keepwell.toml: {', '.join(KEYS.values())}"
+            f"{system} is not Debian and docker (with compose) does not answer; install docker, or name "
+            f"your own servers in keepwell.toml: {', '.join(KEYS.values())}"
         )
         raise StackError(msg)
     return [choice or Choice(server, how, why) for server, choice in zip(SERVERS, choices, strict=True)]
@@ -90,7 +90,7 @@ def check_named(settings: Settings, server: str) -> str:
     try:
         return asyncio.run(asyncio.wait_for(_CHECKS[server](settings), CHECK_S))
     except (NotReadyError, OSError, TimeoutError, KafkaError, aiomqtt.MqttError) as error:
-        msg = f"{server} named by {KEYS[server]} does not answer: {error or 'no answer in time'}; check the address"
+        msg = f"{server} named by {KEYS[server]} does not answer ({error or 'too slow'}); check the address"
         raise StackError(msg) from error
 
 

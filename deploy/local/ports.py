@@ -59,7 +59,7 @@ def require_free(server: str, ports: dict[str, int]) -> None:
     """Check that a server's ports are free.
 
     Raises:
-        StackError: one is taken; the text names the port, who holds it where that can be seen, and the way out.
+        StackError: one is taken; the text names the port, its holder where that can be seen, and the way out.
     """
     for name in OF_SERVER[server]:
         port = ports[name]
@@ -76,7 +76,7 @@ def _other_base(port: int) -> int:
 
 
 def holder(port: int) -> str:
-    """Return `` by NAME (pid N)`` for the process listening on a port, or nothing where that cannot be seen."""
+    """Return `` by NAME (pid N)`` for the process listening on a port, nothing where that is hidden."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):

@@ -84,13 +84,17 @@ class Postgres:
         password = self._data.with_name("password")
         self._context.hand_over(password, self._context.state.secrets["admin"] + "\n")
         root = debian.tree(self._context.programs)
+        program, share = root / "usr/lib/postgresql/17/bin/initdb", root / "usr/share/postgresql/17"
+        options = ["-U", ADMIN, "-A", "scram-sha-256", "--locale=C.UTF-8", "-E", "UTF8", "--data-checksums"]
         try:
             run(
-                [str(root / "usr/lib/postgresql/17/bin/initdb"), "-D", str(fresh), "-U", ADMIN, "-A", "scram-sha-256",
-                 f"--pwfile={password}", "--locale=C.UTF-8", "-E", "UTF8", "-k", "-L", str(root / "usr/share/postgresql/17")],
-                what="making the database cluster", limit_s=INITDB_S, cwd=fresh.parent,
-                env=self._context.environ(self.name), user=self._context.user,
-            )  # fmt: skip
+                [str(program), "-D", str(fresh), f"--pwfile={password}", *options, "-L", str(share)],
+                what="making the database cluster",
+                limit_s=INITDB_S,
+                cwd=fresh.parent,
+                env=self._context.environ(self.name),
+                user=self._context.user,
+            )
         finally:
             password.unlink()
         fresh.rename(self._data)
@@ -98,8 +102,8 @@ class Postgres:
     def recover(self) -> None:
         """Wait for the children of a killed server, then remove its ``postmaster.pid``.
 
-        PostgreSQL refuses to start while that file's pid exists, even as a zombie or as another program; we know
-        better, because every process of this cluster works in its data folder.
+        PostgreSQL refuses to start while that file's pid exists, even as a zombie or as another program; we
+        know better, because every process of this cluster works in its data folder.
         """
         process.wait_until(lambda: not process.working_in(self._data), 5)
         for left in process.working_in(self._data):

@@ -1,7 +1,7 @@
 """Processes by exact identity: started in a session of their own, found again by pid and start time.
 
-A pid alone may have been given to somebody else, so a pid file also holds the start time from ``/proc`` and the
-boot's id. A zombie counts as dead: where init does not reap, killed servers stay as zombies for ever.
+A pid alone may have been given to somebody else, so a pid file also holds the start time from ``/proc`` and
+the boot's id. A zombie counts as dead: where init does not reap, killed servers stay as zombies for ever.
 """
 
 from __future__ import annotations
@@ -22,8 +22,16 @@ from deploy.local.user import ServiceUser
 POLL_S = 0.02
 LOG_LIMIT = 10_000_000
 
+
+class Detached(subprocess.Popen[bytes]):
+    """A child meant to outlive us, so that leaving it running is nothing to warn about."""
+
+    def __del__(self) -> None:
+        """Leave it alone."""
+
+
 # Children of this very process, kept so that they are reaped when they end.
-_children: dict[int, subprocess.Popen[bytes]] = {}
+_children: dict[int, Detached] = {}
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def alive(who: Identity | None) -> bool:
     return who is not None and identify(who.pid) == who
 
 
-def exit_code(child: subprocess.Popen[bytes]) -> str:
+def exit_code(child: Detached) -> str:
     """Return how a child ended, in words."""
     code = child.poll()
     if code is None:
@@ -75,7 +83,7 @@ def exit_code(child: subprocess.Popen[bytes]) -> str:
 
 def spawn(
     argv: Sequence[str], *, user: ServiceUser, cwd: Path, log: Path, env: dict[str, str]
-) -> tuple[Identity, subprocess.Popen[bytes]]:
+) -> tuple[Identity, Detached]:
     """Start a server that outlives us: own session, output appended to ``log``, as ``user``.
 
     Raises:
@@ -85,7 +93,7 @@ def spawn(
     drop = {"user": user.uid, "group": user.gid, "extra_groups": []} if user.dropped else {}
     with log.open("ab") as out:
         try:
-            child = subprocess.Popen(  # type: ignore[call-overload]
+            child = Detached(  # type: ignore[call-overload]
                 argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True, umask=0o077, **drop,
             )  # fmt: skip
@@ -154,7 +162,7 @@ def kill(who: Identity, limit_s: float = 5.0) -> None:
 
 
 def working_in(folder: Path) -> list[Identity]:
-    """Return the live processes whose working folder is ``folder`` (PostgreSQL's are all in its data folder)."""
+    """Return the live processes whose working folder is ``folder``: all of PostgreSQL's are in its data."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

@@ -1,7 +1,7 @@
-"""One stack: Kafka, PostgreSQL with TimescaleDB and mosquitto, started together, watched, stopped, brought back.
+"""One stack: Kafka, PostgreSQL with TimescaleDB and mosquitto, started together, watched, stopped, mended.
 
-``Stack(home).up()`` makes everything run and returns when a produce, a query and a publish succeeded; called again
-it brings back what died and leaves the rest alone. Every change holds the home's lock.
+``Stack(home).up()`` makes everything run and returns when a produce, a query and a publish succeeded; called
+again it brings back what died and leaves the rest alone. Every change holds the home's lock.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Running:
-    """One server after `Stack.up`: its pid, whether this call started it, and the seconds until it was ready."""
+    """One server after `Stack.up`: its pid, whether this call started it, and the seconds it took."""
 
     name: str
     pid: int
@@ -142,7 +142,7 @@ class Stack:
         running = [name for name in SERVERS if self._running(name)]
         if before is not None and before != settled.ports and running:
             msg = (
-                f"{', '.join(running)} of {self.home.path} run on the ports of base {before['kafka'] - 92}; "
+                f"{', '.join(running)} of {self.home.path} use base port {before['kafka'] - 92}; "
                 "run `keepwell down` before you give another base port"
             )
             raise StackError(msg)
@@ -264,6 +264,6 @@ def server_of(name: str, context: Context) -> Server:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on a loop of its own, in a thread, so that callers with a running loop may call us too."""
+    """Run a coroutine on a loop of its own in a thread, so that callers with a running loop may call us."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()

@@ -51,7 +51,7 @@ def load(home: Home) -> State | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        msg = f"{home.state} cannot be read ({error}); restore it, or start anew by removing {home.path} and {home.servers}"
+        msg = f"{home.state} cannot be read ({error}); restore it, or start anew: `keepwell down --erase`"
         raise StackError(msg) from error
 
 
@@ -134,7 +134,7 @@ def locked(path: Path, what: str, limit_s: float = LOCK_S) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > end:
-                    msg = f"another keepwell has been working on {what} for {limit_s:.0f} s (lock {path}); let it end first"
+                    msg = f"another keepwell works on {what} since {limit_s:.0f} s (lock {path}); wait for it"
                     raise StackError(msg) from None
                 time.sleep(0.05)
             else:

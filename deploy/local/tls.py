@@ -21,9 +21,9 @@ Key = ec.EllipticCurvePrivateKey
 
 
 def ensure(folder: Path, clock: Clock) -> bool:
-    """Make ``ca.pem``, ``ca.key``, ``server.pem`` and ``server.key`` below ``folder``, or renew what ends soon.
+    """Make ``ca.pem``, ``ca.key``, ``server.pem`` and ``server.key`` in ``folder``, or renew what ends soon.
 
-    Returns whether anything was made. Clients keep trusting the CA when only the server's certificate is renewed.
+    Returns whether anything was made. Clients keep their trust when only the server's certificate is renewed.
     """
     now = to_datetime(clock.now_ms())
     made = False
@@ -58,10 +58,16 @@ def _builder(now: datetime.datetime, days: int, name: x509.Name, key: Key) -> x5
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=not signs_certificates, key_cert_sign=signs_certificates, crl_sign=signs_certificates,
-        content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
-        encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _write_authority(folder: Path, now: datetime.datetime) -> None:

@@ -71,5 +71,5 @@ def choose() -> ServiceUser:
             continue
         if entry is not None and entry.pw_uid != 0:
             return ServiceUser(entry.pw_name, entry.pw_uid, entry.pw_gid, why)
-    msg = "root may not run the servers and no account nobody or keepwell exists; add one: useradd --system keepwell"
+    msg = "root may not run the servers and there is no account nobody or keepwell; useradd --system keepwell"
     raise StackError(msg)

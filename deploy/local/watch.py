@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ ASK_EVERY_S = 0.05
 
 
 async def until_ready(
-    server: Server, who: process.Identity, log: Path, child: subprocess.Popen[bytes] | None = None
+    server: Server, who: process.Identity, log: Path, child: process.Detached | None = None
 ) -> float:
     """Probe a server until it answers as to a client; return the seconds that took.
 
@@ -39,7 +38,7 @@ async def until_ready(
             raise StackError(msg)
         msg = (
             f"{server.name} (pid {who.pid}) runs but did not answer a client within {server.ready_s:.0f} s "
-            f"({_last.get(server.name, 'no reason known')}); try `keepwell down` and `keepwell up`; {_told(log)}"
+            f"({_last.get(server.name, 'no reason known')}); `keepwell down`, then `up` again; {_told(log)}"
         )
         raise StackError(msg)
     finally:

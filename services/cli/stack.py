@@ -45,9 +45,10 @@ def register(app: typer.Typer) -> None:
 def up(home: Path | None = HOME, base_port: int | None = BASE, as_json: bool = JSON) -> None:
     """Start Kafka, TimescaleDB and mosquitto, and wait until each one answers.
 
-    The first time they are downloaded (85 MB); no docker is needed and nothing on the host changes. Run it again at
-    any time: what died is brought back, what runs is left alone. Servers named in keepwell.toml (kafka.bootstrap,
-    postgres.host, mqtt.host) are used instead. Several stacks run side by side with another --home and --base-port.
+    The first time they are downloaded (85 MB); no docker is needed and nothing on the host changes. Run it
+    again at any time: what died is brought back, what runs is left alone. Servers named in keepwell.toml
+    (kafka.bootstrap, postgres.host, mqtt.host) are used instead. Several stacks run side by side, each with
+    its own --home and --base-port.
     """
     began = time.monotonic()
     loaded = _settings(home, base_port)
@@ -61,13 +62,16 @@ def up(home: Path | None = HOME, base_port: int | None = BASE, as_json: bool = J
             running = stack.up() if stack.servers else []
         seconds = time.monotonic() - began
         if as_json:
-            _print_json(
-                {
-                    "home": str(stack.home.path), "seconds": round(seconds, 2), "user": stack.user.name,
-                    "choices": [asdict(choice) for choice in choices], "servers": [asdict(one) for one in running],
-                    "named": named, "ports": stack.ports() if running else {},
-                }
-            )  # fmt: skip
+            document = {
+                "home": str(stack.home.path),
+                "seconds": round(seconds, 2),
+                "user": stack.user.name,
+                "choices": [asdict(choice) for choice in choices],
+                "servers": [asdict(one) for one in running],
+                "named": named,
+                "ports": stack.ports() if running else {},
+            }
+            _print_json(document)
             return
         for server, told in named.items():
             console.print(f"  {server}: {told}")
@@ -119,10 +123,9 @@ def status(home: Path | None = HOME, as_json: bool = JSON) -> None:
             table = Table("server", "state", "port", "pid", "memory", "up for", "", box=None)
             for row in rows:
                 style = {"up": "green", "silent": "yellow"}.get(row.state, "red")
-                table.add_row(
-                    row.name, f"[{style}]{row.state}[/]", str(row.port), str(row.pid or ""),
-                    f"{row.memory_mb} MB" if row.pid else "", f"{row.uptime_s} s" if row.pid else "", row.note,
-                )  # fmt: skip
+                memory, uptime = (f"{row.memory_mb} MB", f"{row.uptime_s} s") if row.pid else ("", "")
+                shown = f"[{style}]{row.state}[/]"
+                table.add_row(row.name, shown, str(row.port), str(row.pid or ""), memory, uptime, row.note)
             for server, told in named.items():
                 table.add_row(server, "[green]up[/]", "", "", "", "", told)
             Console(highlight=False).print(table)
@@ -160,7 +163,7 @@ def logs(
 
 
 def doctor(home: Path | None = HOME, base_port: int | None = BASE, as_json: bool = JSON) -> None:
-    """Look at what this host has for the stack, and say for each lack what to do. Exits with 1 if something lacks."""
+    """Look at what this host has for the stack; say for each lack what to do, and exit with 1."""
     with _failing(as_json):
         from deploy.local.doctor import examine
 
