@@ -8,7 +8,7 @@ bytes with a dtype code, times as Unix milliseconds UTC, steps in microseconds. 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -30,9 +30,9 @@ IMPLAUSIBLE: Final = 5  # set by the door: a good reading outside the soft range
 QUARANTINED: Final = 200  # codes from here on never become readings
 OUT_OF_RANGE: Final = 200
 
-DTYPES: Final = {"f4": np.dtype("<f4"), "i2": np.dtype("<i2")}
+DTYPES: Final[dict[str, np.dtype[Any]]] = {"f4": np.dtype("<f4"), "i2": np.dtype("<i2")}
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}\Z")]
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 Seq = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
 
