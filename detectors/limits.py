@@ -7,7 +7,7 @@ Source: the persistence, hysteresis and "unknown is not continued" rules of beds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from detectors.adult_limits import ADULT_LIMITS, MAX_LEVELS, Limit
 from detectors.protocol import (
     LIMIT_METRICS,
     Bools,
+    Change,
     Evidence,
     Finding,
     Floats,
@@ -58,7 +59,6 @@ _PARAMETERS = np.dtype(
         ("top", "u1"),
     ]
 )
-Change = Literal["raised", "worsened", "cleared"]
 
 
 class Limits:

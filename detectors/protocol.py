@@ -8,6 +8,7 @@ depend on how the input was cut into batches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -26,6 +27,7 @@ Doubles = NDArray[np.float64]
 State = NDArray[np.void]  # a structured array; its dtype is the detector's
 
 Priority = Literal["low", "medium", "high"]
+Change = Literal["raised", "worsened", "cleared"]
 Evidence = dict[str, Any]  # plain JSON: str, int, float, list
 
 VITALS: Final[tuple[str, ...]] = (
@@ -112,7 +114,7 @@ class Finding:
 
     row: int
     rule: str
-    change: Literal["raised", "worsened", "cleared"]
+    change: Change
     start_ms: int  # first instant of the condition's run: the start of the episode
     at_ms: int  # when persistence was fulfilled, the next level reached, or the episode cleared
     level: int  # index into the rule's priorities, 0 = lowest
@@ -129,3 +131,23 @@ class Rule:
     priority: tuple[Priority, ...]  # by level
     metric: str
     title: str
+
+
+def blank_hour(
+    rows: Sequence[int], hour_ms: Sequence[int], utc_offset_min: Sequence[int], first: int = 0, last: int = 60
+) -> HourSlice:
+    """Return an hour without any reading for R patients, to be filled in place."""
+    n, shape = len(rows), (len(rows), 60, len(VITALS))
+    return HourSlice(
+        rows=np.array(rows, np.intp),
+        hour_ms=np.array(hour_ms, np.int64),
+        utc_offset_min=np.array(utc_offset_min, np.int16),
+        first=np.full(n, first, np.int16),
+        last=np.full(n, last, np.int16),
+        mean=np.full(shape, np.nan, np.float32),
+        low=np.full(shape, np.nan, np.float32),
+        high=np.full(shape, np.nan, np.float32),
+        good=np.zeros(shape, np.uint16),
+        poor=np.zeros(shape, np.uint16),
+        not_worn=np.zeros((n, 60), bool),
+    )

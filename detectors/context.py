@@ -1,0 +1,57 @@
+"""What a person was doing in each minute: asleep, at rest, or active.
+
+Source: activity-conditioned resting heart rate (Mishra 2020: no steps for about ten minutes). Deviations:
+sleep is a window of local time, not a stage; night work needs a profile.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.protocol import ACTIVE, ASLEEP, MINUTE_MS, REST, STEPS, Bytes, HourSlice, Ints
+
+STILL_MINUTES = 10
+"""A person is active in a minute with steps and in this many minutes after it."""
+
+SLEEP_FROM, SLEEP_TO = 22 * 60, 8 * 60
+"""Local minutes of the day between which a still person counts as asleep."""
+
+DAY_FROM = 10 * 60
+"""A person's day runs from this local minute to the next day's, and carries the date on which it ends."""
+
+
+def contexts(last_step: Ints, hour: HourSlice) -> Bytes:
+    """Return the context of each minute, (R, 60), and carry ``last_step`` (R,) on, in place.
+
+    ``active``: steps in this minute or in the 10 before it; else ``asleep`` from 22:00 to 08:00 local time;
+    else ``rest``. Steps that are unknown count as none, so a person without a step counter has a baseline
+    too (a wider one); rules that must know rest ask how many minutes had steps reported. ``last_step`` is
+    the last minute with steps, in minutes since 1970. Valid: any hour in order.
+
+    >>> from detectors.protocol import CONTEXTS, blank_hour
+    >>> hour = blank_hour(rows=[0], hour_ms=[7 * 3_600_000], utc_offset_min=[30])
+    >>> hour.mean[0, 3, STEPS], hour.good[0, 3, STEPS] = 12, 1
+    >>> [CONTEXTS[c] for c in contexts(np.zeros(1, np.int32), hour)[0, [2, 3, 13, 14, 29, 30]]]
+    ['asleep', 'active', 'active', 'asleep', 'asleep', 'rest']
+    """
+    place = np.arange(60, dtype=np.int32)
+    minute = (hour.hour_ms // MINUTE_MS).astype(np.int32)[:, None] + place
+    live = (place >= hour.first[:, None]) & (place < hour.last[:, None])
+    with np.errstate(invalid="ignore"):
+        stepped = live & (hour.good[:, :, STEPS] > 0) & (hour.mean[:, :, STEPS] > 0)
+    latest = np.maximum.accumulate(np.where(stepped, minute, 0), axis=1)
+    latest = np.maximum(latest, last_step[:, None])
+    last_step[:] = latest[:, -1]
+    local = (minute + hour.utc_offset_min[:, None]) % 1440
+    night = (local >= SLEEP_FROM) | (local < SLEEP_TO)
+    still = minute - latest > STILL_MINUTES
+    return np.where(still, np.where(night, ASLEEP, REST), ACTIVE).astype(np.uint8)
+
+
+def local_days(hour: HourSlice) -> Ints:
+    """Return (R,) the local day (days since 1970) to which each hour belongs: 10:00 to 10:00, by its end.
+
+    An hour belongs as a whole to the day of its first minute.
+    """
+    local = (hour.hour_ms // MINUTE_MS).astype(np.int32) + hour.utc_offset_min
+    return np.asarray((local + (1440 - DAY_FROM)) // 1440, np.int32)

@@ -1,0 +1,165 @@
+"""The close of a person's day at 10:00 local time: score it, sum it up, learn from it if it is clean.
+
+Source: the contamination guard follows the "an alarmed span never enters the baseline" rule of the
+literature on wearables; what counts as clean is written at ``_clean``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors import cusum, persist
+from detectors.baseline import (
+    LEARNED,
+    LEAST_MINUTES,
+    NIGHT_BREATH,
+    NIGHT_HEART,
+    NIGHT_SKIN,
+    PAIR_CONTEXT,
+    PAIR_METRIC,
+    PAIRS,
+    Usual,
+    days_used,
+    learn,
+    usual,
+)
+from detectors.context import DAY_FROM, SLEEP_FROM, SLEEP_TO
+from detectors.protocol import (
+    CONTEXTS,
+    DAY_MS,
+    MINUTE_MS,
+    Bools,
+    Change,
+    Doubles,
+    Evidence,
+    Finding,
+    Floats,
+    HourSlice,
+    Longs,
+    Rows,
+    Rule,
+    State,
+)
+from detectors.rules import NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, RESTING_HEART
+from detectors.score import p_value, z_of_days
+from detectors.settled import Days
+from detectors.sums import DAY_DTYPE, day_means
+
+CLEAN_Z, FIRST_CLEAN_Z = 3.0, 6.0
+"""A day further out is not learned from; wider while learning, when the population is all there is."""
+
+ALARMING_MINUTES = 5
+"""A day with so many minutes beyond a safety limit is not learned from, in that metric."""
+
+NIGHT_Z, CALM_NIGHT_Z = 4.0, 2.0
+NIGHT_RULES = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGHT_BREATH_RISE, "breath"))
+
+
+def close_days(state: State, hour: HourSlice, slots: Rows) -> tuple[list[Finding], Days]:
+    """Close the open day of R patients, in place; return the findings and the daily values.
+
+    ``state`` (R,) rows of the pipeline, ``hour`` the first hour after each day's end, ``slots`` (R,) the
+    patients' slots. A value with too few minutes is left out everywhere.
+    """
+    values, variance = day_means(state["day"])
+    values = np.where(state["day"]["n"] >= LEAST_MINUTES, values, np.nan)
+    expected = usual(state["baselines"])
+    z = z_of_days(values, expected)
+    known = np.isfinite(z) & expected.learned()
+    began, ended = _local(state, hour, SLEEP_FROM - 1440), _local(state, hour, SLEEP_TO)
+    at = np.minimum(_local(state, hour, DAY_FROM), hour.hour_ms)
+
+    findings: list[Finding] = []
+
+    def tell(rule: Rule, pair: int, start_ms: Longs, raised: Bools, cleared: Bools) -> None:
+        for i in np.flatnonzero(raised | cleared):
+            value, score = float(values[i, pair]), float(z[i, pair])
+            evidence = day_evidence(state[i], pair, value, expected, int(i), score)
+            if rule is RESTING_HEART:
+                evidence["cusum"] = round(float(state["cusum"]["sum"][i]), 3)
+            evidence |= {"from_ms": int(began[i]), "to_ms": int(ended[i])}
+            evidence["utc_offset_min"] = int(hour.utc_offset_min[i])
+            change: Change = "raised" if raised[i] else "cleared"
+            start = int(start_ms[i])
+            findings.append(Finding(int(slots[i]), rule.id, change, start, int(at[i]), 0, evidence))
+
+    heart = cusum.add_night(state["cusum"], z[:, NIGHT_HEART], known[:, NIGHT_HEART], began)
+    tell(RESTING_HEART, NIGHT_HEART, state["cusum"]["start_ms"], *heart)
+    for pair, rule, name in NIGHT_RULES:
+        tell(rule, pair, *_nights(state, name, z[:, pair], known[:, pair], began))
+    clean = _clean(state, z, expected)
+    _learn(state, clean, values, variance)
+    table = _table(state, slots, values, expected, z, clean)
+    state["day"] = np.zeros((), DAY_DTYPE)
+    return findings, table
+
+
+def day_evidence(patient: np.void, pair: int, value: float, expected: Usual, i: int, z: float) -> Evidence:
+    """Return what every finding on a baseline tells; ``expected`` is that of patient ``i`` (R, P)."""
+    median = round(float(expected.median[i, pair]), 4)
+    return {
+        "metric": PAIRS[pair].metric,
+        "context": CONTEXTS[PAIR_CONTEXT[pair]],
+        "day": int(patient["open_day"]),
+        "value": round(value, 4),
+        "usual": median,
+        "difference": round(value - median, 4),
+        "center": round(float(expected.center[i, pair]), 4),
+        "spread": round(float(expected.day[i, pair]), 4),
+        "z": round(z, 3),
+        "p": float(p_value(np.array(z), expected.n[i, pair])),
+        "n_days": int(expected.n[i, pair]),
+        "days": days_used(patient["baselines"][pair]),
+        "minutes": int(patient["day"]["n"][pair]),
+    }
+
+
+def _local(state: State, hour: HourSlice, minute: int) -> Longs:
+    """Return (R,) the instant of a local minute of the open day, in Unix ms."""
+    day = state["open_day"].astype(np.int64) * DAY_MS
+    return np.asarray(day + (minute - hour.utc_offset_min.astype(np.int64)) * MINUTE_MS)
+
+
+def _nights(state: State, name: str, z: Doubles, known: Bools, began: Longs) -> tuple[Longs, Bools, Bools]:
+    """Count a night for one rule, in place; return (start of the episode, raised, cleared)."""
+    raised, cleared = np.zeros(len(z), bool), np.zeros(len(z), bool)
+    which = np.flatnonzero(known)
+    part = state[name][which]
+    never = np.zeros(len(which), bool)
+    raised[which], cleared[which] = persist.count(
+        part, z[which] >= NIGHT_Z, z[which] < CALM_NIGHT_Z, never, began[which]
+    )
+    state[name][which] = part
+    return state[name]["start_ms"], raised, cleared
+
+
+def _clean(state: State, z: Doubles, expected: Usual) -> Bools:
+    """Return (R, P) which values may enter the baseline.
+
+    Not one that is far out, nor of a day with an hour far out or with minutes beyond a safety limit in the
+    metric, nor any while the resting heart rate's sum is above half its limit or its alert is open.
+    """
+    bound = np.where(expected.n >= LEARNED, CLEAN_Z, FIRST_CLEAN_Z)
+    frozen = (state["cusum"]["sum"] > cusum.FREEZE) | (state["cusum"]["active"] == 1)
+    alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
+    with np.errstate(invalid="ignore"):
+        near = np.abs(z) <= bound
+    return np.asarray(near & ~state["day"]["dirty"] & ~alarming & ~frozen[:, None])
+
+
+def _learn(state: State, clean: Bools, values: Doubles, variance: Floats) -> None:
+    row, pair = np.nonzero(clean)
+    part = state["baselines"][row, pair]
+    learn(part, state["open_day"][row], values[row, pair].astype(np.float32), variance[row, pair])
+    state["baselines"][row, pair] = part
+
+
+def _table(state: State, slots: Rows, values: Doubles, expected: Usual, z: Doubles, clean: Bools) -> Days:
+    row, pair = np.nonzero(np.isfinite(values))
+    cell = (row, pair)
+    sums = np.where(pair == NIGHT_HEART, state["cusum"]["sum"][row], np.nan)
+    return Days(
+        slots[row], state["open_day"][row], PAIR_METRIC[pair], PAIR_CONTEXT[pair], values[cell],
+        state["day"]["n"][cell].astype(np.int32), expected.center[cell], expected.day[cell],
+        expected.n[cell], z[cell], p_value(z[cell], expected.n[cell]), sums, clean[cell],
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+"""The gate: which minutes can be believed, per metric, and why not.
+
+Source: the validity gate every wearable pipeline starts with (plausible range, flat line, wear; e.g. Bent
+2020 on motion artefacts). Deviations: thresholds are engineering choices; a flat line is judged causally,
+so its first minutes pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from detectors.protocol import (
+    MINUTE_MS,
+    STEPS,
+    VITALS,
+    Bools,
+    Bytes,
+    Floats,
+    HourSlice,
+    Ints,
+    State,
+)
+
+USABLE, ABSENT, OFF_BODY, DOUBTED, IMPLAUSIBLE, JUMP, FLAT = range(7)
+REASONS: Final = ("usable", "absent", "not_worn", "doubted", "implausible", "jump", "flat")
+"""Names of the gate's codes: doubted by the device, outside the range, too fast a change, never changing."""
+
+NEAR_MINUTES = 5
+"""A minute is compared with the last one before it that is at most this old."""
+
+GATE_DTYPE = np.dtype(
+    [("mean", "f4", (len(VITALS),)), ("minute", "i4", (len(VITALS),)), ("run", "u1", (len(VITALS),))]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimits:
+    """What is believable, by metric (arrays in the order of VITALS)."""
+
+    low: Floats  # (M,) smallest plausible minute mean
+    high: Floats  # (M,) largest
+    max_step: Floats  # (M,) largest change per minute
+    flat_minutes: Ints  # (M,) as many equal minutes in a row are a flat line; 1..255
+
+
+#                 heart  steps   spo2    breath  skin    body    hrv
+ADULT_GATE = GateLimits(
+    low=np.array([30, 0, 70, 6, 25, 34, 5], np.float32),
+    high=np.array([220, 300, 100, 40, 40, 42, 250], np.float32),
+    max_step=np.array([60, 1e6, 15, 20, 3, 1, 1e6], np.float32),
+    flat_minutes=np.array([30, 255, 180, 120, 240, 255, 60], np.int32),
+)
+"""The catalogue's soft ranges; a flat line is long where a device rounds coarsely."""
+
+
+class Gate:
+    """Judge minutes of the readings of R patients.
+
+    A minute is *absent* without a reading, *doubted* when all its readings are poor, *not worn* when the
+    device says so, *implausible* outside the range, a *jump* when its mean differs from the last minute's
+    (at most 5 min before) by more than ``max_step`` for each minute between, and *flat* from the
+    ``flat_minutes``-th equal minute in a row on (gaps over 5 min begin a new row). Steps are never flat.
+    State: 63 bytes a patient.
+
+    >>> from detectors.protocol import blank_hour
+    >>> hour = blank_hour(rows=[0], hour_ms=[0], utc_offset_min=[0])
+    >>> hour.mean[0, :3, 0], hour.good[0, :3, 0] = [60, 190, 61], 4
+    >>> reasons = Gate(ADULT_GATE).judge(np.zeros(1, GATE_DTYPE), hour)
+    >>> [REASONS[code] for code in reasons[0, :4, 0]]
+    ['usable', 'jump', 'jump', 'absent']
+    """
+
+    def __init__(self, limits: GateLimits = ADULT_GATE) -> None:
+        self.limits = limits
+
+    def judge(self, state: State, hour: HourSlice) -> Bytes:
+        """Return (R, 60, M) codes, and carry ``state`` (R,) of GATE_DTYPE on, in place.
+
+        Minutes outside ``[first, last)`` are ABSENT.
+        """
+        live = np.arange(60) >= hour.first[:, None]
+        live &= np.arange(60) < hour.last[:, None]
+        some = (hour.good > 0) & np.isfinite(hour.mean) & live[:, :, None]
+        worn = some & ~hour.not_worn[:, :, None]
+        code = np.where(some, np.uint8(OFF_BODY), np.uint8(ABSENT))
+        code[(hour.poor > 0) & ~some & live[:, :, None]] = DOUBTED
+        with np.errstate(invalid="ignore"):
+            plausible = (hour.mean >= self.limits.low) & (hour.mean <= self.limits.high)
+        code[worn] = np.where(plausible[worn], np.uint8(USABLE), np.uint8(IMPLAUSIBLE))
+        self._changes(state, hour, worn, code)
+        return code
+
+    def _changes(self, state: State, hour: HourSlice, worn: Bools, code: Bytes) -> None:
+        """Mark jumps and flat lines minute by minute, in place."""
+        minute0 = (hour.hour_ms // MINUTE_MS).astype(np.int32)[:, None]
+        mean, last, run = state["mean"].copy(), state["minute"].copy(), state["run"].astype(np.int32)
+        steady = hour.low == hour.high
+        any_live = len(hour.first) and range(int(hour.first.min()), int(hour.last.max()))
+        for m in any_live or ():
+            have = worn[:, m]
+            if not have.any():
+                continue
+            now = hour.mean[:, m]
+            age = minute0 + m - last
+            near = have & (run > 0) & (age <= NEAR_MINUTES)
+            jump = near & (np.abs(np.where(near, now - mean, 0)) > self.limits.max_step * age)
+            same = near & steady[:, m] & (now == mean)
+            run = np.where(have, np.where(same, np.minimum(run + 1, 255), 1), run)
+            flat = have & (run >= self.limits.flat_minutes)
+            flat[:, STEPS] = False
+            code[:, m][jump & (code[:, m] == USABLE)] = JUMP
+            code[:, m][flat & (code[:, m] == USABLE)] = FLAT
+            mean = np.where(have, now, mean)
+            last = np.where(have, minute0 + m, last)
+        state["mean"], state["minute"], state["run"] = mean, last, run

@@ -1,0 +1,86 @@
+"""The close of an hour: score it, say what is known, raise "unusual at rest", add it to its day."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors import datastate, persist
+from detectors.baseline import PAIR_CONTEXT, REST_HEART, Usual, usual
+from detectors.days import day_evidence
+from detectors.protocol import HOUR_MS, Bools, Change, Doubles, Finding, HourSlice, Longs, Rows, State
+from detectors.rules import REST_HEART_HOURS
+from detectors.score import p_value, z_of_hours
+from detectors.settled import Bands, HourStates
+from detectors.sums import add_hour, hour_means
+
+FAR_HOUR_Z = 4.5
+"""A day with an hour this far out is not learned from."""
+
+REST_Z, CALM_REST_Z = 4.5, 2.5
+REST_MINUTES, STEP_MINUTES, HOURS_APART = 20, 30, 3
+"""Minutes at rest, and minutes with steps reported, that an hour at rest needs; hours between two of them."""
+
+
+def close_hours(state: State, hour: HourSlice, slots: Rows) -> tuple[list[Finding], HourStates, Bands]:
+    """Close the open hour of R patients, in place; return findings, data states and baseline bands."""
+    sums = state["hour"]
+    means = hour_means(sums)
+    expected = usual(state["baselines"])
+    z = z_of_hours(means, sums["n"], expected)
+    learned = expected.learned()
+    findings = _rest_hours(state, hour, slots, means, z, learned, expected)
+    known, cause, baseline = datastate.judge(sums, z, learned)
+    with np.errstate(invalid="ignore"):
+        state["day"]["dirty"] |= learned & (np.abs(z) > FAR_HOUR_Z)
+    add_hour(state["day"], sums, means)
+    states = HourStates(slots, hour.hour_ms, sums["context"].copy(), known, cause)
+    return findings, states, _bands(hour.hour_ms, slots, baseline, expected)
+
+
+def _bands(hour_ms: Longs, slots: Rows, baseline: Rows, expected: Usual) -> Bands:
+    row, metric = np.nonzero(baseline >= 0)
+    pair = baseline[row, metric]
+    return Bands(
+        slots[row], hour_ms[row], metric.astype(np.int16), PAIR_CONTEXT[pair], expected.center[row, pair],
+        expected.hour[row, pair], expected.n[row, pair],
+    )  # fmt: skip
+
+
+def _rest_hours(
+    state: State,
+    hour: HourSlice,
+    slots: Rows,
+    means: Doubles,
+    z: Doubles,
+    learned: Bools,
+    expected: Usual,
+) -> list[Finding]:
+    """Count hours at rest whose heart rate is far above usual, in place; return what changed.
+
+    Judged is an hour with 20 usable minutes at rest, a learned baseline, and steps reported in half of it:
+    without steps nobody knows that it was rest.
+    """
+    sums, pair = state["hour"], REST_HEART
+    judged = learned[:, pair] & (sums["n"][:, pair] >= REST_MINUTES) & (sums["steps"] >= STEP_MINUTES)
+    which = np.flatnonzero(judged)
+    now = (hour.hour_ms // HOUR_MS).astype(np.int32)[which]
+    part, score = state["rest"][which], z[which, pair]
+    apart = now - state["rest_hour"][which] > HOURS_APART
+    changes = persist.count(part, score >= REST_Z, score < CALM_REST_Z, apart, hour.hour_ms[which])
+    state["rest"][which], state["rest_hour"][which] = part, now
+    findings: list[Finding] = []
+    for i in np.flatnonzero(changes[0] | changes[1]):
+        at = int(which[i])
+        evidence = day_evidence(state[at], pair, float(means[at, pair]), expected, at, float(score[i]))
+        evidence["spread"] = round(float(expected.hour[at, pair]), 4)
+        evidence["p"] = float(p_value(score[i], expected.n[at, pair]))
+        evidence |= {
+            "minutes": int(sums["n"][at, pair]),
+            "from_ms": int(hour.hour_ms[at]),
+            "to_ms": int(hour.hour_ms[at]) + HOUR_MS,
+            "utc_offset_min": int(hour.utc_offset_min[at]),
+        }
+        change: Change = "raised" if changes[0][i] else "cleared"
+        start, end = int(part["start_ms"][i]), int(evidence["to_ms"])
+        findings.append(Finding(int(slots[at]), REST_HEART_HOURS.id, change, start, end, 0, evidence))
+    return findings

@@ -1,0 +1,139 @@
+"""The adaptive path: settled minutes in; findings, data states, baseline bands and daily values out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.adult_limits import ADULT_LIMITS, Limit
+from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
+from detectors.context import contexts, local_days
+from detectors.cusum import CUSUM_DTYPE
+from detectors.days import close_days
+from detectors.gate import ADULT_GATE, GATE_DTYPE, Gate, GateLimits
+from detectors.hours import close_hours
+from detectors.persist import PERSIST_DTYPE
+from detectors.protocol import (
+    ACTIVE,
+    CONTEXTS,
+    HEART_RATE,
+    VITALS,
+    Bools,
+    Finding,
+    HourSlice,
+    Rows,
+    State,
+)
+from detectors.settled import Days, Settled, no_days, no_hours
+from detectors.sums import DAY_DTYPE, HOUR_DTYPE, AlarmRange, add_minutes
+
+PIPELINE_DTYPE = np.dtype(
+    [
+        ("open_day", "i4"),  # local day; 0 before the first hour
+        ("hour_ms", "i8"),
+        ("last_step", "i4"),
+        ("gate", GATE_DTYPE),
+        ("hour", HOUR_DTYPE),
+        ("day", DAY_DTYPE),
+        ("baselines", BASELINE_DTYPE, (len(PAIRS),)),
+        ("cusum", CUSUM_DTYPE),
+        ("skin", PERSIST_DTYPE),
+        ("breath", PERSIST_DTYPE),
+        ("rest", PERSIST_DTYPE),
+        ("rest_hour", "i4"),
+    ]
+)
+_HEART_PAIRS = np.flatnonzero(PAIR_METRIC == HEART_RATE)
+
+
+class Pipeline:
+    """Gate, context, baselines, scores and rules over all patients, hour slice by hour slice.
+
+    Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
+    population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations and
+    units: in each stage's module. Valid: adults who sleep at night; each patient's hours in order.
+    State: one row of ``dtype`` a patient.
+
+    >>> from detectors.protocol import DATA_STATES, blank_hour
+    >>> pipeline = Pipeline()
+    >>> state = pipeline.new_state(1)
+    >>> hour = blank_hour(rows=[0], hour_ms=[1_700_000_000_000 // 3_600_000 * 3_600_000], utc_offset_min=[60])
+    >>> hour.mean[0, :, 0], hour.low[0, :, 0], hour.high[0, :, 0], hour.good[0, :, 0] = 61, 60, 62, 12
+    >>> settled = pipeline.settle(state, hour)
+    >>> DATA_STATES[settled.hours.state[0, 0]], DATA_STATES[settled.hours.state[0, 2]]
+    ('learning', 'unknown')
+    """
+
+    dtype = PIPELINE_DTYPE
+
+    def __init__(self, gate: GateLimits = ADULT_GATE, limits: Sequence[Limit] = ADULT_LIMITS) -> None:
+        self._gate = Gate(gate)
+        self._alarm = alarm_range(limits)
+
+    def new_state(self, n: int) -> State:
+        """Return (n,) rows that know nothing."""
+        return np.zeros(n, self.dtype)
+
+    def reset(self, state: State, rows: Rows) -> None:
+        """Forget everything about ``rows``, in place."""
+        state[rows] = np.zeros((), self.dtype)
+
+    def settle(self, state: State, hour: HourSlice) -> Settled:
+        """Take newly settled minutes of one hour of R patients into their rows, in place.
+
+        First the day before is closed where this hour lies past its end (10:00 local), then the minutes are
+        added, then the hour is closed where the slice reaches its end. The slice is not changed.
+        """
+        part = state[hour.rows]
+        findings, days = self._turn_day(part, hour)
+        part["hour"][part["hour_ms"] != hour.hour_ms] = np.zeros((), HOUR_DTYPE)
+        part["hour_ms"] = hour.hour_ms
+        code = self._gate.judge(part["gate"], hour)
+        context = contexts(part["last_step"], hour)
+        heard = np.any(part["baselines"]["n"][:, _HEART_PAIRS] > 0, axis=1)
+        add_minutes(part["hour"], part["day"], heard, hour, code, context, self._alarm)
+        states, bands = no_hours()
+        closing = np.flatnonzero(hour.closes)
+        if len(closing):
+            closed = part[closing]
+            more, states, bands = close_hours(closed, take(hour, closing), hour.rows[closing])
+            part[closing] = closed
+            findings += more
+        state[hour.rows] = part
+        return Settled(findings, states, bands, days)
+
+    def _turn_day(self, part: State, hour: HourSlice) -> tuple[list[Finding], Days]:
+        """Close the days that are over, and open those in which this hour lies."""
+        day = local_days(hour)
+        over = np.flatnonzero((part["open_day"] > 0) & (day > part["open_day"]))
+        findings: list[Finding] = []
+        days = no_days()
+        if len(over):
+            closed = part[over]
+            findings, days = close_days(closed, take(hour, over), hour.rows[over])
+            part[over] = closed
+        part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again
+        return findings, days
+
+
+def take(hour: HourSlice, which: Rows | Bools) -> HourSlice:
+    """Return the patients ``which`` of a slice."""
+    return HourSlice(*(getattr(hour, name)[which] for name in HourSlice.__slots__))
+
+
+def alarm_range(limits: Sequence[Limit]) -> AlarmRange:
+    """Return the range between the mildest levels of the limits, by context for those that ask for rest."""
+    low = np.full(len(VITALS), -np.inf, np.float32)
+    high = np.full((len(CONTEXTS), len(VITALS)), np.inf, np.float32)
+    for limit in limits:
+        if limit.metric not in VITALS:
+            continue
+        metric, mildest = VITALS.index(limit.metric), limit.levels[0][0]
+        if limit.side == "below":
+            low[metric] = max(low[metric], mildest)
+            continue
+        for context in range(len(CONTEXTS)):
+            if context != ACTIVE or not limit.at_rest_only:
+                high[context, metric] = min(high[context, metric], mildest)
+    return AlarmRange(low, high)

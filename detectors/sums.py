@@ -1,0 +1,122 @@
+"""The open hour and the open day: exact sums of usable minutes by baseline.
+
+Minute means are added in thousandths as integers, so that any cut of the input gives the same sum to the
+last bit. An hour counts towards its day when it closes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors.baseline import PAIRS
+from detectors.gate import ABSENT, DOUBTED, FLAT, IMPLAUSIBLE, JUMP, USABLE
+from detectors.protocol import (
+    CONTEXTS,
+    HEART_RATE,
+    STEPS,
+    VITALS,
+    Bools,
+    Bytes,
+    Doubles,
+    Floats,
+    HourSlice,
+    State,
+)
+
+P, M = len(PAIRS), len(VITALS)
+THOUSAND = 1000.0
+FULL_HOUR = np.array([min(10, pair.least_minutes) for pair in PAIRS], np.uint8)
+"""An hour with fewer usable minutes says nothing about how a day's hours differ."""
+
+HOUR_DTYPE = np.dtype(
+    [
+        ("sum", "i4", (P,)),
+        ("n", "u1", (P,)),  # usable minutes in the baseline's contexts
+        ("context", "u1", (len(CONTEXTS),)),  # minutes with a usable vital, by context
+        ("usable", "u1", (M,)),
+        ("poor", "u1", (M,)),
+        ("off", "u1"),  # minutes not worn
+        ("steps", "u1"),  # minutes with steps reported, zero included
+    ]
+)
+DAY_DTYPE = np.dtype(
+    [
+        ("sum", "i4", (P,)),
+        ("n", "u2", (P,)),
+        ("hours_sum", "f4", (P,)),  # of hourly means less the population's center
+        ("hours_square", "f4", (P,)),
+        ("hours", "u1", (P,)),
+        ("dirty", "?", (P,)),  # an hour was far out: nothing is learned from this day
+        ("alarming", "u1", (M,)),  # minutes beyond a safety limit
+    ]
+)
+_CENTER = np.array([pair.center for pair in PAIRS])
+_IN_CONTEXT = np.array([[c in pair.contexts for c in range(len(CONTEXTS))] for pair in PAIRS])
+_METRIC = [VITALS.index(pair.metric) for pair in PAIRS]
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRange:
+    """Where no safety limit is crossed: what lies outside is never learned from."""
+
+    low: Floats  # (M,)
+    high: Floats  # (contexts, M)
+
+
+def add_minutes(
+    hours: State, days: State, heard: Bools, hour: HourSlice, code: Bytes, context: Bytes, alarm: AlarmRange
+) -> None:
+    """Add the live minutes of R patients to their open hour and day, in place.
+
+    ``heard`` (R,): the patient's device measures heart rate, so steps without it mean "not worn".
+    """
+    if not len(hour.rows):
+        return
+    span = slice(int(hour.first.min()), int(hour.last.max()))
+    code, context, mean = code[:, span], context[:, span], hour.mean[:, span]
+    usable = code == USABLE
+    thousandths = np.rint(np.where(usable, mean, 0) * THOUSAND).astype(np.int32)
+    for pair, metric in enumerate(_METRIC):
+        chosen = usable[:, :, metric] & _IN_CONTEXT[pair][context]
+        hours["sum"][:, pair] += np.where(chosen, thousandths[:, :, metric], 0).sum(1, dtype=np.int32)
+        hours["n"][:, pair] += chosen.sum(1, dtype=np.uint8)
+    vital = np.delete(usable, STEPS, axis=2).any(2)
+    for c in range(len(CONTEXTS)):
+        hours["context"][:, c] += (vital & (context == c)).sum(1, dtype=np.uint8)
+    hours["usable"] += usable.sum(1, dtype=np.uint8)
+    hours["poor"] += np.isin(code, (DOUBTED, IMPLAUSIBLE, JUMP, FLAT)).sum(1, dtype=np.uint8)
+    stepping = code[:, :, STEPS] != ABSENT
+    silent = heard[:, None] & stepping & (code[:, :, HEART_RATE] == ABSENT)
+    place = np.arange(span.start, span.stop)
+    live = (place >= hour.first[:, None]) & (place < hour.last[:, None])
+    hours["off"] += ((hour.not_worn[:, span] & live) | silent).sum(1, dtype=np.uint8)
+    hours["steps"] += stepping.sum(1, dtype=np.uint8)
+    with np.errstate(invalid="ignore"):
+        beyond = usable & ((mean < alarm.low) | (mean > alarm.high[context]))
+    days["alarming"] = np.minimum(days["alarming"].astype(np.int32) + beyond.sum(1), 255)
+
+
+def hour_means(hours: State) -> Doubles:
+    """Return (R, P) means of the minute means of the open hours, NaN where there is none."""
+    return np.where(hours["n"] > 0, hours["sum"] / THOUSAND / np.maximum(hours["n"], 1), np.nan)
+
+
+def add_hour(days: State, hours: State, means: Doubles) -> None:
+    """Add closing hours to the open days, in place."""
+    days["sum"] += hours["sum"]
+    days["n"] += hours["n"]
+    apart = np.where(hours["n"] >= FULL_HOUR, means - _CENTER, 0).astype(np.float32)
+    days["hours_sum"] += apart
+    days["hours_square"] += apart**2
+    days["hours"] += (hours["n"] >= FULL_HOUR).astype(np.uint8)
+
+
+def day_means(days: State) -> tuple[Doubles, Floats]:
+    """Return (R, P) daily means and the variance of the hours about them, NaN where there is none."""
+    means = np.where(days["n"] > 0, days["sum"] / THOUSAND / np.maximum(days["n"], 1), np.nan)
+    n = days["hours"].astype(np.float64)
+    square = days["hours_square"] - days["hours_sum"].astype(np.float64) ** 2 / np.maximum(n, 1)
+    variance = np.where(n >= 2, np.maximum(square, 0) / np.maximum(n - 1, 1), np.nan)
+    return means, variance.astype(np.float32)
