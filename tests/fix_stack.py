@@ -1,7 +1,8 @@
 """Fixtures: the real Kafka, TimescaleDB and mosquitto, in a home of the tests' own.
 
 The home is ``.keepwell/test`` below the checkout (``KEEPWELL_TEST_HOME`` names another); its data are kept
-between runs. Sessions that run at the same time share it; the last one stops it, unless ``KEEPWELL_KEEP_STACK=1``.
+between runs. Sessions that run at the same time share it; the last one stops it, unless
+``KEEPWELL_KEEP_STACK=1``.
 """
 
 from __future__ import annotations
