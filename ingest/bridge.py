@@ -1,0 +1,189 @@
+"""The MQTT door: frames on a device's own topic, acknowledged to the broker only after Kafka has them.
+
+The MQTT broker authenticates the device and refuses foreign topics, so the topic's device is who sent it. A
+PUBACK to the device says only that the MQTT broker holds the message; what counts is the verdict on the
+device's own topic. A crash before the acknowledgement delivers the message again, and what is stored twice
+is a duplicate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import aiomqtt
+import paho.mqtt.client as paho
+import structlog
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from ingest import frame as wire
+from ingest import parse
+from ingest.devices import Devices, RegistryUnavailable
+from ingest.frame import StampedFrame
+from ingest.intake import Intake
+from ingest.publish import BrokerUnavailable
+from ingest.validate import Rejected
+from ingest.verdict import Verdict, encode_verdicts, refused
+
+TOPIC = "keepwell/v1/+/frames"
+SESSION_EXPIRY_S = 7 * 86_400  # the MQTT broker keeps what comes meanwhile; a longer outage needs a person
+IN_FLIGHT = 64  # messages the MQTT broker hands over before one is acknowledged
+FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
+RECONNECT_S = 0.5
+MAX_TOPIC = 200
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Broker:
+    """The MQTT broker and the bridge's own account there; ``identifier`` names its persistent session."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    ca_file: Path | None
+    identifier: str = "keepwell-bridge"
+
+
+class _Judged(NamedTuple):
+    message: aiomqtt.Message
+    device: str
+    verdicts: list[Verdict]
+    stamped: list[StampedFrame]
+
+
+class Bridge:
+    """Carries messages until it is cancelled; reconnects by itself."""
+
+    def __init__(self, broker: Broker, devices: Devices, intake: Intake) -> None:
+        self._broker = broker
+        self._devices = devices
+        self._intake = intake
+        self.connected = asyncio.Event()
+
+    async def run(self) -> None:
+        """Subscribe and carry; every disconnection is followed by another try, for ever."""
+        while True:
+            try:
+                async with self._client() as client:
+                    await self._carry(client)
+            except aiomqtt.MqttError as error:
+                log.warning(
+                    "no MQTT broker", host=self._broker.host, port=self._broker.port, error=str(error)
+                )
+            finally:
+                self.connected.clear()
+            await asyncio.sleep(RECONNECT_S)
+
+    def _client(self) -> aiomqtt.Client:
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.ReceiveMaximum = IN_FLIGHT
+        client = aiomqtt.Client(
+            self._broker.host,
+            self._broker.port,
+            username=self._broker.user,
+            password=self._broker.password,
+            identifier=self._broker.identifier,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            clean_start=False,
+            properties=properties,
+            tls_context=ssl.create_default_context(cafile=self._broker.ca_file),
+            max_queued_incoming_messages=2 * IN_FLIGHT,
+            max_inflight_messages=IN_FLIGHT,
+            timeout=10,
+        )
+        client.pending_calls_threshold = 2 * IN_FLIGHT
+        _paho(client).manual_ack_set(True)
+        return client
+
+    async def _carry(self, client: aiomqtt.Client) -> None:
+        granted = await client.subscribe(TOPIC, qos=1)
+        log.info("carrying", topic=TOPIC, granted=str(granted))
+        self.connected.set()
+        messages = client.messages
+        async for message in messages:
+            batch = [message]
+            while len(messages) and len(batch) < IN_FLIGHT:
+                batch.append(await anext(messages))
+            await self._carry_batch(client, batch)
+
+    async def _carry_batch(self, client: aiomqtt.Client, batch: Sequence[aiomqtt.Message]) -> None:
+        """Publish a batch, acknowledge it in the order received, answer its verdicts."""
+        judged = await asyncio.gather(*(self._judge(message) for message in batch))
+        await self._publish([frame for one in judged for frame in one.stamped])
+        for one in judged:
+            code = _paho(client).ack(one.message.mid, one.message.qos)
+            if code != paho.MQTT_ERR_SUCCESS:
+                raise aiomqtt.MqttCodeError(code, "the acknowledgement could not be sent")
+        await asyncio.gather(*(self._answer(client, one) for one in judged if one.device))
+
+    async def _judge(self, message: aiomqtt.Message) -> _Judged:
+        device_key = device_of(message.topic.value)
+        try:
+            verdicts, stamped = await self._read(device_key, message.payload)
+        except Rejected as error:
+            return _Judged(message, device_key, [refused(error, None, None)], [])
+        return _Judged(message, device_key, verdicts, stamped)
+
+    async def _read(self, device_key: str, payload: object) -> tuple[list[Verdict], list[StampedFrame]]:
+        if not isinstance(payload, bytes) or len(payload) > wire.MAX_REQUEST_BYTES:
+            raise Rejected("body", None, f"{wire.MAX_REQUEST_BYTES} bytes", "send fewer frames")  # noqa:
+            EM101
+        backoff = FIRST_BACKOFF_S
+        while True:
+            try:
+                device = await self._devices.by_key(device_key)
+                break
+            except RegistryUnavailable as error:
+                log.warning("devices cannot be looked up", error=str(error))
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, LAST_BACKOFF_S)
+        if device is None:
+            raise Rejected("device", device_key, "an enrolled device", "enrol it: `keepwell enrol`")  #
+            noqa: EM101
+        form = parse.form_of(payload)
+        try:
+            raws = parse.split(payload, form)
+        except (parse.Unreadable, parse.TooMany) as error:
+            raise Rejected("body", None, "1 to 100 frames", str(error)) from error  # noqa: EM101
+        return self._intake.judge(raws, form, device)
+
+    async def _publish(self, frames: Sequence[StampedFrame]) -> None:
+        """Publish, in place and for as long as it takes: meanwhile nothing more is taken from the MQTT broker."""
+        backoff = FIRST_BACKOFF_S
+        while True:
+            try:
+                await self._intake.publish(frames)
+            except BrokerUnavailable as error:
+                log.warning("frames not kept yet", frames=len(frames), error=str(error))
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, LAST_BACKOFF_S)
+                continue
+            return
+
+    async def _answer(self, client: aiomqtt.Client, one: _Judged) -> None:
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        correlation = getattr(one.message.properties, "CorrelationData", None)
+        if correlation is not None:
+            properties.CorrelationData = correlation
+        topic = f"keepwell/v1/{one.device}/verdicts"
+        await client.publish(topic, encode_verdicts(one.verdicts), qos=1, properties=properties)
+
+
+def device_of(topic: str) -> str:
+    """Return the device's key in ``keepwell/v1/<device>/frames``, "" where it can be none."""
+    parts = topic.split("/")
+    key = parts[2] if len(parts) == 4 else ""
+    return key if wire.NAME_PATTERN.fullmatch(key) else ""
+
+
+def _paho(client: aiomqtt.Client) -> paho.Client:
+    return client._client  # noqa: SLF001 - aiomqtt has no door of its own to manual acknowledgement
