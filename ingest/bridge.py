@@ -23,11 +23,12 @@ from paho.mqtt.properties import Properties
 
 from ingest import frame as wire
 from ingest import parse
+from ingest.assign import Device
 from ingest.devices import Devices, RegistryUnavailable
 from ingest.frame import StampedFrame
 from ingest.intake import Intake
 from ingest.publish import BrokerUnavailable
-from ingest.validate import Rejected
+from ingest.validate import Rejected, refuse
 from ingest.verdict import Verdict, encode_verdicts, refused
 
 TOPIC = "keepwell/v1/+/frames"
@@ -122,7 +123,7 @@ class Bridge:
         for one in judged:
             code = _paho(client).ack(one.message.mid, one.message.qos)
             if code != paho.MQTT_ERR_SUCCESS:
-                raise aiomqtt.MqttCodeError(code, "the acknowledgement could not be sent")
+                raise aiomqtt.MqttCodeError(code)
         await asyncio.gather(*(self._answer(client, one) for one in judged if one.device))
 
     async def _judge(self, message: aiomqtt.Message) -> _Judged:
@@ -135,39 +136,37 @@ class Bridge:
 
     async def _read(self, device_key: str, payload: object) -> tuple[list[Verdict], list[StampedFrame]]:
         if not isinstance(payload, bytes) or len(payload) > wire.MAX_REQUEST_BYTES:
-            raise Rejected("body", None, f"{wire.MAX_REQUEST_BYTES} bytes", "send fewer frames")  # noqa:
-            EM101
-        backoff = FIRST_BACKOFF_S
-        while True:
-            try:
-                device = await self._devices.by_key(device_key)
-                break
-            except RegistryUnavailable as error:
-                log.warning("devices cannot be looked up", error=str(error))
-                await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, LAST_BACKOFF_S)
+            refuse("body", None, f"{wire.MAX_REQUEST_BYTES} bytes", "send fewer frames in one message")
+        device = await self._device(device_key)
         if device is None:
-            raise Rejected("device", device_key, "an enrolled device", "enrol it: `keepwell enrol`")  #
-            noqa: EM101
+            refuse("device", device_key, "an enrolled device", "enrol it with `keepwell enrol`")
         form = parse.form_of(payload)
         try:
             raws = parse.split(payload, form)
         except (parse.Unreadable, parse.TooMany) as error:
-            raise Rejected("body", None, "1 to 100 frames", str(error)) from error  # noqa: EM101
+            refuse("body", None, "1 to 100 frames", str(error))
         return self._intake.judge(raws, form, device)
 
-    async def _publish(self, frames: Sequence[StampedFrame]) -> None:
-        """Publish, in place and for as long as it takes: meanwhile nothing more is taken from the MQTT broker."""
+    async def _device(self, key: str) -> Device | None:
         backoff = FIRST_BACKOFF_S
         while True:
             try:
-                await self._intake.publish(frames)
+                return await self._devices.by_key(key)
+            except RegistryUnavailable as error:
+                log.warning("devices cannot be looked up", error=str(error))
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, LAST_BACKOFF_S)
+
+    async def _publish(self, frames: Sequence[StampedFrame]) -> None:
+        """Publish, for as long as it takes: meanwhile nothing more is taken from the MQTT broker."""
+        backoff = FIRST_BACKOFF_S
+        while True:
+            try:
+                return await self._intake.publish(frames)
             except BrokerUnavailable as error:
                 log.warning("frames not kept yet", frames=len(frames), error=str(error))
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, LAST_BACKOFF_S)
-                continue
-            return
 
     async def _answer(self, client: aiomqtt.Client, one: _Judged) -> None:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
