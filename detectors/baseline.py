@@ -44,7 +44,7 @@ class Pair:
 
 
 PAIRS: Final[tuple[Pair, ...]] = (
-    Pair("heart_rate", (ASLEEP,), 60, 9, 2.5, 3.5, 4, 1.2, 90),
+    Pair("heart_rate", (ASLEEP,), 60, 9, 2.5, 3.5, 4, 1.2, 180),
     Pair("heart_rate", (REST,), 74, 11, 4, 6, 7, 2, 60),
     Pair("heart_rate", (ACTIVE,), 95, 13, 7, 12, 12, 3, 30),
     Pair("spo2", (ASLEEP,), 95.5, 1.5, 0.7, 0.8, 1.2, 0.4, 20),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.minutes import Minutes
 from detectors.protocol import ACTIVE, ASLEEP, MINUTE_MS, REST, STEPS, Bytes, HourSlice, Ints
 
 STILL_MINUTES = 10
@@ -20,31 +21,31 @@ DAY_FROM = 10 * 60
 """A person's day runs from this local minute to the next day's, and carries the date on which it ends."""
 
 
-def contexts(last_step: Ints, hour: HourSlice) -> Bytes:
-    """Return the context of each minute, (R, 60), and carry ``last_step`` (R,) on, in place.
+def contexts(last_step: Ints, minutes: Minutes) -> Bytes:
+    """Return the context of each minute, (R, W), and carry ``last_step`` (R,) on, in place.
 
     ``active``: steps in this minute or in the 10 before it; else ``asleep`` from 22:00 to 08:00 local time;
     else ``rest``. Steps that are unknown count as none, so a person without a step counter has a baseline
     too (a wider one); rules that must know rest ask how many minutes had steps reported. ``last_step`` is
     the last minute with steps, in minutes since 1970. Valid: any hour in order.
 
+    >>> from detectors.minutes import live_minutes
     >>> from detectors.protocol import CONTEXTS, blank_hour
     >>> hour = blank_hour(rows=[0], hour_ms=[7 * 3_600_000], utc_offset_min=[30])
     >>> hour.mean[0, 3, STEPS], hour.good[0, 3, STEPS] = 12, 1
-    >>> [CONTEXTS[c] for c in contexts(np.zeros(1, np.int32), hour)[0, [2, 3, 13, 14, 29, 30]]]
+    >>> found = contexts(np.zeros(1, np.int32), live_minutes(hour))
+    >>> [CONTEXTS[c] for c in found[0, [2, 3, 13, 14, 29, 30]]]
     ['asleep', 'active', 'active', 'asleep', 'asleep', 'rest']
     """
-    place = np.arange(60, dtype=np.int32)
-    minute = (hour.hour_ms // MINUTE_MS).astype(np.int32)[:, None] + place
-    live = (place >= hour.first[:, None]) & (place < hour.last[:, None])
+    if not minutes.live.size:
+        return np.zeros(minutes.live.shape, np.uint8)
     with np.errstate(invalid="ignore"):
-        stepped = live & (hour.good[:, :, STEPS] > 0) & (hour.mean[:, :, STEPS] > 0)
-    latest = np.maximum.accumulate(np.where(stepped, minute, 0), axis=1)
+        stepped = minutes.live & (minutes.good[:, :, STEPS] > 0) & (minutes.mean[:, :, STEPS] > 0)
+    latest = np.maximum.accumulate(np.where(stepped, minutes.minute, 0), axis=1)
     latest = np.maximum(latest, last_step[:, None])
     last_step[:] = latest[:, -1]
-    local = (minute + hour.utc_offset_min[:, None]) % 1440
-    night = (local >= SLEEP_FROM) | (local < SLEEP_TO)
-    still = minute - latest > STILL_MINUTES
+    night = (minutes.local >= SLEEP_FROM) | (minutes.local < SLEEP_TO)
+    still = minutes.minute - latest > STILL_MINUTES
     return np.where(still, np.where(night, ASLEEP, REST), ACTIVE).astype(np.uint8)
 
 

@@ -12,17 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from detectors.protocol import (
-    MINUTE_MS,
-    STEPS,
-    VITALS,
-    Bools,
-    Bytes,
-    Floats,
-    HourSlice,
-    Ints,
-    State,
-)
+from detectors.minutes import Minutes
+from detectors.protocol import STEPS, VITALS, Bools, Bytes, Floats, Ints, State
 
 USABLE, ABSENT, OFF_BODY, DOUBTED, IMPLAUSIBLE, JUMP, FLAT = range(7)
 REASONS: Final = ("usable", "absent", "not_worn", "doubted", "implausible", "jump", "flat")
@@ -65,10 +56,11 @@ class Gate:
     ``flat_minutes``-th equal minute in a row on (gaps over 5 min begin a new row). Steps are never flat.
     State: 63 bytes a patient.
 
+    >>> from detectors.minutes import live_minutes
     >>> from detectors.protocol import blank_hour
     >>> hour = blank_hour(rows=[0], hour_ms=[0], utc_offset_min=[0])
     >>> hour.mean[0, :3, 0], hour.good[0, :3, 0] = [60, 190, 61], 4
-    >>> reasons = Gate(ADULT_GATE).judge(np.zeros(1, GATE_DTYPE), hour)
+    >>> reasons = Gate(ADULT_GATE).judge(np.zeros(1, GATE_DTYPE), live_minutes(hour))
     >>> [REASONS[code] for code in reasons[0, :4, 0]]
     ['usable', 'jump', 'jump', 'absent']
     """
@@ -76,35 +68,33 @@ class Gate:
     def __init__(self, limits: GateLimits = ADULT_GATE) -> None:
         self.limits = limits
 
-    def judge(self, state: State, hour: HourSlice) -> Bytes:
-        """Return (R, 60, M) codes, and carry ``state`` (R,) of GATE_DTYPE on, in place.
+    def judge(self, state: State, minutes: Minutes) -> Bytes:
+        """Return (R, W, M) codes, and carry ``state`` (R,) of GATE_DTYPE on, in place.
 
-        Minutes outside ``[first, last)`` are ABSENT.
+        Minutes that are not live are ABSENT.
         """
-        live = np.arange(60) >= hour.first[:, None]
-        live &= np.arange(60) < hour.last[:, None]
-        some = (hour.good > 0) & np.isfinite(hour.mean) & live[:, :, None]
-        worn = some & ~hour.not_worn[:, :, None]
-        code = np.where(some, np.uint8(OFF_BODY), np.uint8(ABSENT))
-        code[(hour.poor > 0) & ~some & live[:, :, None]] = DOUBTED
+        live = minutes.live[:, :, None]
+        some = (minutes.good > 0) & np.isfinite(minutes.mean) & live
+        worn = some & ~minutes.not_worn[:, :, None]
         with np.errstate(invalid="ignore"):
-            plausible = (hour.mean >= self.limits.low) & (hour.mean <= self.limits.high)
-        code[worn] = np.where(plausible[worn], np.uint8(USABLE), np.uint8(IMPLAUSIBLE))
-        self._changes(state, hour, worn, code)
+            plausible = (minutes.mean >= self.limits.low) & (minutes.mean <= self.limits.high)
+        code = np.where(some, np.uint8(OFF_BODY), np.uint8(ABSENT))
+        code[(minutes.poor > 0) & ~some & live] = DOUBTED
+        code[worn & ~plausible] = IMPLAUSIBLE
+        code[worn & plausible] = USABLE
+        self._changes(state, minutes, worn, code)
         return code
 
-    def _changes(self, state: State, hour: HourSlice, worn: Bools, code: Bytes) -> None:
+    def _changes(self, state: State, minutes: Minutes, worn: Bools, code: Bytes) -> None:
         """Mark jumps and flat lines minute by minute, in place."""
-        minute0 = (hour.hour_ms // MINUTE_MS).astype(np.int32)[:, None]
         mean, last, run = state["mean"].copy(), state["minute"].copy(), state["run"].astype(np.int32)
-        steady = hour.low == hour.high
-        any_live = len(hour.first) and range(int(hour.first.min()), int(hour.last.max()))
-        for m in any_live or ():
+        steady = minutes.low == minutes.high
+        for m in range(worn.shape[1]):
             have = worn[:, m]
             if not have.any():
                 continue
-            now = hour.mean[:, m]
-            age = minute0 + m - last
+            now, minute = minutes.mean[:, m], minutes.minute[:, m, None]
+            age = minute - last
             near = have & (run > 0) & (age <= NEAR_MINUTES)
             jump = near & (np.abs(np.where(near, now - mean, 0)) > self.limits.max_step * age)
             same = near & steady[:, m] & (now == mean)
@@ -113,6 +103,5 @@ class Gate:
             flat[:, STEPS] = False
             code[:, m][jump & (code[:, m] == USABLE)] = JUMP
             code[:, m][flat & (code[:, m] == USABLE)] = FLAT
-            mean = np.where(have, now, mean)
-            last = np.where(have, minute0 + m, last)
+            mean, last = np.where(have, now, mean), np.where(have, minute, last)
         state["mean"], state["minute"], state["run"] = mean, last, run

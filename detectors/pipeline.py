@@ -13,6 +13,7 @@ from detectors.cusum import CUSUM_DTYPE
 from detectors.days import close_days
 from detectors.gate import ADULT_GATE, GATE_DTYPE, Gate, GateLimits
 from detectors.hours import close_hours
+from detectors.minutes import live_minutes
 from detectors.persist import PERSIST_DTYPE
 from detectors.protocol import (
     ACTIVE,
@@ -89,10 +90,11 @@ class Pipeline:
         findings, days = self._turn_day(part, hour)
         part["hour"][part["hour_ms"] != hour.hour_ms] = np.zeros((), HOUR_DTYPE)
         part["hour_ms"] = hour.hour_ms
-        code = self._gate.judge(part["gate"], hour)
-        context = contexts(part["last_step"], hour)
+        minutes = live_minutes(hour)
+        code = self._gate.judge(part["gate"], minutes)
+        context = contexts(part["last_step"], minutes)
         heard = np.any(part["baselines"]["n"][:, _HEART_PAIRS] > 0, axis=1)
-        add_minutes(part["hour"], part["day"], heard, hour, code, context, self._alarm)
+        add_minutes(part["hour"], part["day"], heard, minutes, code, context, self._alarm)
         states, bands = no_hours()
         closing = np.flatnonzero(hour.closes)
         if len(closing):

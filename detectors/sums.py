@@ -12,6 +12,7 @@ import numpy as np
 
 from detectors.baseline import PAIRS
 from detectors.gate import ABSENT, DOUBTED, FLAT, IMPLAUSIBLE, JUMP, USABLE
+from detectors.minutes import Minutes
 from detectors.protocol import (
     CONTEXTS,
     HEART_RATE,
@@ -21,7 +22,6 @@ from detectors.protocol import (
     Bytes,
     Doubles,
     Floats,
-    HourSlice,
     State,
 )
 
@@ -66,18 +66,14 @@ class AlarmRange:
 
 
 def add_minutes(
-    hours: State, days: State, heard: Bools, hour: HourSlice, code: Bytes, context: Bytes, alarm: AlarmRange
+    hours: State, days: State, heard: Bools, minutes: Minutes, code: Bytes, context: Bytes, alarm: AlarmRange
 ) -> None:
     """Add the live minutes of R patients to their open hour and day, in place.
 
     ``heard`` (R,): the patient's device measures heart rate, so steps without it mean "not worn".
     """
-    if not len(hour.rows):
-        return
-    span = slice(int(hour.first.min()), int(hour.last.max()))
-    code, context, mean = code[:, span], context[:, span], hour.mean[:, span]
     usable = code == USABLE
-    thousandths = np.rint(np.where(usable, mean, 0) * THOUSAND).astype(np.int32)
+    thousandths = np.rint(np.where(usable, minutes.mean, 0) * THOUSAND).astype(np.int32)
     for pair, metric in enumerate(_METRIC):
         chosen = usable[:, :, metric] & _IN_CONTEXT[pair][context]
         hours["sum"][:, pair] += np.where(chosen, thousandths[:, :, metric], 0).sum(1, dtype=np.int32)
@@ -89,12 +85,10 @@ def add_minutes(
     hours["poor"] += np.isin(code, (DOUBTED, IMPLAUSIBLE, JUMP, FLAT)).sum(1, dtype=np.uint8)
     stepping = code[:, :, STEPS] != ABSENT
     silent = heard[:, None] & stepping & (code[:, :, HEART_RATE] == ABSENT)
-    place = np.arange(span.start, span.stop)
-    live = (place >= hour.first[:, None]) & (place < hour.last[:, None])
-    hours["off"] += ((hour.not_worn[:, span] & live) | silent).sum(1, dtype=np.uint8)
+    hours["off"] += ((minutes.not_worn & minutes.live) | silent).sum(1, dtype=np.uint8)
     hours["steps"] += stepping.sum(1, dtype=np.uint8)
     with np.errstate(invalid="ignore"):
-        beyond = usable & ((mean < alarm.low) | (mean > alarm.high[context]))
+        beyond = usable & ((minutes.mean < alarm.low) | (minutes.mean > alarm.high[context]))
     days["alarming"] = np.minimum(days["alarming"].astype(np.int32) + beyond.sum(1), 255)
 
 
