@@ -49,9 +49,7 @@ def os_release() -> dict[str, str]:
 
 def is_debian() -> bool:
     """Whether this host is Debian with its package tools."""
-    return os_release().get("ID") == "debian" and all(
-        map(shutil.which, ("apt-get", "apt-config", "dpkg-deb"))
-    )
+    return os_release().get("ID") == "debian" and all(map(shutil.which, ("apt-get", "apt-config", "dpkg-deb")))
 
 
 def tree(programs: Path) -> Path:
@@ -93,14 +91,24 @@ def _download(folder: Path, report: Report) -> list[Path]:
     debs.mkdir(exist_ok=True)
     environ = {**os.environ, "APT_CONFIG": str(configure_apt(folder)), "LC_ALL": "C.UTF-8"}
     report("debian", "reading the package lists")
-    run(["apt-get", "-q", "update"], what="reading the package lists", limit_s=UPDATE_S, env=environ)
+    unread: StackError | None = None
+    try:
+        run(["apt-get", "-q", "update"], what="reading the package lists", limit_s=UPDATE_S, env=environ)
+    except StackError as error:
+        unread = error  # one source of several may be away, and the others hold all we need
     for old in debs.glob("*.deb"):
         old.unlink()
-    run(
-        ["apt-get", "-q", "download", *PACKAGES], what="downloading PostgreSQL, TimescaleDB and mosquitto",
-        limit_s=DOWNLOAD_S, cwd=debs, env=environ,
-        on_tick=lambda: report("debian", f"downloading packages, {megabytes(debs):.0f} of 42 MB"),
-    )  # fmt: skip
+    try:
+        run(
+            ["apt-get", "-q", "download", *PACKAGES],
+            what="downloading PostgreSQL, TimescaleDB and mosquitto",
+            limit_s=DOWNLOAD_S,
+            cwd=debs,
+            env=environ,
+            on_tick=lambda: report("debian", f"downloading packages, {megabytes(debs):.0f} of 42 MB"),
+        )
+    except StackError as error:
+        raise unread or error from error
     found = sorted(debs.glob("*.deb"))
     if len(found) != len(PACKAGES):
         msg = f"{len(PACKAGES)} packages were asked for and {len(found)} arrived in {debs}; try again"
@@ -126,6 +134,7 @@ def configure_apt(folder: Path) -> Path:
         "Dir::State::status": folder / "status",
         "Dir::Cache": folder / "cache",
         "APT::Sandbox::User": "root",
+        "APT::Update::Error-Mode": "any",
         "Acquire::Languages": "none",
         "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled": "false",
     }
@@ -143,15 +152,11 @@ def _write_sources(folder: Path) -> None:
         if path.suffix not in (".list", ".sources") or not path.exists():
             continue
         text = path.read_text("utf-8")
-        changed = (
-            rewrite_deb822(text, codename) if path.suffix == ".sources" else rewrite_list(text, codename)
-        )
+        changed = rewrite_deb822(text, codename) if path.suffix == ".sources" else rewrite_list(text, codename)
         (folder / path.name).write_text(changed, "utf-8")
         written += bool(changed)
     if not written:
-        msg = (
-            f"nothing under /etc/apt names Debian's archive for {codename or 'this release'}; add its source"
-        )
+        msg = f"nothing under /etc/apt names Debian's archive for {codename or 'this release'}; add its source"
         raise StackError(msg)
 
 

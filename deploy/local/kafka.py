@@ -91,7 +91,7 @@ class Kafka:
             user.own(folder)
         self._context.hand_over(self._data / "log4j2.xml", LOGGING)
         self._context.hand_over(
-            self._data / "server.properties", CONFIG.format(data=self._data, **self._ports)
+            self._data / "server.properties", CONFIG.format(data=escaped(self._data), **self._ports)
         )
         if not (self._data / "log" / "meta.properties").exists():
             self._context.report(self.name, "formatting the log folder")
@@ -131,6 +131,13 @@ class Kafka:
         await probe(f"127.0.0.1:{self._ports['kafka']}")
 
 
+def escaped(path: Path) -> str:
+    """Return a path as Java reads it from a properties file: Latin-1 with ``\\uXXXX`` for the rest."""
+    units = str(path).encode("utf-16-be")
+    codes = [int.from_bytes(units[at : at + 2], "big") for at in range(0, len(units), 2)]
+    return "".join(chr(code) if 32 <= code < 127 and code != 92 else f"\\u{code:04x}" for code in codes)
+
+
 async def probe(bootstrap: str) -> None:
     """Produce one record to the probe topic, making the topic the first time.
 
@@ -151,9 +158,7 @@ async def probe(bootstrap: str) -> None:
 async def _produce(bootstrap: str) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, acks="all", request_timeout_ms=5000, retry_backoff_ms=20
-    )
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", request_timeout_ms=5000, retry_backoff_ms=20)
     try:
         await admin.start()
         topic = NewTopic(PROBE_TOPIC, 1, 1, topic_configs={"retention.ms": "3600000"})

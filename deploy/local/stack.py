@@ -105,6 +105,9 @@ class Stack:
                 jobs.append(pool.submit(debian.fetch, self.programs, downloads, self._report))
             if "kafka" in self.servers:
                 jobs.append(pool.submit(self._fetch_kafka, downloads))
+            failed = [str(error) for error in (job.exception() for job in jobs) if isinstance(error, StackError)]
+            if failed:
+                raise StackError("\n".join(failed))
             for job in jobs:
                 job.result()
 
@@ -265,5 +268,18 @@ def server_of(name: str, context: Context) -> Server:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on a loop of its own in a thread, so that callers with a running loop may call us."""
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T] | None]] = []
+
+    async def watched() -> T:
+        running.append((asyncio.get_running_loop(), asyncio.current_task()))
+        return await work
+
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+        future = pool.submit(asyncio.run, watched())
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            for loop, task in running:
+                if task is not None:
+                    loop.call_soon_threadsafe(task.cancel)
+            raise

@@ -51,7 +51,7 @@ SUCCESS, NO_MATCHING_SUBSCRIBERS, NOT_AUTHORIZED = 0, 16, 135
 @pytest.fixture(scope="module")
 def side(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A second stack of this module's own, to be killed at will and erased at the end."""
-    stack = Stack(tmp_path_factory.mktemp("side") / "home", 0)
+    stack = Stack(tmp_path_factory.mktemp("side") / "a 'home' with ä", 0)
     stack.up()
     try:
         yield stack
@@ -90,16 +90,12 @@ def test_two_stacks_share_nothing(stack: LiveStack, whole: Stack) -> None:
     assert asyncio.run(_topics(mine.kafka.bootstrap)) >= {"side.only"}
     assert "side.only" not in asyncio.run(_topics(stack.bootstrap))
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(
-            mine.postgres.conninfo("admin"), port=stack.settings.postgres.port, dbname="postgres"
-        ).close()
+        psycopg.connect(mine.postgres.conninfo("admin"), port=stack.settings.postgres.port, dbname="postgres").close()
 
 
 def test_no_server_runs_as_root(stack: LiveStack) -> None:
     data = stack.local.home.data("postgres") / "data"
-    everyone = [pid for pid in pids(stack.local).values() if pid] + [
-        who.pid for who in process.working_in(data)
-    ]
+    everyone = [pid for pid in pids(stack.local).values() if pid] + [who.pid for who in process.working_in(data)]
     assert len(everyone) > len(SERVERS)
     for pid in everyone:
         status = Path(f"/proc/{pid}/status").read_text("ascii")
@@ -177,9 +173,7 @@ def test_pid_files_of_other_programs_are_not_believed(whole: Stack) -> None:
     """A pid given to somebody else: our own pid in the pid file and in PostgreSQL's lock file."""
     whole.kill("postgres")
     me = os.getpid()
-    whole.home.pid_file("postgres").write_text(
-        json.dumps({"pid": me, "started": 1, "boot": process.boot_id()})
-    )
+    whole.home.pid_file("postgres").write_text(json.dumps({"pid": me, "started": 1, "boot": process.boot_id()}))
     lock_file = whole.home.data("postgres") / "data" / "postmaster.pid"
     lock_file.write_text(f"{me}\n{lock_file.parent}\n0\n{whole.ports()['postgres']}\n\n\n0 0\nready\n")
     assert whole.pid("postgres") is None
@@ -191,10 +185,7 @@ def test_two_ups_at_once_start_each_server_once(whole: Stack) -> None:
     whole.down()
     home = str(whole.home.path)
     argv = [*CLI, "up", "--home", home, "--json"]
-    both = [
-        subprocess.Popen(argv, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        for _ in range(2)
-    ]
+    both = [subprocess.Popen(argv, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(2)]
     told = [json.loads(one.communicate(timeout=120)[0]) for one in both]
     started = [one["name"] for document in told for one in document["servers"] if one["started"]]
     assert sorted(started) == sorted(SERVERS)
@@ -213,9 +204,7 @@ def test_two_ups_at_once_start_each_server_once(whole: Stack) -> None:
 def test_taken_port_is_named_with_its_holder(tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(
-            StackError, match=rf"port {port} \({name}\) is taken by \S+ \(pid {os.getpid()}\)"
-        ):
+        with pytest.raises(StackError, match=rf"port {port} \({name}\) is taken by \S+ \(pid {os.getpid()}\)"):
             Stack(tmp_path / "home", port - OFFSETS[name]).up()
     assert not (tmp_path / "home" / "stack.toml").exists()
 
@@ -228,9 +217,7 @@ def test_server_that_cannot_start_is_noticed_at_once_with_its_log(whole: Stack) 
     whole.user.own(store)
     began = time.monotonic()
     try:
-        with pytest.raises(
-            StackError, match=r"(?s)mosquitto \(pid \d+\) exited with \d+ .*mosquitto\.log.*[Ff]ormat"
-        ):
+        with pytest.raises(StackError, match=r"(?s)mosquitto \(pid \d+\) exited with \d+ .*mosquitto\.log.*[Ff]ormat"):
             whole.start("mosquitto")
         assert time.monotonic() - began < 3
     finally:
@@ -383,9 +370,7 @@ class _Client:
         self._client.on_subscribe = self._on_publish_list
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = session
-        self._client.connect(
-            settings.mqtt.host, settings.mqtt.port, clean_start=session == 0, properties=properties
-        )
+        self._client.connect(settings.mqtt.host, settings.mqtt.port, clean_start=session == 0, properties=properties)
         self._client.loop_start()
         code = self._connected.get(timeout=5)
         if code != SUCCESS:
@@ -414,9 +399,7 @@ class _Client:
     def _on_publish(self, _c: object, _u: object, _mid: int, code: ReasonCode, _p: object) -> None:
         self._answers.put(code.value)
 
-    def _on_publish_list(
-        self, _c: object, _u: object, _mid: int, codes: list[ReasonCode], _p: object
-    ) -> None:
+    def _on_publish_list(self, _c: object, _u: object, _mid: int, codes: list[ReasonCode], _p: object) -> None:
         self._answers.put(codes[0].value)
 
     def _on_message(self, _c: object, _u: object, message: mqtt.MQTTMessage) -> None:
@@ -427,9 +410,7 @@ class _Client:
 
 
 @contextmanager
-def _client(
-    settings: Settings, user: str | None, password: str | None, session: int = 0
-) -> Iterator[_Client]:
+def _client(settings: Settings, user: str | None, password: str | None, session: int = 0) -> Iterator[_Client]:
     client = _Client(settings, user, password, session)
     try:
         yield client
@@ -439,18 +420,14 @@ def _client(
 
 def _queue_for_absent_bridge(settings: Settings, mark: str) -> None:
     """Leave a message in the bridge's persistent session while the bridge is away."""
-    with _client(
-        settings, "bridge", settings.mqtt.bridge_password.get_secret_value(), session=3600
-    ) as bridge:
+    with _client(settings, "bridge", settings.mqtt.bridge_password.get_secret_value(), session=3600) as bridge:
         bridge.subscribe("keepwell/v1/+/frames")
     with _client(settings, "watch-1", "w") as device:
         assert device.publish("keepwell/v1/watch-1/frames", mark.encode()) == SUCCESS
 
 
 def _collect_as_bridge(settings: Settings) -> list[bytes]:
-    with _client(
-        settings, "bridge", settings.mqtt.bridge_password.get_secret_value(), session=3600
-    ) as bridge:
+    with _client(settings, "bridge", settings.mqtt.bridge_password.get_secret_value(), session=3600) as bridge:
         found = [bridge.received.get(timeout=5)]
         while not bridge.received.empty():
             found.append(bridge.received.get())
@@ -480,9 +457,7 @@ async def _topics(bootstrap: str) -> set[str]:
 
 
 async def _consume(bootstrap: str, topic: str) -> list[bytes]:
-    consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", group_id=None
-    )
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", group_id=None)
     await consumer.start()
     try:
         batches = await consumer.getmany(timeout_ms=10_000)

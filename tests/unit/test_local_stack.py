@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from deploy.local import debian, paths, ports, process, state, tls, user
+from deploy.local import debian, kafka, paths, ports, process, state, tls, user
 from deploy.local.command import run
 from deploy.local.errors import StackError
 from deploy.local.user import ServiceUser
@@ -76,6 +76,10 @@ def test_deb822_sources_keep_mirror_and_key_and_change_the_suite() -> None:
 )
 def test_one_line_sources(line: str, expected: str) -> None:
     assert debian.rewrite_list(line, "bookworm") == expected
+
+
+def test_paths_in_java_properties_may_hold_anything() -> None:
+    assert kafka.escaped(Path("/home/a b/\\x/ä€😀")) == r"/home/a b/\u005cx/\u00e4\u20ac\ud83d\ude00"
 
 
 def test_password_hash_is_salted_and_checkable() -> None:
