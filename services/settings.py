@@ -42,7 +42,9 @@ class KafkaSettings(Section):
 
     bootstrap: str = Field("", description="host:port of the broker; empty until a stack is up")
     prefix: str = Field("", description="put before every topic's and group's name, to share a broker")
-    partitions: int = Field(12, ge=1, le=512, description="partitions of each reading topic; a change is a drain-and-move step")
+    partitions: int = Field(
+        12, ge=1, le=512, description="partitions of each reading topic; a change is a drain-and-move step"
+    )
     replication: int = Field(1, ge=1, description="replication factor of new topics; 3 in production")
 
 
@@ -52,7 +54,9 @@ class PostgresSettings(Section):
     host: str = ""
     port: int = 5432
     database: str = "keepwell"
-    admin_user: str = Field("keepwell_admin", description="owns the schema; used by `keepwell migrate` and the admin commands only")
+    admin_user: str = Field(
+        "keepwell_admin", description="owns the schema; used by `keepwell migrate` and the admin commands only"
+    )
     admin_password: SecretStr = SecretStr("")
     writer_password: SecretStr = SecretStr("")
     api_password: SecretStr = SecretStr("")
@@ -113,7 +117,9 @@ class ApiSettings(Section):
 class ProcessorSettings(Section):
     """The stream processor."""
 
-    reordering_bound_s: int = Field(120, ge=1, le=3600, description="how long settled results wait for out-of-order data")
+    reordering_bound_s: int = Field(
+        120, ge=1, le=3600, description="how long settled results wait for out-of-order data"
+    )
     clock_skew_s: int = Field(300, ge=0, description="a reading further in the future than this is quarantined")
     silence_s: int = Field(7200, ge=60, description="no data for this long raises the technical alert device_silent")
     max_records: int = Field(2000, ge=1, le=20000, description="Kafka records in one transaction at the most")
@@ -123,7 +129,9 @@ class ProcessorSettings(Section):
 class ClockSettings(Section):
     """Where the present comes from."""
 
-    source: Literal["system", "driven"] = Field("system", description="driven: by the ticks of a time-lapse on control.v1")
+    source: Literal["system", "driven"] = Field(
+        "system", description="driven: by the ticks of a time-lapse on control.v1"
+    )
 
 
 class Settings(Section):
@@ -148,7 +156,9 @@ class Loaded:
     origin: dict[str, str] = field(default_factory=dict)
 
 
-def load(flags: Mapping[str, Any] | None = None, *, file: Path | None = None, environ: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    flags: Mapping[str, Any] | None = None, *, file: Path | None = None, environ: Mapping[str, str] | None = None
+) -> Loaded:
     """Merge all layers into one checked model.
 
     ``flags`` maps dotted keys to values, e.g. ``{"stack.home": "/srv/keepwell"}``; None values are skipped.

@@ -30,7 +30,7 @@ class Session(msgspec.Struct):
     """Which sequence numbers of one device session have been seen."""
 
     next_seq: int
-    missing: list[int] = []  # noqa: RUF012 - msgspec copies defaults
+    missing: list[int] = []
     touched_ms: int = 0
 
 
@@ -45,22 +45,26 @@ class Hot(msgspec.Struct):
     """One patient's hot state. Times are Unix ms UTC; keys of maps are catalogue numbers unless said."""
 
     organisation_id: int
-    settled_ms: int = 0  # the patient's watermark: the adaptive path has seen everything before it
+    settled_ms: int = 0  # the patient's watermark: minutes before it are settled
+    closed_ms: int = 0  # end of the last hour the kept baseline row has taken in
     newest_ms: int = 0  # newest instant, clamped by the time of receipt
     utc_offset_min: int = 0
     heard_ms: int = 0  # newest time of receipt
-    newest: dict[int, int] = {}  # noqa: RUF012 - metric → newest instant
-    judged: dict[int, int] = {}  # noqa: RUF012 - metric → safety limits have seen everything before it, finally
-    last_stored: dict[str, int] = {}  # noqa: RUF012 - "metric:device" → last stored instant
-    sessions: dict[str, Session] = {}  # noqa: RUF012 - "device:session" →
-    holds: dict[str, Hold] = {}  # noqa: RUF012 - "device:session" → waiting for a missing frame
-    episodes: list[Episode] = []  # noqa: RUF012 - open alerts
+    newest: dict[int, int] = {}
+    judged: dict[int, int] = {}
+    last_stored: dict[str, int] = {}
+    sessions: dict[str, Session] = {}
+    holds: dict[str, Hold] = {}
+    episodes: list[Episode] = []
     limits: bytes = b""  # the safety limits' state, empty when all idle
+    layout: int = 0  # checksum of the limits' layout; another one starts them afresh
+    states: dict[int, int] = {}
+    silent: list[int] = []
     skewed_frames: int = 0  # consecutive frames whose device clock was off
-    not_worn_minutes: int = 0  # consecutive settled minutes not worn, since not_worn_ms
-    not_worn_ms: int = 0
+    off_ms: int = 0  # first minute of the present stretch of not being worn; 0: worn
+    worn_to_ms: int = 0  # minutes before this have been looked at for wear
     dirty_ms: int | None = None  # late data from here on await a rebuild
-    checkpoint_day: int = 0
+    checkpoint_day: int = 0  # UTC day of the last checkpoint, days since 1970
 
 
 _encoder = msgspec.msgpack.Encoder()

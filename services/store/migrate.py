@@ -92,7 +92,9 @@ def _create_roles(connection: psycopg.Connection, settings: PostgresSettings) ->
 
 def _run_migrations(settings: PostgresSettings) -> None:
     engine = sqlalchemy.create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(settings.conninfo("admin")), poolclass=sqlalchemy.NullPool
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(settings.conninfo("admin")),
+        poolclass=sqlalchemy.NullPool,
     )
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))

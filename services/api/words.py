@@ -1,0 +1,73 @@
+"""Codes in plain words, the same on every screen. Unknown is never worded as normal."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from ingest.catalogue import by_id, catalogue
+from services.api.times import age
+
+PRIORITIES: Final = ("high", "medium", "low")
+STATES: Final = ("unknown", "unusual", "learning", "normal")  # the worst first
+STATE_WORDS: Final = {
+    "unknown": "unknown",
+    "unusual": "unusual",
+    "learning": "learning",
+    "normal": "in usual range",
+}
+CAUSE_WORDS: Final = {"no_data": "no data", "not_worn": "not worn", "poor_signal": "poor signal"}
+CONTEXT_WORDS: Final = {"asleep": "asleep", "rest": "at rest", "active": "active", "any": "any time"}
+UNIT_WORDS: Final = {
+    "/min": "/min",
+    "Cel": "°C",
+    "mm[Hg]": "mmHg",
+    "{steps}": "steps",
+    "{stage}": "",
+    "{worn}": "",
+    "1": "",
+}
+NOT_INDIVIDUALISED: Final = "Limits not individualised: general adult limits apply until a clinician sets this person's own."
+
+
+def unit(ucum: str) -> str:
+    """Return a UCUM unit as people write it."""
+    return UNIT_WORDS.get(ucum, ucum)
+
+
+def metric(metric_id: int) -> dict[str, Any]:
+    """Return what a client needs to know of a metric to show its values."""
+    entry = by_id()[metric_id]
+    return {
+        "key": entry.key,
+        "title": entry.title,
+        "unit": entry.unit,
+        "unit_words": unit(entry.unit),
+        "decimals": entry.decimals,
+    }
+
+
+def metric_id(key: object) -> int | None:
+    """Return the number of a vital sign's key, None when it is not one."""
+    entry = catalogue().get(str(key))
+    return entry.id if entry is not None and entry.kind == "vital" else None
+
+
+def number(value: float | None, decimals: int) -> str:
+    """Return a value with its metric's decimals; a dash where there is none."""
+    return "–" if value is None else f"{value:.{decimals}f}"
+
+
+def no_alert(state: str | None, cause: str | None, title: str, since: datetime | None, now: datetime) -> str:
+    """Return the sentence of a patient without an open alert, from the worst metric's data state."""
+    if state is None or since is None:
+        return "Nothing received yet."
+    long = age(since, now)
+    ago = long if long == "just now" else f"for {long}"
+    if state == "unknown":
+        return f"{title} unknown {ago}: {CAUSE_WORDS.get(cause or '', 'no data')}."
+    if state == "unusual":
+        return f"{title} unusual for this person {ago}; no alert."
+    if state == "learning":
+        return "Learning what is usual for this person."
+    return "In the usual range for what was received."

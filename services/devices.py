@@ -1,0 +1,283 @@
+"""Who is enrolled: organisations, people, patients, devices, assignments and tokens, by the admin role in SQL.
+
+Every function takes an open connection and leaves the transaction to the caller, so that dozens of devices are
+enrolled at once or not at all. Tokens are 256 random bits; only their hashes are stored, so each is shown once.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import psycopg
+
+from ingest.devices import token_hash
+from ingest.mqtt_password import password_hash
+
+Connection = psycopg.Connection[Any]
+Role = Literal["clinician", "nurse", "administrator"]
+
+LINK_LIFE = timedelta(minutes=15)
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # also an MQTT user name and a part of an address
+RESERVED = ("bridge", "probe")  # users of the MQTT broker itself
+
+
+class EnrolmentError(ValueError):
+    """Something cannot be enrolled, assigned or revoked; the text names it and the next step."""
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A patient and the device that is theirs from ``since`` on."""
+
+    patient: str
+    device: str
+    since: datetime
+    name: str = ""
+    model: str = "unknown"
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What an enrolment came to; ``token`` is None when the device has one already."""
+
+    patient: str
+    patient_id: int
+    device: str
+    device_id: int
+    token: str | None
+
+
+def new_token() -> str:
+    """Return 256 random bits, 43 characters that are safe in addresses and headers."""
+    return secrets.token_urlsafe(32)
+
+
+def create_organisation(connection: Connection, key: str, name: str) -> int:
+    """Return the organisation's id, made where missing."""
+    _check_key("organisation", key)
+    connection.execute(
+        "INSERT INTO organisation (key, name) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING", [key, name]
+    )
+    return _one(connection, "SELECT id FROM organisation WHERE key = %s", [key], f"organisation {key}")
+
+
+def enrol_many(
+    connection: Connection, organisation: str, wanted: Sequence[Enrolment], at: datetime, *, renew: bool = False
+) -> list[Enrolled]:
+    """Make patients, devices, assignments and tokens where missing, in the order asked.
+
+    ``renew`` revokes a device's tokens and makes a new one; else a device that has one keeps it.
+
+    Raises:
+        EnrolmentError: an impossible key, an unknown organisation, a device of another organisation or patient.
+    """
+    for one in wanted:
+        _check_key("patient", one.patient)
+        _check_key("device", one.device)
+    query = "SELECT id FROM organisation WHERE key = %s"
+    organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
+    patients = _make_patients(connection, organisation_id, wanted)
+    devices = _make_devices(connection, organisation_id, wanted, at)
+    for one in wanted:
+        _assign_if_free(connection, one, devices[one.device], patients[one.patient])
+    ids = list(dict.fromkeys(devices[one.device] for one in wanted))
+    if renew:
+        _revoke(connection, ids, at)
+    tokens = _make_tokens(connection, ids, at)
+    return [
+        Enrolled(one.patient, patients[one.patient], one.device, devices[one.device], tokens.get(devices[one.device]))
+        for one in wanted
+    ]
+
+
+def assign(connection: Connection, device: str, patient: str, since: datetime) -> None:
+    """Hand a device to a patient from ``since`` on; whoever had it has it until then.
+
+    Raises:
+        EnrolmentError: unknown, of two organisations, or the device was handed on after ``since`` already.
+    """
+    query = """SELECT d.id, p.id FROM device d JOIN patient p ON p.organisation_id = d.organisation_id
+               WHERE d.key = %s AND p.key = %s"""
+    row = connection.execute(query, [device, patient]).fetchone()
+    if row is None:
+        msg = f"no device {device} and patient {patient} in one organisation; enrol them with `keepwell enrol`"
+        raise EnrolmentError(msg)
+    device_id, patient_id = row
+    connection.execute(
+        """UPDATE device_assignment SET valid_to = %(since)s
+           WHERE device_id = %(device)s AND valid_from < %(since)s AND valid_to > %(since)s""",
+        {"device": device_id, "since": since},
+    )
+    _insert_assignment(connection, device, device_id, patient_id, since)
+
+
+def revoke(connection: Connection, device: str, at: datetime) -> int:
+    """Revoke every token of a device and return how many there were; the gateway follows within a second.
+
+    Raises:
+        EnrolmentError: no such device.
+    """
+    device_id = _one(connection, "SELECT id FROM device WHERE key = %s", [device], f"device {device}")
+    return _revoke(connection, [device_id], at)
+
+
+def mqtt_passwords(connection: Connection) -> dict[str, str]:
+    """Return every device that may log in to the MQTT broker, with its newest token as mosquitto wants it."""
+    query = """SELECT DISTINCT ON (d.key) d.key, t.mqtt_hash FROM device d JOIN device_token t ON t.device_id = d.id
+               WHERE t.revoked_at IS NULL ORDER BY d.key, t.created_at DESC, t.hash"""
+    return dict(connection.execute(query).fetchall())
+
+
+def create_person(connection: Connection, organisation: str, key: str, name: str, role: Role) -> int:
+    """Return the person's id, made where missing; name and role are brought up to date.
+
+    Raises:
+        EnrolmentError: an impossible key or an unknown organisation.
+    """
+    _check_key("person", key)
+    query = "SELECT id FROM organisation WHERE key = %s"
+    organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
+    connection.execute(
+        """INSERT INTO person (organisation_id, key, name, role) VALUES (%s, %s, %s, %s)
+           ON CONFLICT (organisation_id, key) DO UPDATE SET name = excluded.name, role = excluded.role""",
+        [organisation_id, key, name, role],
+    )
+    query = "SELECT id FROM person WHERE organisation_id = %s AND key = %s"
+    return _one(connection, query, [organisation_id, key], f"person {key}")
+
+
+def login_token(connection: Connection, organisation: str, person: str, at: datetime) -> str:
+    """Make a login link's token for a person: it works once, within `LINK_LIFE` of ``at``.
+
+    Raises:
+        EnrolmentError: no such person.
+    """
+    return _person_token(connection, organisation, person, "login_link", at, at + LINK_LIFE)
+
+
+def api_token(connection: Connection, organisation: str, person: str, at: datetime, expires: datetime) -> str:
+    """Make a person's token for programs, sent as ``Authorization: Bearer``.
+
+    Raises:
+        EnrolmentError: no such person.
+    """
+    return _person_token(connection, organisation, person, "api", at, expires)
+
+
+def _person_token(
+    connection: Connection, organisation: str, person: str, kind: str, at: datetime, expires: datetime
+) -> str:
+    query = """SELECT p.id FROM person p JOIN organisation o ON o.id = p.organisation_id
+               WHERE o.key = %s AND p.key = %s"""
+    person_id = _one(connection, query, [organisation, person], f"person {person} in {organisation}")
+    token = new_token()
+    connection.execute(
+        "INSERT INTO person_token (hash, person_id, kind, created_at, expires_at) VALUES (%s, %s, %s, %s, %s)",
+        [token_hash(token), person_id, kind, at, expires],
+    )
+    return token
+
+
+def _make_patients(
+    connection: Connection, organisation_id: int, wanted: Sequence[Enrolment]
+) -> dict[str, int]:
+    connection.cursor().executemany(
+        """INSERT INTO patient (organisation_id, key, name, time_zone, enrolled_at) VALUES (%s, %s, %s, %s, %s)
+           ON CONFLICT (organisation_id, key) DO NOTHING""",
+        [(organisation_id, one.patient, one.name or one.patient, one.time_zone, one.since) for one in wanted],
+    )
+    rows = connection.execute(
+        "SELECT key, id FROM patient WHERE organisation_id = %s AND key = ANY(%s)",
+        [organisation_id, [one.patient for one in wanted]],
+    )
+    return dict(rows.fetchall())
+
+
+def _make_devices(
+    connection: Connection, organisation_id: int, wanted: Sequence[Enrolment], at: datetime
+) -> dict[str, int]:
+    connection.cursor().executemany(
+        """INSERT INTO device (organisation_id, key, model, created_at) VALUES (%s, %s, %s, %s)
+           ON CONFLICT (key) DO NOTHING""",
+        [(organisation_id, one.device, one.model, at) for one in wanted],
+    )
+    rows = connection.execute(
+        "SELECT key, id, organisation_id FROM device WHERE key = ANY(%s)", [[one.device for one in wanted]]
+    ).fetchall()
+    for key, _, owner in rows:
+        if owner != organisation_id:
+            msg = f"device {key} belongs to another organisation; device keys are unique, choose another"
+            raise EnrolmentError(msg)
+    return {key: device_id for key, device_id, _ in rows}
+
+
+def _assign_if_free(connection: Connection, one: Enrolment, device_id: int, patient_id: int) -> None:
+    """Assign the device, unless it is that patient's already (then, if need be, from an earlier time on)."""
+    row = connection.execute(
+        "SELECT patient_id, valid_from FROM device_assignment WHERE device_id = %s AND valid_to = 'infinity'",
+        [device_id],
+    ).fetchone()
+    if row is None:
+        _insert_assignment(connection, one.device, device_id, patient_id, one.since)
+    elif row[0] != patient_id:
+        msg = f"device {one.device} is assigned to another patient; choose another device, or hand it over first"
+        raise EnrolmentError(msg)
+    elif one.since < row[1]:
+        connection.execute(
+            "UPDATE device_assignment SET valid_from = %s WHERE device_id = %s AND valid_to = 'infinity'",
+            [one.since, device_id],
+        )
+
+
+def _insert_assignment(
+    connection: Connection, device: str, device_id: int, patient_id: int, since: datetime
+) -> None:
+    try:
+        with connection.transaction():
+            connection.execute(
+                "INSERT INTO device_assignment (device_id, patient_id, valid_from) VALUES (%s, %s, %s)",
+                [device_id, patient_id, since],
+            )
+    except psycopg.errors.ExclusionViolation as error:
+        msg = f"device {device} was handed on after {since.isoformat()} already; choose a later time"
+        raise EnrolmentError(msg) from error
+
+
+def _make_tokens(connection: Connection, device_ids: list[int], at: datetime) -> dict[int, str]:
+    rows = connection.execute(
+        "SELECT DISTINCT device_id FROM device_token WHERE device_id = ANY(%s) AND revoked_at IS NULL", [device_ids]
+    ).fetchall()
+    having = {row[0] for row in rows}
+    tokens = {device_id: new_token() for device_id in device_ids if device_id not in having}
+    connection.cursor().executemany(
+        "INSERT INTO device_token (hash, device_id, mqtt_hash, created_at) VALUES (%s, %s, %s, %s)",
+        [(token_hash(token), device_id, password_hash(token), at) for device_id, token in tokens.items()],
+    )
+    return tokens
+
+
+def _revoke(connection: Connection, device_ids: list[int], at: datetime) -> int:
+    done = connection.execute(
+        "UPDATE device_token SET revoked_at = %s WHERE device_id = ANY(%s) AND revoked_at IS NULL", [at, device_ids]
+    )
+    return done.rowcount
+
+
+def _check_key(what: str, key: str) -> None:
+    if not KEY.fullmatch(key) or key in RESERVED:
+        msg = f"{what} key {key!r} is not possible: 1 to 63 letters, digits, _ . - and none of {', '.join(RESERVED)}"
+        raise EnrolmentError(msg)
+
+
+def _one(connection: Connection, query: str, values: list[Any], what: str) -> int:
+    row = connection.execute(query, values).fetchone()
+    if row is None:
+        msg = f"there is no {what}; make it first"
+        raise EnrolmentError(msg)
+    return int(row[0])

@@ -1,0 +1,74 @@
+"""The Faust app: its worker's life, signals and crash handling around the processor's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from typing import Any
+
+import faust
+from mode import Service
+
+from detectors.limits import Limits
+from detectors.pipeline import Pipeline
+from services.processor.consumer import StreamLoop
+from services.processor.core import Core
+from services.processor.relay import OutboxRelay
+from services.runtime import clock_for
+from services.settings import Settings
+
+
+def create_app(settings: Settings) -> faust.App:
+    """Return the app; ``run`` starts its worker."""
+    app = faust.App(
+        settings.kafka.prefix + "processor",
+        broker=f"kafka://{settings.kafka.bootstrap}",
+        store="memory://",
+        producer_only=True,  # the one consumer is ours: Faust's own would need an agent and commits past gaps
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+        loghandlers=[],
+    )
+
+    @app.service
+    class Processor(Service):  # type: ignore[misc]
+        """Runs the loop and the relay; any unexpected end of one crashes the worker loudly."""
+
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            self._stopping = asyncio.Event()
+
+        @Service.task  # type: ignore[untyped-decorator]
+        async def _stream(self) -> None:
+            try:
+                async with AsyncExitStack() as stack:
+                    clock = await stack.enter_async_context(clock_for(settings))
+                    core = Core(Pipeline(), Limits(), settings.kafka.partitions)
+                    loop = StreamLoop(settings, clock, core)
+                    relay = asyncio.create_task(OutboxRelay(settings, clock, loop).run(self._stopping))
+                    relay.add_done_callback(lambda _: self._stopping.set())
+                    try:
+                        await loop.run(self._stopping)
+                    finally:
+                        self._stopping.set()
+                        await relay
+            except Exception as error:
+                logging.getLogger(__name__).critical("processor stops: %s", error, exc_info=error)
+                await self.crash(error)
+
+        async def on_stop(self) -> None:
+            self._stopping.set()
+
+    return app
+
+
+def run(settings: Settings) -> int:
+    """Run the processor until it is told to stop; return the exit code."""
+    worker = faust.Worker(create_app(settings), loglevel="WARN", redirect_stdouts=False)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as leaving:
+        return int(leaving.code or 0)
+    return 0

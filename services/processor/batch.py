@@ -1,0 +1,274 @@
+"""What happens to a batch of records, from bytes to effects. Knows no Kafka and no Faust.
+
+    records → readings → new, duplicate, conflict → watermarks → safety limits → settled minutes → effects
+
+The caller runs this inside one transaction, writes the effects in it and commits. If anything fails, the state in
+memory is dropped and loaded again, so a batch has either happened entirely or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from ingest.frame import NOT_WORN, StampedFrame
+from services.processor import dedupe, intake, safety, settle, watermark
+from services.processor.core import HOUR_MS, Core
+from services.processor.episodes import Engine
+from services.processor.hot import Hot
+from services.processor.readings import Table
+from services.processor.records import DeadRecord, Effects, FrameFate, Record
+from services.processor.technical import ALL_RULES, Technical
+from services.store.reader import Reader, Span
+
+INJECTED_BUG: Final = os.environ.get("KEEPWELL_INJECT_BUG", "")  # drop | double: proves that the checks can fail
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The time bounds of the settings, in milliseconds."""
+
+    reordering_ms: int
+    skew_ms: int
+    silence_ms: int
+
+
+async def process_batch(records: list[Record], core: Core, reader: Reader, bounds: Bounds, now_ms: int) -> Effects:
+    """Return everything the batch changes; ``core`` is advanced in place.
+
+    Args:
+        records: of the owned partitions, each partition's in order.
+        core: the state of all patients of those partitions.
+        reader: reads in the transaction the effects will be written in.
+        bounds: time bounds.
+        now_ms: the clock's present.
+    """
+    effects = Effects(recorded_ms=now_ms)
+    for record in records:
+        effects.positions[record.topic, record.partition] = record.offset + 1
+    taken = intake.take_in(records)
+    effects.dead, effects.control = taken.dead, taken.control
+    await _place_patients(core, reader, taken, effects, records)
+    effects.touched = {core.slot_of[frame.patient_id] for frame in taken.frames}
+
+    readings, effects.quarantined = intake.split_quarantined(taken.readings)
+    verdict = await _sort_out(core, reader, readings)
+    stored = _injected(verdict.stored)
+    effects.stored, effects.conflicts = stored, verdict.conflict
+    effects.waveforms = [waveform for _, waveform in taken.waveforms]
+    _remember_last(core, stored)
+
+    engine = Engine(ALL_RULES, effects, now_ms)
+    technical = Technical(core, engine, bounds.silence_ms, bounds.skew_ms)
+    before = _judged_before(core, effects.touched)
+    late_safety, late_minutes = _advance_watermarks(core, technical, taken.frames, stored, bounds)
+    effects.fates = _fates(taken, verdict, effects.quarantined, stored[late_safety | late_minutes])
+    _note_dirty(core, stored[late_minutes])
+
+    slots = sorted(effects.touched)
+    technical.battery(stored)
+    _hear_again(core, engine, effects, stored)
+    fresh = replace(stored, frame=np.where(late_minutes, settle.LATE, -1).astype(np.int32))
+    work = Table.concatenate([*(table for slot in slots for table in core.pending[slot]), fresh])
+    new = np.zeros(len(work), bool)
+    new[len(work) - len(fresh) :] = late_safety
+    safety.judge(core, engine, work[~new & (work.quality != NOT_WORN)], before, slots)
+    await safety.judge_late(core, engine, reader, stored[late_safety])
+    for hour in settle.settle(core, engine, effects, work, slots):
+        technical.minutes(hour)
+    await _recompute_buckets(core, reader, effects, stored[late_minutes])
+    _trim(core, work[~new], slots)
+    _last_values(core, effects, stored)
+    return effects
+
+
+async def _place_patients(
+    core: Core, reader: Reader, taken: intake.Intake, effects: Effects, records: list[Record]
+) -> None:
+    """Give every patient a slot; a frame of an unknown patient is dead."""
+    unseen = sorted({frame.patient_id for frame in taken.frames} - core.slot_of.keys())
+    if unseen:
+        organisations = await reader.organisations(unseen)
+        for patient_id, organisation_id in organisations.items():
+            core.place(patient_id, Hot(organisation_id=organisation_id))
+        missing = set(unseen) - organisations.keys()
+        if missing:
+            _bury(taken, effects, records, missing)
+    devices = sorted({frame.device_id for frame in taken.frames} - core.device_keys.keys())
+    if devices:
+        core.device_keys.update(await reader.device_keys(devices))
+    taken.readings.slot[:] = [core.slot_of[patient_id] for patient_id in taken.readings.slot.tolist()]
+
+
+def _bury(taken: intake.Intake, effects: Effects, records: list[Record], missing: set[int]) -> None:
+    by_key = {b"%d" % patient_id for patient_id in missing}
+    effects.dead += [
+        DeadRecord(record, "unknown_patient", f"patient {record.key!r} is not enrolled")
+        for record in records
+        if record.key in by_key
+    ]
+    alive = [i for i, frame in enumerate(taken.frames) if frame.patient_id not in missing]
+    renumber = np.full(len(taken.frames), -1, np.int32)
+    renumber[alive] = np.arange(len(alive))
+    kept = taken.readings[renumber[taken.readings.frame] >= 0]
+    taken.readings = replace(kept, frame=renumber[kept.frame])
+    taken.waveforms = [(int(renumber[i]), waveform) for i, waveform in taken.waveforms if renumber[i] >= 0]
+    taken.frames = [taken.frames[i] for i in alive]
+
+
+async def _sort_out(core: Core, reader: Reader, readings: Table) -> dedupe.Verdict:
+    table = dedupe.by_series(readings)
+    series = dedupe.series_of(table)
+    wanted = {}
+    for index, one in enumerate(series):
+        last = core.hot[one.slot].last_stored.get(f"{one.metric}:{one.device}")
+        if last is not None and table.t_ms[one.start] <= last:
+            span = Span(int(core.patient_of[one.slot]), one.metric, one.device, int(table.t_ms[one.start]), last)
+            wanted[index] = span._replace(to_ms=min(last, int(table.t_ms[one.stop - 1])))
+    found = await reader.readings(list(wanted.values())) if wanted else []
+    return dedupe.sort_out(table, series, dict(zip(wanted, found, strict=True)))
+
+
+def _injected(stored: Table) -> Table:
+    """Break what is stored on purpose, so that the checks of a demo can be seen to fail."""
+    if INJECTED_BUG == "drop" and len(stored) > 1:
+        return stored[1:]
+    if INJECTED_BUG == "double" and len(stored):
+        twin = stored[-1:]
+        return Table.concatenate([stored, replace(twin, t_ms=twin.t_ms + 1)])
+    return stored
+
+
+def _remember_last(core: Core, stored: Table) -> None:
+    for one in dedupe.series_of(stored):
+        last = core.hot[one.slot].last_stored
+        key = f"{one.metric}:{one.device}"
+        last[key] = max(last.get(key, 0), int(stored.t_ms[one.stop - 1]))
+
+
+def _judged_before(core: Core, touched: set[int]) -> dict[tuple[int, int], int]:
+    return {(slot, metric): mark for slot in touched for metric, mark in core.hot[slot].judged.items()}
+
+
+def _advance_watermarks(
+    core: Core, technical: Technical, frames: list[StampedFrame], stored: Table, bounds: Bounds
+) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+    """Take the frames in one by one; return which stored readings are late for the limits, and for the minutes."""
+    spans = watermark.spans_by_frame(stored.frame, stored.metric, stored.t_ms)
+    safety_mark: dict[tuple[int, int], int] = {}
+    minute_mark = np.zeros(len(frames), np.int64)
+    for index, frame in enumerate(frames):
+        slot = core.slot_of[frame.patient_id]
+        hot = core.hot[slot]
+        mine = spans.get(index, [])
+        technical.frame(slot, frame, min((first for _, first, _ in mine), default=None))
+        for metric, _, _ in mine:
+            safety_mark[index, metric] = watermark.judged_to(hot, metric)
+        minute_mark[index] = hot.settled_ms
+        watermark.advance(hot, frame, mine, bounds.reordering_ms)
+        core.fed[slot] = core.fed[slot] or hot.closed_ms
+    pairs = stored.frame.astype(np.int64) * 1000 + stored.metric
+    unique, inverse = np.unique(pairs, return_inverse=True)
+    marks = np.array([safety_mark[int(pair) // 1000, int(pair) % 1000] for pair in unique], np.int64)
+    if not len(stored):
+        return np.zeros(0, bool), np.zeros(0, bool)
+    return stored.t_ms < marks[inverse], stored.t_ms < minute_mark[stored.frame]
+
+
+def _fates(taken: intake.Intake, verdict: dedupe.Verdict, quarantined: Table, late: Table) -> list[FrameFate]:
+    n = len(taken.frames)
+
+    def count(table: Table) -> list[int]:
+        return np.bincount(table.frame, minlength=n).tolist()
+
+    samples = [0] * n
+    for index, waveform in taken.waveforms:
+        samples[index] += len(waveform.sample)
+    first = np.full(n, np.iinfo(np.int64).max)
+    last = np.full(n, -1)
+    np.minimum.at(first, taken.readings.frame, taken.readings.t_ms)
+    np.maximum.at(last, taken.readings.frame, taken.readings.t_ms)
+    columns = zip(
+        taken.frames, count(verdict.stored), count(verdict.duplicate), count(verdict.conflict), count(quarantined),
+        count(late), samples, first.tolist(), last.tolist(), strict=True,
+    )  # fmt: skip
+    return [
+        FrameFate(
+            f.frame_id, f.organisation_id, f.patient_id, f.device_id, f.received_ms, stored + sampled, duplicate, conflict,
+            bad, behind, None if t_last < 0 else t_first, None if t_last < 0 else t_last,
+        )
+        for f, stored, duplicate, conflict, bad, behind, sampled, t_first, t_last in columns
+    ]  # fmt: skip
+
+
+def _note_dirty(core: Core, late: Table) -> None:
+    for slot in np.unique(late.slot).tolist():
+        hot = core.hot[slot]
+        first = int(late.t_ms[late.slot == slot].min())
+        hot.dirty_ms = first if hot.dirty_ms is None else min(first, hot.dirty_ms)
+
+
+def _hear_again(core: Core, engine: Engine, effects: Effects, stored: Table) -> None:
+    """Data flow again: open alerts are known again, quiet metrics get their data state back."""
+    for slot in np.unique(stored.slot).tolist():
+        hot, patient_id = core.hot[slot], int(core.patient_of[slot])
+        heard = set(np.unique(stored.metric[stored.slot == slot]).tolist())
+        for episode in hot.episodes:
+            if episode.unknown_since_ms is not None and episode.metric_id in heard:
+                engine.known(hot, patient_id, episode, hot.newest[episode.metric_id])
+        for metric in heard & set(hot.silent):
+            hot.silent.remove(metric)
+            effects.states.append(
+                settle.state_row(hot.organisation_id, patient_id, metric, hot.states.get(metric, 0), hot.newest[metric])
+            )
+        for metric in heard - hot.states.keys():
+            hot.states[metric] = 0
+            effects.states.append(settle.state_row(hot.organisation_id, patient_id, metric, 0, hot.newest[metric]))
+
+
+async def _recompute_buckets(core: Core, reader: Reader, effects: Effects, late: Table) -> None:
+    """Replace the hour and minute buckets into which late readings fell."""
+    hours = late.t_ms // HOUR_MS
+    for slot, metric, hour in np.unique(np.stack([late.slot, late.metric, hours], axis=1), axis=0).tolist():
+        if (hour + 1) * HOUR_MS > core.hot[slot].settled_ms:
+            continue  # still open: its bucket is made when it closes, late readings included
+        span = Span(int(core.patient_of[slot]), metric, None, hour * HOUR_MS, (hour + 1) * HOUR_MS - 1)
+        kept = (await reader.readings([span]))[0]
+        kept.slot[:] = slot
+        new = effects.stored
+        mine = new[(new.slot == slot) & (new.metric == metric) & (new.t_ms // HOUR_MS == hour)]
+        effects.rollups += settle.hour_and_minute_buckets(core, Table.concatenate([kept, mine]))
+
+
+def _trim(core: Core, work: Table, slots: list[int]) -> None:
+    """Keep in memory only what is not settled yet."""
+    bound = np.zeros(len(core.hot), np.int64)
+    for slot in slots:
+        bound[slot] = core.needed_from(core.hot[slot])
+        core.pending[slot] = []
+    kept = work[work.t_ms >= bound[work.slot]]
+    kept = kept.sorted(kept.slot)
+    starts = np.searchsorted(kept.slot, slots, side="left")
+    stops = np.searchsorted(kept.slot, slots, side="right")
+    for slot, start, stop in zip(slots, starts.tolist(), stops.tolist(), strict=True):
+        if stop > start:
+            core.pending[slot] = [kept[start:stop]]
+
+
+def _last_values(core: Core, effects: Effects, stored: Table) -> None:
+    good = stored[stored.quality != NOT_WORN]
+    table = good.sorted(good.slot, good.metric, good.t_ms)
+    if not len(table):
+        return
+    ends = np.flatnonzero(
+        np.append((table.slot[1:] != table.slot[:-1]) | (table.metric[1:] != table.metric[:-1]), True)
+    )
+    effects.last_values = list(
+        zip(
+            core.patient_of[table.slot[ends]].tolist(), table.metric[ends].tolist(), table.value[ends].tolist(),
+            table.t_ms[ends].tolist(), strict=True,
+        )
+    )  # fmt: skip

@@ -1,0 +1,127 @@
+"""The processor's memory: columnar state, a slot a patient, and each patient's readings that are not settled yet.
+
+Everything here is a pure function of what is stored: it can be dropped at any time and loaded again.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.limits import Limits
+from detectors.pipeline import Pipeline
+from detectors.protocol import State
+from ingest.partition import partition_of
+from services.processor import hot as hot_state
+from services.processor.hot import Hot
+from services.processor.readings import Table
+from services.store.reader import StateRow
+from services.store.writer import HotRow
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+QUIET_MS: Final = 30 * 60_000  # a metric this far behind its patient's watermark no longer holds anything up
+LOOK_BACK_MS: Final = 15 * 60_000  # the steps that tell whether a heart rate was at rest
+_FIRST_CAPACITY: Final = 256
+
+
+def layout_of(dtype: np.dtype[np.void]) -> int:
+    """Return a checksum of a state's layout, so that bytes of another layout are never misread."""
+    return zlib.crc32(repr(np.lib.format.dtype_to_descr(dtype)).encode()) & 0x7FFFFFFF
+
+
+class Core:
+    """State of all patients of the owned partitions."""
+
+    def __init__(self, pipeline: Pipeline, limits: Limits, partitions: int) -> None:
+        self.pipeline = pipeline
+        self.limits = limits
+        self.partitions = partitions
+        self.layout = layout_of(pipeline.dtype)
+        self.limits_layout = layout_of(limits.dtype)
+        self.device_keys: dict[int, str] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everybody; ``load`` must be called before the next batch."""
+        self.loaded = False
+        self.slot_of: dict[int, int] = {}
+        self.hot: list[Hot] = []
+        self.pending: list[list[Table]] = []
+        self.fed: list[int] = []  # up to where the detectors in memory have been fed; on disk: closed_ms
+        self.patient_of: NDArray[np.int32] = np.zeros(_FIRST_CAPACITY, np.int32)
+        self.state: State = self.pipeline.new_state(_FIRST_CAPACITY)
+        self.limit_state: State = self.limits.new_state(_FIRST_CAPACITY)
+
+    def place(self, patient_id: int, hot: Hot) -> int:
+        """Give a patient a slot, starting afresh, and return it."""
+        slot = len(self.hot)
+        if slot == len(self.patient_of):
+            self._grow()
+        self.slot_of[patient_id] = slot
+        self.patient_of[slot] = patient_id
+        self.hot.append(hot)
+        self.pending.append([])
+        self.fed.append(hot.closed_ms)
+        self.state[slot] = np.zeros((), self.pipeline.dtype)
+        self.limit_state[slot] = np.zeros((), self.limits.dtype)
+        return slot
+
+    def load(self, rows: list[StateRow]) -> dict[int, int]:
+        """Take kept states in; return patient → the instant from which its stored readings are needed again."""
+        self.clear()
+        self.loaded = True
+        since = {}
+        for row in rows:
+            hot = hot_state.decode(row.hot)
+            slot = self.place(row.patient_id, hot)
+            if row.state is not None and row.layout == self.layout:
+                self.state[slot] = np.frombuffer(row.state, self.pipeline.dtype)[0]
+            if hot.limits and hot.layout == self.limits_layout:
+                self.limit_state[slot] = np.frombuffer(hot.limits, self.limits.dtype)[0]
+            since[row.patient_id] = self.needed_from(hot)
+        return since
+
+    def take_pending(self, readings: Table) -> None:
+        """Hand back the readings asked for by ``load`` (``slot`` holds patient ids)."""
+        for patient_id in np.unique(readings.slot).tolist():
+            slot = self.slot_of[patient_id]
+            mine = readings[readings.slot == patient_id]
+            mine.slot[:] = slot
+            self.pending[slot] = [mine]
+
+    def keep(self, slot: int, closed: tuple[int, bytes] | None) -> HotRow:
+        """Return what is to be stored of a patient; ``closed``: end of its last hour and the baseline row at it."""
+        hot = self.hot[slot]
+        day = 0 if closed is None else closed[0] // DAY_MS
+        checkpoint = day > hot.checkpoint_day
+        hot.checkpoint_day = max(day, hot.checkpoint_day)
+        limits = self.limit_state[slot]
+        hot.limits = limits.tobytes() if limits != np.zeros((), self.limits.dtype) else b""
+        hot.layout = self.limits_layout
+        patient_id = int(self.patient_of[slot])
+        return HotRow(
+            patient_id=patient_id,
+            partition=partition_of(patient_id, self.partitions),
+            hot=hot_state.encode(hot),
+            settled_ms=hot.settled_ms,
+            dirty_ms=hot.dirty_ms,
+            baseline=None if closed is None else closed[1],
+            layout=self.layout,
+            checkpoint_day=day if checkpoint else None,
+        )
+
+    @staticmethod
+    def needed_from(hot: Hot) -> int:
+        """Return the instant before which nothing of a patient is needed in memory any more."""
+        open_hour = min(hot.settled_ms, hot.closed_ms or hot.settled_ms) // HOUR_MS * HOUR_MS
+        return min(open_hour, hot.settled_ms - QUIET_MS - LOOK_BACK_MS)
+
+    def _grow(self) -> None:
+        extra = len(self.patient_of)
+        self.patient_of = np.concatenate([self.patient_of, np.zeros(extra, np.int32)])
+        self.state = np.concatenate([self.state, self.pipeline.new_state(extra)])
+        self.limit_state = np.concatenate([self.limit_state, self.limits.new_state(extra)])

@@ -1,0 +1,172 @@
+"""The alert engine: findings to episodes, one open episode a patient and rule.
+
+An alert's identity is UUIDv5(patient, rule, rule version, episode start). Safety findings on unsettled data make a
+provisional alert at once; it becomes settled when the same episode is found on settled data, or withdrawn when late
+rows removed its evidence. Nothing here resolves an alert without a ``cleared`` finding on good data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from uuid import UUID, uuid5
+
+from detectors.explain import patient_sentence, sentence
+
+from detectors.protocol import Finding, Priority
+from ingest.catalogue import catalogue
+from services.processor.hot import Episode, Hot
+from services.processor.records import AlertChange, AlertEvent, AlertRow, Change, Effects
+
+NAMESPACE: Final = UUID("6f1d8c0e-4b0f-5c7e-9a53-1c1f0c0b7a11")
+ORDER: Final[Mapping[Priority, int]] = {"low": 0, "medium": 1, "high": 2}
+
+
+def alert_id(patient_id: int, rule: str, version: int, start_ms: int) -> UUID:
+    """Return the identity of an episode; the same input gives the same id on every run."""
+    return uuid5(NAMESPACE, f"{patient_id}/{rule}/{version}/{start_ms}")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFacts:
+    """What the engine needs to know of a rule."""
+
+    version: int
+    kind: Literal["clinical", "technical"]
+    priority: tuple[Priority, ...]
+    metric: str | None
+
+
+class Engine:
+    """Turns findings into alert rows, changes and events of one batch."""
+
+    def __init__(self, rules: Mapping[str, RuleFacts], effects: Effects, now_ms: int) -> None:
+        self._rules = rules
+        self._effects = effects
+        self._now_ms = now_ms
+
+    def settled(self, hot: Hot, patient_id: int, finding: Finding) -> None:
+        """Take a finding on settled data: it is final."""
+        episode = _open(hot, finding.rule)
+        if finding.change == "raised":
+            if episode is not None and episode.start_ms == finding.start_ms:
+                self._settle(hot, patient_id, episode, finding)
+                return
+            if episode is not None:
+                self.withdraw(hot, patient_id, episode, finding.at_ms)
+            self.raise_alert(hot, patient_id, finding, provisional=False)
+        elif episode is not None and finding.change == "worsened":
+            self._worsen(hot, patient_id, episode, finding)
+        elif episode is not None:
+            self.resolve(hot, patient_id, episode, finding.at_ms, finding.evidence)
+
+    def provisional(self, hot: Hot, patient_id: int, finding: Finding) -> None:
+        """Take a finding on data that may still be reordered: it is told at once, and may be withdrawn."""
+        episode = _open(hot, finding.rule)
+        if finding.change == "worsened":
+            if episode is not None:
+                self._worsen(hot, patient_id, episode, finding)
+        elif finding.change == "raised":
+            if episode is not None and episode.provisional and episode.start_ms != finding.start_ms:
+                self.withdraw(hot, patient_id, episode, finding.at_ms)
+                episode = None
+            if episode is None:
+                self.raise_alert(hot, patient_id, finding, provisional=True)
+
+    def withdraw_unfounded(self, hot: Hot, patient_id: int, rules: Iterable[str], found: set[tuple[str, int]]) -> None:
+        """Withdraw the provisional alerts of ``rules`` whose (rule, start) is no longer found."""
+        for episode in [e for e in hot.episodes if e.provisional and e.rule in rules]:
+            if (episode.rule, episode.start_ms) not in found:
+                self.withdraw(hot, patient_id, episode, episode.found_ms)
+
+    def raise_alert(
+        self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, late: bool = False
+    ) -> None:
+        """Open an episode (a late finding is only listed: it opens nothing)."""
+        facts = self._rules[finding.rule]
+        evidence = {**finding.evidence, "utc_offset_min": hot.utc_offset_min}
+        identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
+        priority = facts.priority[finding.level]
+        row = AlertRow(
+            id=identity, organisation_id=hot.organisation_id, patient_id=patient_id, rule=finding.rule,
+            rule_version=facts.version, kind=facts.kind, priority=priority, state="active", provisional=provisional,
+            late=late, started_ms=finding.start_ms, found_ms=finding.at_ms, raised_ms=self._now_ms,
+            last_evidence_ms=finding.at_ms, unknown_since_ms=None, resolved_ms=None,
+            sentence=sentence(finding.rule, evidence), patient_sentence=patient_sentence(finding.rule, evidence),
+            evidence=evidence,
+        )  # fmt: skip
+        self._effects.alerts.append(row)
+        if not late:
+            hot.episodes.append(
+                Episode(
+                    str(identity), finding.rule, facts.kind, finding.start_ms, finding.at_ms, priority, provisional,
+                    catalogue()[facts.metric].id if facts.metric else 0,
+                )
+            )  # fmt: skip
+        self._event(hot, patient_id, identity, "raised", priority, finding.at_ms, row.sentence, late=late)
+
+    def resolve(self, hot: Hot, patient_id: int, episode: Episode, at_ms: int, evidence: dict[str, Any] | None) -> None:
+        """Close an episode on good data."""
+        hot.episodes.remove(episode)
+        self._change(hot, patient_id, episode, "resolved", at_ms, evidence)
+
+    def resolve_late(self, hot: Hot, patient_id: int, finding: Finding) -> None:
+        """Note where a late finding's episode ended."""
+        facts = self._rules[finding.rule]
+        identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
+        self._effects.changes.append(AlertChange(identity, "resolved", finding.at_ms))
+        self._event(hot, patient_id, identity, "resolved", facts.priority[finding.level], finding.at_ms, "", late=True)
+
+    def withdraw(self, hot: Hot, patient_id: int, episode: Episode, at_ms: int) -> None:
+        """Take a provisional alert back; it stays visible and counted."""
+        hot.episodes.remove(episode)
+        self._change(hot, patient_id, episode, "withdrawn", at_ms, None)
+
+    def unknown(self, hot: Hot, patient_id: int, episode: Episode, since_ms: int) -> None:
+        """Say that an open alert's metric has gone quiet: active, now unknown since."""
+        episode.unknown_since_ms = since_ms
+        self._change(hot, patient_id, episode, "unknown", since_ms, None)
+
+    def known(self, hot: Hot, patient_id: int, episode: Episode, at_ms: int) -> None:
+        """Say that data flow again for an open alert."""
+        episode.unknown_since_ms = None
+        self._change(hot, patient_id, episode, "known", at_ms, None)
+
+    def _settle(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding) -> None:
+        if episode.provisional:
+            episode.provisional = False
+            episode.found_ms = finding.at_ms
+            self._change(hot, patient_id, episode, "settled", finding.at_ms, finding.evidence)
+
+    def _worsen(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding) -> None:
+        priority = self._rules[finding.rule].priority[finding.level]
+        if ORDER[priority] > ORDER[episode.priority]:
+            episode.priority = priority
+            self._change(hot, patient_id, episode, "worsened", finding.at_ms, finding.evidence)
+
+    def _change(
+        self, hot: Hot, patient_id: int, episode: Episode, change: Change, at_ms: int, evidence: dict[str, Any] | None
+    ) -> None:
+        told = told_to_patient = None
+        if evidence is not None:
+            evidence = {**evidence, "utc_offset_min": hot.utc_offset_min}
+            told = sentence(episode.rule, evidence)
+            told_to_patient = patient_sentence(episode.rule, evidence)
+        identity = UUID(episode.alert_id)
+        self._effects.changes.append(
+            AlertChange(identity, change, at_ms, episode.priority, told, told_to_patient, evidence)
+        )
+        self._event(hot, patient_id, identity, change, episode.priority, at_ms, told or "")
+
+    def _event(
+        self, hot: Hot, patient_id: int, identity: UUID, change: Change, priority: Priority, at_ms: int, told: str,
+        *, late: bool = False,
+    ) -> None:  # fmt: skip
+        self._effects.events.append(
+            AlertEvent(identity, hot.organisation_id, patient_id, change, priority, late, at_ms, told)
+        )
+
+
+def _open(hot: Hot, rule: str) -> Episode | None:
+    return next((episode for episode in hot.episodes if episode.rule == rule), None)

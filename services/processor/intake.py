@@ -1,0 +1,132 @@
+"""Records to readings: decode, sort out what is dead, flatten the frames into one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from ingest.catalogue import by_id
+from ingest.frame import (
+    MAX_SPAN_MS,
+    QUARANTINED,
+    StampedBlock,
+    StampedFrame,
+    Tick,
+    block_quality,
+    block_times_ms,
+    block_values,
+    decode_stamped,
+)
+from services import topics
+from services.processor.readings import Table
+from services.processor.records import ControlRecord, DeadRecord, Record, Waveform
+
+MAX_DETAIL: Final = 300  # characters of an error kept with a dead record
+EARLIEST_MS: Final = 946_684_800_000  # 2000-01-01: the doors refuse anything before
+
+
+class ControlMessage(msgspec.Struct, tag="change", frozen=True):
+    """What people change about a patient, as relayed from the outbox."""
+
+    patient_id: int
+    kind: str
+    effective_ms: int
+    payload: dict[str, Any]
+
+
+_control_decoder = msgspec.msgpack.Decoder(Tick | ControlMessage)
+
+
+@dataclass(slots=True)
+class Intake:
+    """A batch, decoded. ``patient`` ids stand in ``readings.slot`` until the core gives them places."""
+
+    frames: list[StampedFrame] = field(default_factory=list)
+    readings: Table = field(default_factory=Table.empty)
+    waveforms: list[tuple[int, Waveform]] = field(default_factory=list)  # (frame index, block)
+    dead: list[DeadRecord] = field(default_factory=list)
+    control: list[ControlRecord] = field(default_factory=list)
+
+
+def take_in(records: list[Record]) -> Intake:
+    """Decode every record; whatever can't be decoded is dead with its reason, never an exception."""
+    intake = Intake()
+    parts: list[Table] = []
+    for record in records:
+        try:
+            if record.topic == topics.CONTROL:
+                _take_control(record, intake)
+            else:
+                _take_frame(record, intake, parts)
+        except (msgspec.DecodeError, ValueError, KeyError, OverflowError) as error:
+            intake.dead.append(DeadRecord(record, _reason(error), str(error)[:MAX_DETAIL]))
+    intake.readings = Table.concatenate(parts)
+    return intake
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return "wrong_shape"
+    if isinstance(error, msgspec.DecodeError):
+        return "not_msgpack"
+    return "impossible_content"
+
+
+def _take_control(record: Record, intake: Intake) -> None:
+    message = _control_decoder.decode(record.value)
+    if isinstance(message, ControlMessage):
+        intake.control.append(
+            ControlRecord(record, message.patient_id, message.kind, message.effective_ms, message.payload)
+        )
+
+
+def _take_frame(record: Record, intake: Intake, parts: list[Table]) -> None:
+    frame = decode_stamped(record.value)
+    if record.key != b"%d" % frame.patient_id:
+        msg = f"record key {record.key!r} is not patient {frame.patient_id}"
+        raise ValueError(msg)
+    index = len(intake.frames)
+    blocks = [_read_block(block, frame, index) for block in frame.blocks]
+    intake.frames.append(frame)
+    for block in blocks:
+        if isinstance(block, Table):
+            parts.append(block)
+        else:
+            intake.waveforms.append((index, block))
+
+
+def _read_block(block: StampedBlock, frame: StampedFrame, index: int) -> Table | Waveform:
+    metric = by_id()[block.metric_id]
+    if metric.kind == "waveform":
+        sample = np.frombuffer(block.values, "<i2").astype(np.int16)
+        return Waveform(
+            frame.patient_id, metric.id, frame.device_id, block.t0_ms, block.step_us, block.scale, block.offset, sample
+        )
+    values = block_values(block).astype(np.float32)
+    n = len(values)
+    times = block_times_ms(block, n)
+    quality = block_quality(block, n)
+    if not n or len(times) != n or len(quality) != n:
+        msg = f"block of {metric.key} has {n} values, {len(times)} instants and {len(quality)} qualities"
+        raise ValueError(msg)
+    if times[0] < EARLIEST_MS or times[-1] - times[0] > MAX_SPAN_MS or np.any(np.diff(times) < 0):
+        msg = f"block of {metric.key} is before 2000, spans more than an hour or goes backwards"
+        raise ValueError(msg)
+    return Table(
+        np.full(n, frame.patient_id, np.intp),
+        np.full(n, frame.device_id, np.int32),
+        np.full(n, metric.id, np.int16),
+        times,
+        values,
+        quality,
+        np.full(n, index, np.int32),
+    )
+
+
+def split_quarantined(table: Table) -> tuple[Table, Table]:
+    """Return (readings, quarantined): values the doors found impossible never become readings."""
+    bad = table.quality >= QUARANTINED
+    return table[~bad], table[bad]

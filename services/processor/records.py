@@ -1,0 +1,166 @@
+"""What the processor is handed and what it hands back: plain values, no Kafka and no Faust."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.protocol import Priority
+from services.processor.readings import Table
+
+
+class Record(NamedTuple):
+    """One Kafka record; ``topic`` without the prefix."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+
+
+class DeadRecord(NamedTuple):
+    """A record that can't be processed, with its reason as a code and in words."""
+
+    record: Record
+    reason: str
+    detail: str
+
+
+class ControlRecord(NamedTuple):
+    """A record of ``control.v1`` that is kept: what people changed about a patient."""
+
+    record: Record
+    patient_id: int | None
+    kind: str
+    effective_ms: int
+    payload: dict[str, Any]
+
+
+Change = Literal["raised", "settled", "worsened", "withdrawn", "unknown", "known", "resolved"]
+
+
+@dataclass(slots=True)
+class AlertRow:
+    """One alert as it stands after the batch; times in Unix ms UTC."""
+
+    id: UUID
+    organisation_id: int
+    patient_id: int
+    rule: str
+    rule_version: int
+    kind: Literal["clinical", "technical"]
+    priority: Priority
+    state: Literal["active", "resolved", "withdrawn"]
+    provisional: bool
+    late: bool
+    started_ms: int
+    found_ms: int
+    raised_ms: int
+    last_evidence_ms: int
+    unknown_since_ms: int | None
+    resolved_ms: int | None
+    sentence: str
+    patient_sentence: str
+    evidence: dict[str, Any]
+
+
+@dataclass(slots=True)
+class AlertChange:
+    """What happened to an open alert besides being raised; applied to its row. None leaves a column as it is."""
+
+    id: UUID
+    change: Change
+    at_ms: int
+    priority: Priority | None = None
+    sentence: str | None = None
+    patient_sentence: str | None = None
+    evidence: dict[str, Any] | None = None
+
+
+class AlertEvent(NamedTuple):
+    """One line of the append-only history."""
+
+    alert_id: UUID
+    organisation_id: int
+    patient_id: int
+    change: Change
+    priority: Priority
+    late: bool
+    at_ms: int
+    sentence: str
+
+
+class FrameFate(NamedTuple):
+    """What became of one frame's readings."""
+
+    frame_id: str
+    organisation_id: int
+    patient_id: int
+    device_id: int
+    received_ms: int
+    stored: int
+    duplicate: int
+    conflict: int
+    quarantined: int
+    late: int
+    t_first_ms: int | None
+    t_last_ms: int | None
+
+
+class Waveform(NamedTuple):
+    """One waveform block, int16 samples read as ``sample * scale + offset``."""
+
+    patient_id: int
+    metric_id: int
+    device_id: int
+    t0_ms: int
+    step_us: int
+    scale: float
+    offset: float
+    sample: NDArray[np.int16]
+
+
+class RollupRows(NamedTuple):
+    """Buckets to store, replaced where they exist; columns of shape (N,)."""
+
+    patient: NDArray[np.int32]
+    metric: NDArray[np.int16]
+    bucket_s: int
+    t0_ms: NDArray[np.int64]
+    n: NDArray[np.int32]
+    low: NDArray[np.float32]
+    high: NDArray[np.float32]
+    mean: NDArray[np.float64]
+    q10: NDArray[np.float32]
+    q90: NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Effects:
+    """Everything one batch changes, written in one transaction."""
+
+    recorded_ms: int
+    positions: dict[tuple[str, int], int] = field(default_factory=dict)  # (topic, partition) → next offset
+    stored: Table = field(default_factory=Table.empty)
+    conflicts: Table = field(default_factory=Table.empty)
+    quarantined: Table = field(default_factory=Table.empty)
+    waveforms: list[Waveform] = field(default_factory=list)
+    fates: list[FrameFate] = field(default_factory=list)
+    dead: list[DeadRecord] = field(default_factory=list)
+    control: list[ControlRecord] = field(default_factory=list)
+    rollups: list[RollupRows] = field(default_factory=list)
+    bands: list[tuple[Any, ...]] = field(default_factory=list)
+    days: list[tuple[Any, ...]] = field(default_factory=list)
+    states: list[tuple[Any, ...]] = field(default_factory=list)  # patient, metric, state, cause, since_ms
+    last_values: list[tuple[int, int, float, int]] = field(default_factory=list)  # patient, metric, value, t_ms
+    alerts: list[AlertRow] = field(default_factory=list)
+    changes: list[AlertChange] = field(default_factory=list)
+    events: list[AlertEvent] = field(default_factory=list)
+    silences: list[tuple[int, int]] = field(default_factory=list)  # patient, last reading ms
+    touched: set[int] = field(default_factory=set)  # slots whose hot row changed
+    closed: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # slot → (end of hour, baseline row at it)

@@ -1,0 +1,82 @@
+"""The outbox relay: what a transaction left to tell the world, sent in the order it was written.
+
+One relay a partition: the owner of the partition. At least once: a crash between sending and marking sends again,
+so receivers go by the event's identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import psycopg
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from ingest.clock import Clock, to_datetime
+from services import topics
+from services.processor.consumer import TRANSIENT, StreamLoop
+from services.settings import Settings
+
+log = structlog.get_logger()
+
+BATCH: Final = 500
+IDLE_S: Final = 2.0  # how long a row left by a crash waits at the most
+BACKOFF_S: Final = 1.0
+
+
+class OutboxRelay:
+    """Sends unsent outbox rows of the owned partitions until told to stop."""
+
+    def __init__(self, settings: Settings, clock: Clock, loop: StreamLoop) -> None:
+        self._settings, self._clock, self._loop = settings, clock, loop
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Relay until ``stopping``; a dead broker or database is waited for, with nothing lost."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka.bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            request_timeout_ms=10_000,
+        )
+        await producer.start()
+        try:
+            while not stopping.is_set():
+                try:
+                    await self._drain(producer, stopping)
+                except (*TRANSIENT, KafkaError) as error:
+                    log.warning("outbox_trouble", error=str(error).strip())
+                    await asyncio.sleep(BACKOFF_S)
+        finally:
+            await producer.stop()
+
+    async def _drain(self, producer: AIOKafkaProducer, stopping: asyncio.Event) -> None:
+        conninfo = self._settings.postgres.conninfo("writer")
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+            while not stopping.is_set():
+                self._loop.wrote.clear()
+                if not await self._send_some(connection, producer):
+                    try:
+                        await asyncio.wait_for(self._loop.wrote.wait(), IDLE_S)
+                    except TimeoutError:
+                        continue
+
+    async def _send_some(self, connection: psycopg.AsyncConnection, producer: AIOKafkaProducer) -> int:
+        cursor = await connection.execute(
+            """SELECT id, topic, record_key, record FROM outbox
+               WHERE sent_at IS NULL AND partition = ANY(%s) ORDER BY id LIMIT %s""",
+            [self._loop.partitions, BATCH],
+        )
+        rows = await cursor.fetchall()
+        sends = [
+            await producer.send(topics.named(topic, self._settings.kafka), value=value, key=key or None)
+            for _, topic, key, value in rows
+        ]
+        await asyncio.gather(*sends)
+        if rows:
+            await connection.execute(
+                "UPDATE outbox SET sent_at = %s WHERE id = ANY(%s)",
+                [to_datetime(self._clock.now_ms()), [row[0] for row in rows]],
+            )
+        return len(rows)

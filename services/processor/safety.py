@@ -1,0 +1,157 @@
+"""Safety limits on arrival: never delayed, never adapting.
+
+Readings up to a metric's watermark advance the kept state and are final. What is newer is judged at once on a copy
+of that state: provisional. Readings behind the watermark are judged on their own stretch of stored data: late.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.protocol import LIMIT_METRICS, Finding, Readings
+from ingest.catalogue import catalogue
+from ingest.frame import GOOD, IMPLAUSIBLE
+from services.processor.core import LOOK_BACK_MS, Core
+from services.processor.episodes import Engine
+from services.processor.readings import Table
+from services.store.reader import Reader, Span
+
+REST_WINDOW_MS: Final = 10 * 60_000
+REST_STEPS: Final = 50  # fewer steps than this in the window: at rest
+LATE_CONTEXT_MS: Final = 2 * 3_600_000  # stored data looked at on either side of a late reading
+STEPS: Final = catalogue()["steps"].id
+
+_INDEX: Final = np.full(max(m.id for m in catalogue().values()) + 1, -1, np.int16)
+for _place, _key in enumerate(LIMIT_METRICS):
+    _INDEX[catalogue()[_key].id] = _place
+
+
+def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int, int], int], slots: list[int]) -> None:
+    """Advance the safety limits of the touched ``slots``.
+
+    Args:
+        core: the state; limits of the slots are advanced in place.
+        engine: takes the findings.
+        work: unsettled and new readings of the slots, those late for the limits left out.
+        judged_before: (slot, metric) → where that metric's watermark stood before this batch.
+        slots: the touched slots, ascending.
+    """
+    work = work.sorted(work.slot, work.t_ms, work.metric, work.device)
+    rest = at_rest(work)
+    index = _INDEX[work.metric]
+    before, after = _marks(core, work, judged_before)
+    limited = index >= 0
+    final = limited & (work.t_ms >= before) & (work.t_ms < after)
+    rules = {rule.id for rule in core.limits.rules}
+    for finding in core.limits.advance(core.limit_state, _readings(work, index, rest, final)):
+        engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding)
+    open_ones = limited & (work.t_ms >= after)
+    found = _provisional(core, engine, _readings(work, index, rest, open_ones))
+    for slot in slots:
+        engine.withdraw_unfounded(core.hot[slot], int(core.patient_of[slot]), rules, found.get(slot, set()))
+
+
+def _marks(
+    core: Core, work: Table, judged_before: dict[tuple[int, int], int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return for each reading where its metric's watermark stood and stands."""
+    pairs, inverse = np.unique(work.slot * 1000 + work.metric, return_inverse=True)
+    keys = [(int(pair) // 1000, int(pair) % 1000) for pair in pairs]
+    before = np.array([judged_before.get(key, core.hot[key[0]].judged.get(key[1], 0)) for key in keys], np.int64)
+    after = np.array([core.hot[slot].judged.get(metric, 0) for slot, metric in keys], np.int64)
+    return (before[inverse], after[inverse]) if len(keys) else (np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def _readings(work: Table, index: NDArray[np.int16], rest: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> Readings:
+    quality = work.quality[chosen]
+    return Readings(
+        row=work.slot[chosen],
+        metric=index[chosen],
+        t_ms=work.t_ms[chosen],
+        value=work.value[chosen],
+        good=(quality == GOOD) | (quality == IMPLAUSIBLE),
+        at_rest=rest[chosen],
+    )
+
+
+def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, set[tuple[str, int]]]:
+    """Judge unsettled readings on a copy of the state; return slot → episodes found."""
+    slots, row = np.unique(readings.row, return_inverse=True)
+    if not len(slots):
+        return {}
+    copy = core.limit_state[slots].copy()
+    renumbered = Readings(
+        row.astype(np.intp), readings.metric, readings.t_ms, readings.value, readings.good, readings.at_rest
+    )
+    found: dict[int, set[tuple[str, int]]] = {}
+    for finding in core.limits.advance(copy, renumbered):
+        slot = int(slots[finding.row])
+        engine.provisional(core.hot[slot], int(core.patient_of[slot]), finding)
+        if finding.change == "raised":
+            found.setdefault(slot, set()).add((finding.rule, finding.start_ms))
+    return found
+
+
+def at_rest(work: Table) -> NDArray[np.bool_]:
+    """Tell for each reading whether few steps were counted in the ten minutes before it (none known: True).
+
+    ``work`` is sorted by (slot, instant). A step count at instant t belongs to the minute that begins there.
+    """
+    counted = (work.metric == STEPS) & ((work.quality == GOOD) | (work.quality == IMPLAUSIBLE))
+    steps = np.where(counted, work.value, 0.0).astype(np.float64)
+    total = np.concatenate([[0.0], np.cumsum(steps)])
+    place = work.slot.astype(np.int64) << 43 | work.t_ms
+    first = np.searchsorted(place, place - REST_WINDOW_MS, side="left")
+    last = np.searchsorted(place, place, side="right")
+    return np.asarray(total[last] - total[first] < REST_STEPS)
+
+
+async def judge_late(core: Core, engine: Engine, reader: Reader, late: Table) -> None:
+    """Judge readings that came after the reordering bound on the stored data around them.
+
+    A finding is listed as late, never paged, and opens no episode; one that an alert already covers is dropped.
+    """
+    late = late[_INDEX[late.metric] >= 0]
+    for slot in np.unique(late.slot).tolist():
+        mine = late[late.slot == slot]
+        for metric in np.unique(mine.metric).tolist():
+            times = mine.t_ms[mine.metric == metric]
+            around = await _stored_around(core, reader, slot, metric, int(times.min()), int(times.max()))
+            findings = _judge_alone(core, around)
+            await _list_late(core, engine, reader, slot, findings, times)
+
+
+async def _stored_around(core: Core, reader: Reader, slot: int, metric: int, first: int, last: int) -> Table:
+    patient_id = int(core.patient_of[slot])
+    spans = [
+        Span(patient_id, metric, None, first - LATE_CONTEXT_MS, last + LATE_CONTEXT_MS),
+        Span(patient_id, STEPS, None, first - LATE_CONTEXT_MS - LOOK_BACK_MS, last + LATE_CONTEXT_MS),
+    ]
+    table = Table.concatenate(await reader.readings(spans[: 1 if metric == STEPS else 2]))
+    table.slot[:] = 0
+    return table.sorted(table.t_ms, table.metric, table.device)
+
+
+def _judge_alone(core: Core, around: Table) -> list[Finding]:
+    index = _INDEX[around.metric]
+    wanted = index >= 0
+    return core.limits.advance(core.limits.new_state(1), _readings(around, index, at_rest(around), wanted))
+
+
+async def _list_late(
+    core: Core, engine: Engine, reader: Reader, slot: int, findings: list[Finding], times: NDArray[np.int64]
+) -> None:
+    hot, patient_id = core.hot[slot], int(core.patient_of[slot])
+    listed: dict[str, int] = {}
+    for finding in findings:
+        if finding.change == "raised":
+            touches = bool(np.any((times >= finding.start_ms) & (times <= finding.at_ms)))
+            known = await reader.overlapping_alert(patient_id, finding.rule, finding.start_ms, finding.at_ms)
+            if touches and not known:
+                engine.raise_alert(hot, patient_id, finding, provisional=False, late=True)
+                listed[finding.rule] = finding.start_ms
+        elif finding.change == "cleared" and listed.get(finding.rule) == finding.start_ms:
+            engine.resolve_late(hot, patient_id, finding)

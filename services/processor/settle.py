@@ -1,0 +1,249 @@
+"""Settled minutes to the adaptive path: hour slices for the detectors, rollups and bands for the store."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.protocol import CAUSES, CONTEXTS, DATA_STATES, VITALS, HourSlice
+from detectors.settled import Settled
+from ingest.catalogue import by_id, catalogue
+from ingest.clock import to_datetime
+from ingest.frame import GOOD, MOTION, NOT_WORN
+from services.processor.core import HOUR_MS, Core
+from services.processor.episodes import Engine
+from services.processor.readings import Table, group_starts
+from services.processor.records import Effects, RollupRows
+
+MINUTE_MS: Final = 60_000
+LATE: Final = -2  # in a pending reading's ``frame``: came after its minute was settled, awaits a rebuild
+EPOCH: Final = date(1970, 1, 1)
+M: Final = len(VITALS)
+FAST: Final = 90  # readings an hour: more get minute buckets too
+WEAR: Final = catalogue()["wear"].id
+STEPS_COLUMN: Final = VITALS.index("steps")
+_COLUMN: Final = np.full(max(by_id()) + 1, -1, np.int16)
+for _place, _key in enumerate(VITALS):
+    _COLUMN[catalogue()[_key].id] = _place
+_METRIC: Final = np.array([catalogue()[key].id for key in VITALS], np.int16)
+
+
+def settle(core: Core, engine: Engine, effects: Effects, work: Table, slots: list[int]) -> list[HourSlice]:
+    """Hand every newly settled minute to the detectors, hour after hour.
+
+    Args:
+        core: the state, advanced in place.
+        engine: takes the findings.
+        effects: takes bands, daily values, data states and rollups.
+        work: unsettled and new readings of the touched patients; those marked LATE count in rollups only.
+        slots: the touched patients; each is fed from where it stood (``core.fed``) to its watermark.
+
+    Returns:
+        the slices, for the technical rules.
+    """
+    moved = {slot: core.fed[slot] for slot in slots if core.hot[slot].settled_ms > core.fed[slot]}
+    if not moved:
+        return []
+    inside = _inside(core, work, moved)
+    segments = _segments(core, inside, moved)
+    in_time = inside[inside.frame != LATE]
+    slices = []
+    for rank in range(int(segments.rank.max(initial=-1)) + 1):
+        chosen = np.flatnonzero(segments.rank == rank)
+        hour = _slice(core, in_time, segments, chosen)
+        slices.append(hour)
+        _take(core, engine, effects, core.pipeline.settle(core.state, hour), hour)
+    for slot in moved:
+        core.fed[slot] = core.hot[slot].settled_ms
+    effects.rollups += rollups(core, inside, segments)
+    return slices
+
+
+class _Segments:
+    """One row for each (patient, hour) with newly settled minutes, ordered by patient, then hour."""
+
+    def __init__(
+        self, slot: NDArray[np.intp], hour_ms: NDArray[np.int64], first: NDArray[np.int16], last: NDArray[np.int16]
+    ) -> None:
+        self.slot, self.hour_ms, self.first, self.last = slot, hour_ms, first, last
+        starts = group_starts(slot)
+        self.rank = np.arange(len(slot)) - np.repeat(starts, np.diff(np.append(starts, len(slot))))
+
+
+def _inside(core: Core, work: Table, moved: dict[int, int]) -> Table:
+    """Return the readings of the hours that are touched, up to the new watermarks, sorted by (slot, t)."""
+    low = np.full(len(core.hot), np.iinfo(np.int64).max)
+    high = np.zeros(len(core.hot), np.int64)
+    for slot, mark in moved.items():
+        low[slot], high[slot] = mark // HOUR_MS * HOUR_MS, core.hot[slot].settled_ms
+    kept = work[(work.t_ms >= low[work.slot]) & (work.t_ms < high[work.slot])]
+    return kept.sorted(kept.slot, kept.t_ms)
+
+
+def _segments(core: Core, inside: Table, moved: dict[int, int]) -> _Segments:
+    """Return the hours with data, plus the hour each patient's old watermark stood in (it may have to be closed)."""
+    slots, hours = [inside.slot], [inside.t_ms // HOUR_MS * HOUR_MS]
+    slots.append(np.array(list(moved), np.intp))
+    hours.append(np.array([mark // HOUR_MS * HOUR_MS for mark in moved.values()], np.int64))
+    pairs = np.unique(np.stack([np.concatenate(slots), np.concatenate(hours)], axis=1), axis=0)
+    slot, hour = pairs[:, 0].astype(np.intp), pairs[:, 1].astype(np.int64)
+    mark = np.array([moved[s] for s in slot.tolist()], np.int64)
+    reach = np.array([core.hot[s].settled_ms for s in slot.tolist()], np.int64)
+    first = np.clip((mark - hour) // MINUTE_MS, 0, 60).astype(np.int16)
+    last = np.clip((reach - hour) // MINUTE_MS, 0, 60).astype(np.int16)
+    new = last > first
+    return _Segments(slot[new], hour[new], first[new], last[new])
+
+
+def _slice(core: Core, inside: Table, segments: _Segments, chosen: NDArray[np.intp]) -> HourSlice:
+    slots, hours = segments.slot[chosen], segments.hour_ms[chosen]
+    row_of = np.full(len(core.hot), -1, np.intp)
+    row_of[slots] = np.arange(len(chosen))
+    row = row_of[inside.slot]
+    minute = np.where(row >= 0, (inside.t_ms - hours[row]) // MINUTE_MS, -1)
+    here = (row >= 0) & (minute >= 0) & (minute < 60)
+    row, minute = row[here], minute[here].astype(np.intp)
+    metric, value, quality = inside.metric[here], inside.value[here], inside.quality[here]
+    shape = (len(chosen), 60, M)
+    column = _COLUMN[metric]
+    vital = column >= 0
+    good = vital & ((quality == GOOD) | (quality == MOTION))
+    cell = (row * 60 + minute) * M + column
+    not_worn = np.zeros((len(chosen), 60), bool)
+    off = (quality == NOT_WORN) | ((metric == WEAR) & (value == 0))
+    not_worn[row[off], minute[off]] = True
+    size = len(chosen) * 60 * M
+    count = np.bincount(cell[good], minlength=size)
+    total = np.bincount(cell[good], value[good].astype(np.float64), minlength=size)
+    poor = np.bincount(cell[vital & ~good & (quality != NOT_WORN)], minlength=size)
+    low = np.full(size, np.inf, np.float32)
+    high = np.full(size, -np.inf, np.float32)
+    np.minimum.at(low, cell[good], value[good])
+    np.maximum.at(high, cell[good], value[good])
+    none = count == 0
+    mean = np.where(none, np.nan, total / np.maximum(count, 1)).reshape(shape)
+    mean[:, :, STEPS_COLUMN] = np.where(none, np.nan, total).reshape(shape)[:, :, STEPS_COLUMN]
+    low[none] = high[none] = np.nan
+    return HourSlice(
+        rows=slots,
+        hour_ms=hours,
+        utc_offset_min=np.array([core.hot[s].utc_offset_min for s in slots.tolist()], np.int16),
+        first=segments.first[chosen],
+        last=segments.last[chosen],
+        mean=mean.astype(np.float32),
+        low=low.reshape(shape),
+        high=high.reshape(shape),
+        good=count.reshape(shape).astype(np.uint16),
+        poor=poor.reshape(shape).astype(np.uint16),
+        not_worn=not_worn,
+    )
+
+
+def _take(core: Core, engine: Engine, effects: Effects, settled: Settled, hour: HourSlice) -> None:
+    for finding in settled.findings:
+        engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding)
+    for slot, hour_ms in zip(hour.rows[hour.closes].tolist(), hour.hour_ms[hour.closes].tolist(), strict=True):
+        core.hot[slot].closed_ms = hour_ms + HOUR_MS
+        effects.closed[slot] = (hour_ms + HOUR_MS, core.state[slot].tobytes())
+    _take_states(core, effects, settled)
+    _take_bands(core, effects, settled)
+
+
+def _take_states(core: Core, effects: Effects, settled: Settled) -> None:
+    hours = settled.hours
+    for place, slot in enumerate(hours.row.tolist()):
+        hot, patient_id = core.hot[slot], int(core.patient_of[slot])
+        for column, metric in enumerate(_METRIC.tolist()):
+            if metric not in hot.newest:
+                continue
+            code = int(hours.state[place, column]) * 4 + int(hours.cause[place, column])
+            if hot.states.get(metric) != code:
+                hot.states[metric] = code
+                effects.states.append(
+                    state_row(hot.organisation_id, patient_id, metric, code, int(hours.hour_ms[place]) + HOUR_MS)
+                )
+
+
+def state_row(organisation_id: int, patient_id: int, metric: int, code: int, since_ms: int) -> tuple[object, ...]:
+    """Return a ``metric_state`` row for a data state code (state * 4 + cause)."""
+    return organisation_id, patient_id, metric, DATA_STATES[code // 4], CAUSES[code % 4] or None, to_datetime(since_ms)
+
+
+def _take_bands(core: Core, effects: Effects, settled: Settled) -> None:
+    b = settled.bands
+    for row, hour_ms, metric, context, center, spread, n in zip(
+        b.row.tolist(), b.hour_ms.tolist(), b.metric.tolist(), b.context.tolist(), b.center.tolist(), b.spread.tolist(),
+        b.n_days.tolist(), strict=True,
+    ):  # fmt: skip
+        effects.bands.append(
+            (
+                int(core.patient_of[row]),
+                int(_METRIC[metric]),
+                CONTEXTS[context],
+                to_datetime(hour_ms),
+                center,
+                spread,
+                n,
+            )
+        )
+    d = settled.days
+    for place in range(len(d.row)):
+        effects.days.append(
+            (
+                int(core.patient_of[d.row[place]]), int(_METRIC[d.metric[place]]), CONTEXTS[d.context[place]],
+                EPOCH + timedelta(days=int(d.local_day[place])), float(d.value[place]), int(d.minutes[place]),
+                float(d.center[place]), float(d.spread[place]), int(d.n_days[place]), float(d.z[place]),
+                None if np.isnan(d.cusum[place]) else float(d.cusum[place]), bool(d.used_for_baseline[place]),
+            )
+        )  # fmt: skip
+
+
+def rollups(core: Core, inside: Table, segments: _Segments) -> list[RollupRows]:
+    """Return the buckets of the hours that closed."""
+    closed = segments.last == 60
+    marks = set(zip(segments.slot[closed].tolist(), segments.hour_ms[closed].tolist(), strict=True))
+    if not marks:
+        return []
+    hour = inside.t_ms // HOUR_MS * HOUR_MS
+    keys = np.array([slot * (1 << 43) + ms for slot, ms in marks], np.int64)
+    return hour_and_minute_buckets(core, inside[np.isin(inside.slot.astype(np.int64) * (1 << 43) + hour, keys)])
+
+
+def hour_and_minute_buckets(core: Core, table: Table) -> list[RollupRows]:
+    """Return the hour buckets of whole hours of readings, and minute buckets where a metric is fast."""
+    table = table[table.quality != NOT_WORN]
+    hours = buckets(core, table, 3600)
+    fast = hours.n > FAST
+    if not fast.any():
+        return [hours]
+    quick = np.isin(_identity(core, table), hours.patient[fast].astype(np.int64) * 1000 + hours.metric[fast])
+    return [hours, buckets(core, table[quick], 60)]
+
+
+def _identity(core: Core, table: Table) -> NDArray[np.int64]:
+    return np.asarray(core.patient_of[table.slot].astype(np.int64) * 1000 + table.metric)
+
+
+def buckets(core: Core, table: Table, bucket_s: int) -> RollupRows:
+    """Return count, extremes, mean and 10 % and 90 % quantiles (nearest rank) of each bucket."""
+    bucket = table.t_ms // (bucket_s * 1000) * (bucket_s * 1000)
+    order = np.lexsort((table.value, bucket, table.metric, table.slot))
+    slot, metric, bucket, value = table.slot[order], table.metric[order], bucket[order], table.value[order]
+    starts = group_starts(slot, metric, bucket)
+    n = np.diff(np.append(starts, len(value)))
+    total = np.add.reduceat(value.astype(np.float64), starts) if len(starts) else np.empty(0)
+    return RollupRows(
+        patient=core.patient_of[slot[starts]],
+        metric=metric[starts],
+        bucket_s=bucket_s,
+        t0_ms=bucket[starts],
+        n=n.astype(np.int32),
+        low=value[starts],
+        high=value[starts + n - 1],
+        mean=total / np.maximum(n, 1),
+        q10=value[starts + (n - 1) // 10],
+        q90=value[starts + (n - 1) * 9 // 10],
+    )

@@ -1,0 +1,49 @@
+"""What only the clock can tell: that nothing comes any more. Called when everything sent has been processed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from services.processor import settle
+from services.processor.batch import Bounds
+from services.processor.core import Core
+from services.processor.episodes import Engine
+from services.processor.records import Effects
+from services.processor.technical import ALL_RULES, Technical
+
+UNKNOWN_AFTER_MS: Final = 30 * 60_000  # an open alert without data of its metric for this long reads "now unknown"
+NO_DATA_CODE: Final = 3 * 4 + 1  # unknown, no_data
+
+
+def judge_silence(core: Core, bounds: Bounds, now_ms: int) -> Effects:
+    """Return what silence changes at ``now_ms``: technical alerts, unknown data states, alerts without news."""
+    effects = Effects(recorded_ms=now_ms)
+    engine = Engine(ALL_RULES, effects, now_ms)
+    technical = Technical(core, engine, bounds.silence_ms, bounds.skew_ms)
+    for slot, hot in enumerate(core.hot):
+        patient_id = int(core.patient_of[slot])
+        if hot.newest_ms and now_ms - hot.newest_ms > bounds.silence_ms and not _is_silent(core, slot):
+            technical.silent(slot, None)
+            effects.silences.append((patient_id, hot.newest_ms))
+            effects.touched.add(slot)
+        for episode in hot.episodes:
+            newest = hot.newest.get(episode.metric_id, hot.newest_ms)
+            if (
+                episode.kind == "clinical"
+                and episode.unknown_since_ms is None
+                and now_ms - max(newest, episode.start_ms) > UNKNOWN_AFTER_MS
+            ):
+                engine.unknown(hot, patient_id, episode, newest)
+                effects.touched.add(slot)
+        for metric, newest in hot.newest.items():
+            if metric not in hot.silent and now_ms - newest > bounds.silence_ms:
+                hot.silent.append(metric)
+                effects.states.append(
+                    settle.state_row(hot.organisation_id, patient_id, metric, NO_DATA_CODE, newest + bounds.silence_ms)
+                )
+                effects.touched.add(slot)
+    return effects
+
+
+def _is_silent(core: Core, slot: int) -> bool:
+    return any(episode.rule == "device_silent" for episode in core.hot[slot].episodes)

@@ -1,0 +1,131 @@
+"""Technical rules: the device, not the person. They have their own channel and are never clinical."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from detectors.protocol import VITALS, Finding, HourSlice
+from detectors.rules import RULES
+from ingest.catalogue import catalogue
+from ingest.frame import StampedFrame
+from services.processor.core import Core
+from services.processor.episodes import Engine, RuleFacts
+from services.processor.hot import Hot
+from services.processor.readings import Table
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 3_600_000
+OFF_MS: Final = 90 * MINUTE_MS  # longer than a charge
+BATTERY_LOW, BATTERY_FINE = 15.0, 30.0  # percent: raised at or below, cleared at or above
+POOR_SHARE, POOR_CLEAR, POOR_READINGS = 0.8, 0.5, 20  # of an hour's readings; fewer readings judge nothing
+SKEWED_FRAMES: Final = 2  # a single odd stamp is no clock fault
+BATTERY: Final = catalogue()["battery"].id
+
+TECHNICAL: Final[Mapping[str, RuleFacts]] = MappingProxyType(
+    {
+        "device_silent": RuleFacts(1, "technical", ("medium",), None),
+        "not_worn": RuleFacts(1, "technical", ("low",), None),
+        "poor_signal": RuleFacts(1, "technical", ("low",), None),
+        "battery_low": RuleFacts(1, "technical", ("low",), None),
+        "clock_fault": RuleFacts(1, "technical", ("low",), None),
+    }
+)
+ALL_RULES: Final[Mapping[str, RuleFacts]] = MappingProxyType(
+    {
+        **{rule.id: RuleFacts(rule.version, "clinical", rule.priority, rule.metric) for rule in RULES.values()},
+        **TECHNICAL,
+    }
+)
+
+
+class Technical:
+    """Applies the technical rules of one batch."""
+
+    def __init__(self, core: Core, engine: Engine, silence_ms: int, skew_ms: int) -> None:
+        self._core, self._engine = core, engine
+        self._silence_ms, self._skew_ms = silence_ms, skew_ms
+
+    def frame(self, slot: int, frame: StampedFrame, first_ms: int | None) -> None:
+        """Judge a frame's clock, and the silence that ended with it. Call before its instants are taken in."""
+        hot = self._core.hot[slot]
+        ahead = frame.sent_ms - frame.received_ms
+        hot.skewed_frames = hot.skewed_frames + 1 if ahead > self._skew_ms else 0
+        if hot.skewed_frames >= SKEWED_FRAMES:
+            self._tell(slot, "clock_fault", "raised", frame.received_ms, frame.received_ms, {"skew_s": ahead // 1000})
+        elif not hot.skewed_frames:
+            self._tell(slot, "clock_fault", "cleared", frame.received_ms, frame.received_ms, {})
+        if first_ms is not None and hot.newest_ms and first_ms > hot.newest_ms:
+            if first_ms - hot.newest_ms > self._silence_ms:
+                self.silent(slot, frame.device_id)
+            self._tell(slot, "device_silent", "cleared", first_ms, first_ms, {})
+
+    def silent(self, slot: int, device_id: int | None) -> None:
+        """Say that nothing came from a patient's devices since its newest reading."""
+        hot = self._core.hot[slot]
+        start = hot.newest_ms + self._silence_ms
+        device = self._core.device_keys.get(device_id or 0, "device")
+        evidence = {"device": device, "last_ms": hot.newest_ms, "limit_s": self._silence_ms // 1000}
+        self._tell(slot, "device_silent", "raised", start, start, evidence)
+
+    def battery(self, stored: Table) -> None:
+        """Judge the battery readings among the new ones, in time order."""
+        rows = stored[stored.metric == BATTERY]
+        rows = rows.sorted(rows.slot, rows.t_ms)
+        for slot, t_ms, percent in zip(rows.slot.tolist(), rows.t_ms.tolist(), rows.value.tolist(), strict=True):
+            if percent <= BATTERY_LOW:
+                self._tell(slot, "battery_low", "raised", t_ms, t_ms, {"percent": percent})
+            elif percent >= BATTERY_FINE:
+                self._tell(slot, "battery_low", "cleared", t_ms, t_ms, {"percent": percent})
+
+    def minutes(self, hour: HourSlice) -> None:
+        """Judge wear and signal of newly settled minutes."""
+        for place, slot in enumerate(hour.rows.tolist()):
+            hot = self._core.hot[slot]
+            if hot.off_ms or hour.not_worn[place].any():
+                self._wear(slot, hot, hour, place)
+            hot.worn_to_ms = max(hot.worn_to_ms, int(hour.hour_ms[place]) + int(hour.last[place]) * MINUTE_MS)
+        for place in np.flatnonzero(hour.closes).tolist():
+            self._signal(int(hour.rows[place]), hour, place)
+
+    def _wear(self, slot: int, hot: Hot, hour: HourSlice, place: int) -> None:
+        worn = (hour.good[place] > 0).any(axis=1) & ~hour.not_worn[place]
+        for minute in range(int(hour.first[place]), int(hour.last[place])):
+            now = int(hour.hour_ms[place]) + minute * MINUTE_MS
+            if now < hot.worn_to_ms:
+                continue  # looked at before a restart
+            if hour.not_worn[place, minute]:
+                hot.off_ms = hot.off_ms or now
+                if now - hot.off_ms >= OFF_MS:
+                    self._tell(slot, "not_worn", "raised", hot.off_ms, now, {"from_ms": hot.off_ms})
+            elif worn[minute]:
+                hot.off_ms = 0
+                self._tell(slot, "not_worn", "cleared", now, now, {})
+
+    def _signal(self, slot: int, hour: HourSlice, place: int) -> None:
+        good, poor = hour.good[place].sum(axis=0, dtype=np.int64), hour.poor[place].sum(axis=0, dtype=np.int64)
+        enough = good + poor >= POOR_READINGS
+        share = np.where(enough, poor / np.maximum(good + poor, 1), 0.0)
+        start, end = int(hour.hour_ms[place]), int(hour.hour_ms[place]) + HOUR_MS
+        worst = int(np.argmax(share))
+        if share[worst] >= POOR_SHARE:
+            evidence = {"metric": VITALS[worst], "from_ms": start, "to_ms": end, "share": round(float(share[worst]), 4)}
+            self._tell(slot, "poor_signal", "raised", start, end, evidence)
+        elif enough.any() and share[worst] < POOR_CLEAR:
+            self._tell(slot, "poor_signal", "cleared", end, end, {})
+
+    def _tell(
+        self, slot: int, rule: str, change: Literal["raised", "cleared"], start_ms: int, at_ms: int, evidence: dict[str, Any]
+    ) -> None:  # fmt: skip
+        hot, patient_id = self._core.hot[slot], int(self._core.patient_of[slot])
+        is_open = any(episode.rule == rule for episode in hot.episodes)
+        if is_open == (change == "cleared"):
+            finding = Finding(slot, rule, change, start_ms, at_ms, 0, evidence)
+            if change == "raised":
+                self._engine.raise_alert(hot, patient_id, finding, provisional=False)
+            else:
+                episode = next(e for e in hot.episodes if e.rule == rule)
+                self._engine.resolve(hot, patient_id, episode, at_ms, None)

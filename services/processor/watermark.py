@@ -1,0 +1,118 @@
+"""Event time, frame by frame: what is late, how far each patient is settled, and waiting for missing frames.
+
+A patient's watermark is its newest instant (clamped by the time of receipt) less the reordering bound. A gap in a
+device's sequence numbers holds it until the gap is filled or the bound has passed in receive time. Safety limits
+settle per metric in the same way, so that a device that reports one metric rarely is still judged live.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from ingest.catalogue import catalogue
+from ingest.frame import StampedFrame
+from services.processor.core import QUIET_MS
+from services.processor.hot import MAX_MISSING, MAX_SESSIONS, Hold, Hot, Session
+
+MINUTE_MS: Final = 60_000
+_STEPS: Final = catalogue()["steps"].id
+_NEEDS_STEPS: Final = frozenset({catalogue()["heart_rate"].id, catalogue()["respiratory_rate"].id})
+
+
+def judged_to(hot: Hot, metric: int) -> int:
+    """Return the instant before which a reading of ``metric`` is late for the safety limits."""
+    return max(hot.judged.get(metric, 0), hot.settled_ms - QUIET_MS)
+
+
+def advance(hot: Hot, frame: StampedFrame, spans: list[tuple[int, int, int]], bound_ms: int) -> None:
+    """Take one frame's instants into account.
+
+    Args:
+        hot: the patient's state, changed in place.
+        frame: the frame, in the order of its partition.
+        spans: (metric, first instant, last instant) of the frame's readings.
+        bound_ms: the reordering bound.
+    """
+    hot.heard_ms = max(hot.heard_ms, frame.received_ms)
+    hot.utc_offset_min = frame.utc_offset_min
+    _follow_sequence(hot, frame, bound_ms)
+    if spans and not hot.settled_ms:
+        hot.settled_ms = hot.closed_ms = min(first for _, first, _ in spans) // MINUTE_MS * MINUTE_MS
+    for metric, first, last in spans:
+        newest = min(last, frame.received_ms)
+        hot.judged.setdefault(metric, max(first, hot.settled_ms - QUIET_MS))
+        hot.newest[metric] = max(hot.newest.get(metric, 0), newest)
+        hot.newest_ms = max(hot.newest_ms, newest)
+    settle(hot, bound_ms)
+
+
+def settle(hot: Hot, bound_ms: int) -> None:
+    """Move the patient's watermark, and each metric's, as far as the data and the holds allow; never back."""
+    held = min((hold.at_ms for hold in hot.holds.values()), default=None)
+    watermark = hot.newest_ms - bound_ms if held is None else min(hot.newest_ms - bound_ms, held)
+    hot.settled_ms = max(hot.settled_ms, watermark // MINUTE_MS * MINUTE_MS)
+    steps = hot.newest.get(_STEPS, 0)
+    for metric, newest in hot.newest.items():
+        reach = newest
+        if metric in _NEEDS_STEPS and steps > newest - QUIET_MS:
+            reach = min(reach, steps + MINUTE_MS)  # a heart rate is judged once it is known whether it was at rest
+        reach = reach - bound_ms if held is None else min(reach - bound_ms, held)
+        hot.judged[metric] = max(hot.judged[metric], reach, hot.settled_ms - QUIET_MS)
+
+
+def _follow_sequence(hot: Hot, frame: StampedFrame, bound_ms: int) -> None:
+    for key, hold in list(hot.holds.items()):
+        if frame.received_ms >= hold.deadline_ms:
+            del hot.holds[key]
+            hot.sessions[key].missing = []
+    key = f"{frame.device_id}:{frame.session}"
+    session = hot.sessions.get(key)
+    if session is None:
+        # Sessions start at 0 or 1; one first met further on has a past nobody waits for.
+        session = Session(next_seq=frame.seq)
+        hot.sessions[key] = session
+        _forget_oldest(hot)
+    session.touched_ms = frame.received_ms
+    if frame.seq >= session.next_seq:
+        missing = list(range(session.next_seq, frame.seq))
+        session.next_seq = frame.seq + 1
+        if missing and len(session.missing) + len(missing) <= MAX_MISSING:
+            session.missing += missing
+            hot.holds.setdefault(
+                key, Hold(at_ms=max(hot.settled_ms, hot.newest_ms - bound_ms), deadline_ms=frame.received_ms + bound_ms)
+            )
+    elif frame.seq in session.missing:
+        session.missing.remove(frame.seq)
+        if not session.missing:
+            hot.holds.pop(key, None)
+
+
+def _forget_oldest(hot: Hot) -> None:
+    while len(hot.sessions) > MAX_SESSIONS:
+        oldest = min(hot.sessions, key=lambda key: hot.sessions[key].touched_ms)
+        del hot.sessions[oldest]
+        hot.holds.pop(oldest, None)
+
+
+def spans_by_frame(
+    frame: np.ndarray[tuple[int], np.dtype[np.int32]],
+    metric: np.ndarray[tuple[int], np.dtype[np.int16]],
+    t_ms: np.ndarray[tuple[int], np.dtype[np.int64]],
+) -> dict[int, list[tuple[int, int, int]]]:
+    """Return frame index → (metric, first instant, last instant) for readings in any order."""
+    spans: dict[int, list[tuple[int, int, int]]] = {}
+    if not len(frame):
+        return spans
+    order = np.lexsort((t_ms, metric, frame))
+    f, m, t = frame[order], metric[order], t_ms[order]
+    new = np.ones(len(f), bool)
+    new[1:] = (f[1:] != f[:-1]) | (m[1:] != m[:-1])
+    starts = np.flatnonzero(new)
+    stops = np.append(starts[1:], len(f)) - 1
+    for index, number, first, last in zip(
+        f[starts].tolist(), m[starts].tolist(), t[starts].tolist(), t[stops].tolist(), strict=True
+    ):
+        spans.setdefault(index, []).append((number, first, last))
+    return spans

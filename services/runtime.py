@@ -1,0 +1,77 @@
+"""What every long-running command does the same way: event loop, logs, stop signals, clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+import uvloop
+
+from ingest.clock import Clock, SystemClock
+from services.settings import Settings
+from services.ticks import follow_ticks
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a command's coroutine on uvloop with JSON logs."""
+    configure_logging()
+    uvloop.run(main())
+
+
+def configure_logging(level: str | None = None) -> None:
+    """Write one JSON object a line to stderr; ``KEEPWELL_LOG`` sets the level (default info).
+
+    Lines carry keys and counts, never a reading, a name or a token.
+    """
+    wanted = logging.getLevelNamesMapping().get((level or os.environ.get("KEEPWELL_LOG", "info")).upper(), logging.INFO)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(wanted),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, force=True,
+        format='{"timestamp": "%(asctime)s", "level": "%(levelname)s", "logger": "%(name)s", "event": "%(message)s"}',
+    )  # fmt: skip
+
+
+def stop_requested() -> asyncio.Event:
+    """Return an event that SIGINT or SIGTERM sets; call it inside the event loop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+@asynccontextmanager
+async def clock_for(settings: Settings, *, horizon: bool = False) -> AsyncIterator[Clock]:
+    """Give the clock the settings ask for: the host's, or one driven by the ticks on ``control.v1``.
+
+    ``horizon`` is for doors: during a time-lapse they stamp the end of the step that is being sent.
+    """
+    if settings.clock.source == "system":
+        yield SystemClock()
+        return
+    async with follow_ticks(settings.kafka, horizon=horizon) as clock:
+        yield clock
+
+
+def api_base(settings: Settings) -> str:
+    """Return the address people reach the API at, without a slash at its end."""
+    scheme = "https" if settings.tls.cert_file is not None else "http"
+    return settings.api.public_url.rstrip("/") or f"{scheme}://{settings.api.host}:{settings.api.port}"

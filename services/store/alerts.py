@@ -1,0 +1,125 @@
+"""Alerts, their history and what leaves through the outbox."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from typing import Final
+
+import msgspec
+import psycopg
+from psycopg.types.json import Jsonb
+
+from ingest.clock import to_datetime
+from services.processor.records import AlertChange, AlertEvent, AlertRow, DeadRecord
+
+_json = msgspec.json.Encoder()
+
+# A raised alert may exist already when a re-derived late finding meets it: then it stays as it is.
+_INSERT: Final = """
+    INSERT INTO alert (id, organisation_id, patient_id, rule, rule_version, kind, priority, state, provisional, late,
+                       started_at, found_at, raised_at, last_evidence_at, unknown_since, resolved_at, sentence,
+                       patient_sentence, evidence)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    ON CONFLICT (id) DO UPDATE SET
+        (priority, state, provisional, found_at, last_evidence_at, unknown_since, resolved_at, sentence, patient_sentence, evidence) =
+        (excluded.priority, excluded.state, excluded.provisional, excluded.found_at, excluded.last_evidence_at,
+         excluded.unknown_since, excluded.resolved_at, excluded.sentence, excluded.patient_sentence, excluded.evidence)"""
+
+_COLUMNS: Final = {
+    "settled": "provisional = false",
+    "worsened": "acknowledged_at = NULL, acknowledged_by = NULL, acknowledge_note = NULL",
+    "withdrawn": "state = 'withdrawn', provisional = false",
+    "unknown": "unknown_since = %(at)s",
+    "known": "unknown_since = NULL",
+    "resolved": "state = 'resolved', provisional = false, unknown_since = NULL, resolved_at = %(at)s",
+}
+
+
+async def write(
+    connection: psycopg.AsyncConnection,
+    rows: list[AlertRow],
+    changes: list[AlertChange],
+    events: list[AlertEvent],
+    now: datetime,
+) -> None:
+    """Write raised alerts, then what happened to open ones, then the history, in the order they came about."""
+    for row in rows:
+        await connection.execute(_INSERT, _values(row))
+    for change in changes:
+        await connection.execute(
+            f"""UPDATE alert SET {_COLUMNS[change.change]},
+                    priority = coalesce(%(priority)s, priority),
+                    sentence = coalesce(%(sentence)s, sentence),
+                    patient_sentence = coalesce(%(patient_sentence)s, patient_sentence),
+                    evidence = coalesce(%(evidence)s, evidence),
+                    last_evidence_at = greatest(last_evidence_at, %(at)s)
+                WHERE id = %(id)s""".encode(),
+            {
+                "id": change.id, "at": to_datetime(change.at_ms), "priority": change.priority, "sentence": change.sentence,
+                "patient_sentence": change.patient_sentence,
+                "evidence": None if change.evidence is None else Jsonb(change.evidence),
+            },
+        )  # fmt: skip
+    if events:
+        await connection.cursor().executemany(
+            """INSERT INTO alert_event (organisation_id, patient_id, alert_id, change, priority, late, at, recorded_at, sentence)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+            [
+                (
+                    e.organisation_id,
+                    e.patient_id,
+                    e.alert_id,
+                    e.change,
+                    e.priority,
+                    e.late,
+                    to_datetime(e.at_ms),
+                    now,
+                    e.sentence,
+                )
+                for e in events
+            ],
+        )
+
+
+def _values(row: AlertRow) -> list[object]:
+    return [
+        row.id, row.organisation_id, row.patient_id, row.rule, row.rule_version, row.kind, row.priority, row.state,
+        row.provisional, row.late, to_datetime(row.started_ms), to_datetime(row.found_ms), to_datetime(row.raised_ms),
+        to_datetime(row.last_evidence_ms),
+        None if row.unknown_since_ms is None else to_datetime(row.unknown_since_ms),
+        None if row.resolved_ms is None else to_datetime(row.resolved_ms),
+        row.sentence, row.patient_sentence, Jsonb(row.evidence),
+    ]  # fmt: skip
+
+
+def record(event: AlertEvent) -> bytes:
+    """Return the JSON value of an ``alerts.v1`` record."""
+    return _json.encode(
+        {
+            "version": 1,
+            "alert_id": str(event.alert_id),
+            "organisation_id": event.organisation_id,
+            "patient_id": event.patient_id,
+            "change": event.change,
+            "priority": event.priority,
+            "late": event.late,
+            "at": to_datetime(event.at_ms),
+            "sentence": event.sentence,
+        }
+    )
+
+
+def dead_record(dead: DeadRecord) -> bytes:
+    """Return the JSON value of a ``dead.v1`` record, the original bytes in base64."""
+    return _json.encode(
+        {
+            "version": 1,
+            "topic": dead.record.topic,
+            "partition": dead.record.partition,
+            "offset": dead.record.offset,
+            "reason": dead.reason,
+            "detail": dead.detail,
+            "record": base64.b64encode(dead.record.value).decode(),
+        }
+    )

@@ -1,0 +1,131 @@
+"""What the processor reads back: stored readings to compare with, states to start from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from ingest.clock import to_datetime
+from services.processor.readings import Table
+
+_BLOCK_SQL = """
+    SELECT b.patient_id, b.metric_id, b.device_id, (extract(epoch FROM b.t0) * 1000)::bigint, b.step_us, b.offsets_ms, b.value, b.quality
+    FROM reading_block b"""
+
+
+class Span(NamedTuple):
+    """A stretch of one series; ``device_id`` None means every device."""
+
+    patient_id: int
+    metric_id: int
+    device_id: int | None
+    from_ms: int
+    to_ms: int
+
+
+class StateRow(NamedTuple):
+    """What is kept of one patient; ``state`` and ``layout`` None before the first closed hour."""
+
+    patient_id: int
+    hot: bytes
+    state: bytes | None
+    layout: int | None
+
+
+class Reader:
+    """Reads inside the transaction of its connection."""
+
+    def __init__(self, connection: psycopg.AsyncConnection) -> None:
+        self._connection = connection
+
+    async def organisations(self, patient_ids: list[int]) -> dict[int, int]:
+        """Return patient → organisation for those that exist."""
+        cursor = await self._connection.execute(
+            "SELECT id, organisation_id FROM patient WHERE id = ANY(%s)", [patient_ids]
+        )
+        return dict(await cursor.fetchall())
+
+    async def device_keys(self, device_ids: list[int]) -> dict[int, str]:
+        """Return device → key for those that exist."""
+        cursor = await self._connection.execute("SELECT id, key FROM device WHERE id = ANY(%s)", [device_ids])
+        return dict(await cursor.fetchall())
+
+    async def readings(self, spans: list[Span]) -> list[Table]:
+        """Return the stored readings of each span, bounds included, sorted by instant; ``slot`` holds the patient id."""
+        found = []
+        for span in spans:
+            device = "" if span.device_id is None else " AND b.device_id = %(device)s"
+            cursor = await self._connection.execute(
+                f"""{_BLOCK_SQL} WHERE b.patient_id = %(patient)s AND b.metric_id = %(metric)s{device}
+                    AND b.t0 >= %(first)s::timestamptz - interval '1 hour' AND b.t0 <= %(last)s AND b.t_last >= %(first)s
+                    ORDER BY b.t0""",
+                {
+                    "patient": span.patient_id, "metric": span.metric_id, "device": span.device_id,
+                    "first": to_datetime(span.from_ms), "last": to_datetime(span.to_ms),
+                },
+                binary=True,
+            )  # fmt: skip
+            table = _unpack(await cursor.fetchall())
+            inside = table[(table.t_ms >= span.from_ms) & (table.t_ms <= span.to_ms)]
+            found.append(inside.sorted(inside.t_ms, inside.device))
+        return found
+
+    async def recent(self, since: dict[int, int]) -> Table:
+        """Return every stored reading of each patient from its instant on (patient → Unix ms)."""
+        if not since:
+            return Table.empty()
+        patients = sorted(since)
+        cursor = await self._connection.execute(
+            f"""{_BLOCK_SQL} JOIN unnest(%s::int[], %s::timestamptz[]) AS s (patient_id, since) USING (patient_id)
+                WHERE b.t_last >= s.since AND b.t0 >= %s::timestamptz - interval '1 hour'""",
+            [patients, [to_datetime(since[p]) for p in patients], to_datetime(min(since.values()))],
+            binary=True,
+        )
+        table = _unpack(await cursor.fetchall())
+        bound = np.zeros(max(patients) + 1, np.int64)
+        bound[patients] = [since[p] for p in patients]
+        return table[table.t_ms >= bound[table.slot]]
+
+    async def states(self, partitions: list[int]) -> list[StateRow]:
+        """Return the kept state of every patient of these partitions."""
+        cursor = await self._connection.execute(
+            """SELECT s.patient_id, s.hot, b.state, b.layout
+               FROM patient_state s LEFT JOIN patient_baseline b USING (patient_id) WHERE s.partition = ANY(%s)""",
+            [partitions],
+        )
+        return [StateRow(*row) for row in await cursor.fetchall()]
+
+    async def overlapping_alert(self, patient_id: int, rule: str, from_ms: int, to_ms: int) -> bool:
+        """Tell whether an alert of this rule already covers part of the span."""
+        cursor = await self._connection.execute(
+            """SELECT 1 FROM alert WHERE patient_id = %s AND rule = %s AND state <> 'withdrawn'
+               AND started_at <= %s AND coalesce(resolved_at, 'infinity') >= %s LIMIT 1""",
+            [patient_id, rule, to_datetime(to_ms), to_datetime(from_ms)],
+        )
+        return await cursor.fetchone() is not None
+
+
+def _unpack(rows: list[tuple[int, int, int, int, int, list[int] | None, list[float], list[int] | None]]) -> Table:
+    if not rows:
+        return Table.empty()
+    lengths = np.array([len(row[6]) for row in rows], np.intp)
+    place = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    steps = np.repeat(np.array([row[4] for row in rows], np.int64), lengths)
+    t_ms = np.repeat(np.array([row[3] for row in rows], np.int64), lengths) + place * steps // 1000
+    t_ms += np.concatenate([_or_zeros(row[5], len(row[6])) for row in rows])
+    return Table(
+        np.repeat(np.array([row[0] for row in rows], np.intp), lengths),
+        np.repeat(np.array([row[2] for row in rows], np.int32), lengths),
+        np.repeat(np.array([row[1] for row in rows], np.int16), lengths),
+        t_ms,
+        np.concatenate([np.array(row[6], np.float32) for row in rows]),
+        np.concatenate([_or_zeros(row[7], len(row[6])) for row in rows]).astype(np.uint8),
+        np.full(int(lengths.sum()), -1, np.int32),
+    )
+
+
+def _or_zeros(values: list[int] | None, n: int) -> NDArray[np.int64]:
+    return np.zeros(n, np.int64) if values is None else np.array(values, np.int64)
