@@ -73,13 +73,13 @@ def close_days(state: State, hour: HourSlice, slots: Rows) -> tuple[list[Finding
 
     def tell(rule: Rule, pair: int, start_ms: Longs, raised: Bools, cleared: Bools) -> None:
         for i in np.flatnonzero(raised | cleared):
+            change: Change = "raised" if raised[i] else "cleared"
             value, score = float(values[i, pair]), float(z[i, pair])
             evidence = day_evidence(state[i], pair, value, expected, int(i), score)
             if rule is RESTING_HEART:
                 evidence["cusum"] = round(float(state["cusum"]["sum"][i]), 3)
-            evidence |= {"from_ms": int(began[i]), "to_ms": int(ended[i])}
+            evidence |= {"change": change, "from_ms": int(began[i]), "to_ms": int(ended[i])}
             evidence["utc_offset_min"] = int(hour.utc_offset_min[i])
-            change: Change = "raised" if raised[i] else "cleared"
             start = int(start_ms[i])
             findings.append(Finding(int(slots[i]), rule.id, change, start, int(at[i]), 0, evidence))
 

@@ -74,13 +74,14 @@ def _rest_hours(
         evidence = day_evidence(state[at], pair, float(means[at, pair]), expected, at, float(score[i]))
         evidence["spread"] = round(float(expected.hour[at, pair]), 4)
         evidence["p"] = float(p_value(score[i], expected.n[at, pair]))
+        change: Change = "raised" if changes[0][i] else "cleared"
         evidence |= {
+            "change": change,
             "minutes": int(sums["n"][at, pair]),
             "from_ms": int(hour.hour_ms[at]),
             "to_ms": int(hour.hour_ms[at]) + HOUR_MS,
             "utc_offset_min": int(hour.utc_offset_min[at]),
         }
-        change: Change = "raised" if changes[0][i] else "cleared"
         start, end = int(part["start_ms"][i]), int(evidence["to_ms"])
         findings.append(Finding(int(slots[at]), REST_HEART_HOURS.id, change, start, end, 0, evidence))
     return findings

@@ -144,6 +144,7 @@ class Limits:
         level = int(then["level"])
         of_level = change != "cleared" and level > 0
         evidence: Evidence = {
+            "change": change,
             "metric": limit.metric,
             "side": limit.side,
             "inclusive": limit.inclusive,

@@ -1,0 +1,231 @@
+"""One plain sentence for a finding, to the care team and to the patient.
+
+Never a diagnosis: what was measured, for how long, and how far from what. Every number comes from the
+evidence alone: single readings as ``reading`` shows them, averages by ``DECIMALS``, differences between the
+numbers as shown, minutes rounded down, times in the wearer's local time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from detectors.limits import DEFAULT_LIMITS
+from detectors.rules import NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, REST_HEART_HOURS, RESTING_HEART
+
+NAMES: Final[Mapping[str, str]] = {
+    "heart_rate": "heart rate",
+    "resting_heart_rate": "resting heart rate",
+    "steps": "steps",
+    "spo2": "oxygen saturation",
+    "respiratory_rate": "respiratory rate",
+    "skin_temperature": "skin temperature",
+    "body_temperature": "body temperature",
+    "hrv_rmssd": "heart rate variability",
+    "systolic_pressure": "systolic blood pressure",
+    "diastolic_pressure": "diastolic blood pressure",
+    "glucose": "glucose",
+}
+UNITS: Final[Mapping[str, str]] = {
+    "heart_rate": "/min",
+    "resting_heart_rate": "/min",
+    "steps": "steps",
+    "spo2": "%",
+    "respiratory_rate": "/min",
+    "skin_temperature": "°C",
+    "body_temperature": "°C",
+    "hrv_rmssd": "ms",
+    "systolic_pressure": "mmHg",
+    "diastolic_pressure": "mmHg",
+    "glucose": "mg/dL",
+}
+DECIMALS: Final[Mapping[str, int]] = {
+    "heart_rate": 0,
+    "resting_heart_rate": 0,
+    "steps": 0,
+    "spo2": 1,
+    "respiratory_rate": 1,
+    "skin_temperature": 1,
+    "body_temperature": 1,
+    "hrv_rmssd": 0,
+    "systolic_pressure": 0,
+    "diastolic_pressure": 0,
+    "glucose": 0,
+}
+"""Decimals of averages (and of the usual value they are compared with)."""
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Told = Mapping[str, Any]
+
+
+def sentence(rule_id: str, evidence: Told) -> str:
+    """Return what a finding says to the care team, e.g.
+
+    >>> sentence("resting_heart_rate_rise", {"metric": "heart_rate", "value": 68.2, "usual": 61.0,
+    ...          "n_days": 14, "day": 20_779})
+    "Resting heart rate in the night to 22 Nov was 68 /min, 7 above this person's usual 61 /min \
+(median of 14 nights)"
+
+    Raises ValueError for a rule that has no sentence.
+    """
+    return _told(rule_id, evidence, ("this person's", "", "the device"))
+
+
+def patient_sentence(rule_id: str, evidence: Told) -> str:
+    """Return the same for the patient: "your", and only ever "unusual for you".
+
+    >>> patient_sentence("battery_low", {"percent": 12.0})
+    "Your device's battery is at 12 %"
+    """
+    return _told(rule_id, evidence, ("your", "your ", "your device"))
+
+
+Voice = tuple[str, str, str]  # whose usual, whose metric, whose device
+
+
+def _told(rule_id: str, evidence: Told, voice: Voice) -> str:
+    if rule_id not in _SENTENCES:
+        msg = f"no sentence for rule {rule_id!r}; known are {', '.join(sorted(_SENTENCES))}: add one to explain"
+        raise ValueError(msg)
+    text = _SENTENCES[rule_id](evidence, voice)
+    return text[0].upper() + text[1:]
+
+
+def reading(value: float) -> str:
+    """Return a single reading with at most one decimal.
+
+    >>> reading(84.0), reading(38.70)
+    ('84', '38.7')
+    """
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def average(metric: str, value: float) -> str:
+    """Return an average with the metric's decimals."""
+    return f"{value:.{DECIMALS[metric]}f}"
+
+
+def duration(ms: int) -> str:
+    """Return whole minutes (seconds under two minutes), rounded down.
+
+    >>> duration(765_000), duration(7_800_000), duration(45_000)
+    ('12 min', '2 h 10 min', '45 s')
+    """
+    minutes = ms // 60_000
+    if minutes < 2:
+        return f"{ms // 1000} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
+
+
+def _local(ms: int, evidence: Told) -> datetime:
+    return _EPOCH + timedelta(milliseconds=ms, minutes=evidence.get("utc_offset_min", 0))
+
+
+def _date(when: datetime) -> str:
+    return f"{when.day} {_MONTHS[when.month - 1]}"
+
+
+def _span(from_ms: int, to_ms: int, evidence: Told) -> str:
+    start, end = _local(from_ms, evidence), _local(to_ms, evidence)
+    if start.date() == end.date():
+        return f"from {start:%H:%M} to {end:%H:%M}"
+    return f"from {_date(start)} {start:%H:%M} to {_date(end)} {end:%H:%M}"
+
+
+def _since(ms: int, evidence: Told) -> str:
+    when = _local(ms, evidence)
+    return f"since {when:%H:%M} on {_date(when)}"
+
+
+def _limit(evidence: Told, voice: Voice) -> str:
+    metric, above = evidence["metric"], evidence["side"] == "above"
+    name, unit = voice[1] + NAMES[metric], UNITS[metric]
+    worst, threshold = reading(evidence["worst"]), reading(evidence["threshold"])
+    if evidence.get("change") == "cleared":
+        clear_from, to = evidence["clear_from_ms"], evidence["to_ms"]
+        lasted = f" for {duration(to - clear_from)}" if to > clear_from else ""
+        return (
+            f"{name} has been {reading(evidence['clear'])} {unit} or {'less' if above else 'more'}{lasted} "
+            f"({_readings(evidence['clear_n'])} {_span(clear_from, to, evidence)}); "
+            f"it had been as {'high' if above else 'low'} as {worst} {unit}"
+        )
+    bound = f"{'above' if above else 'below'} {threshold} {unit}"
+    if evidence["inclusive"]:
+        bound = f"at {threshold} {unit} or {'more' if above else 'less'}"
+    rest = " at rest" if evidence.get("at_rest_only") else ""
+    lasted = f" for {duration(evidence['to_ms'] - evidence['from_ms'])}" if evidence["persist_s"] else ""
+    readings = f"{_readings(evidence['n'])} {_span(evidence['from_ms'], evidence['to_ms'], evidence)}"
+    moved = "rose" if above else "fell"
+    return f"{name} {moved} to {worst} {unit} and stayed {bound}{rest}{lasted} ({readings})"
+
+
+def _readings(n: int) -> str:
+    return f"{n} reading" if n == 1 else f"{n} readings"
+
+
+def _against_usual(evidence: Told, voice: Voice, what: str, kind: str) -> str:
+    metric = evidence["metric"]
+    value, usual = average(metric, evidence["value"]), average(metric, evidence["usual"])
+    apart = f"{abs(float(value) - float(usual)):.{DECIMALS[metric]}f}"
+    side = "above" if float(value) > float(usual) else "below"
+    compared = f"{apart} {side}" if float(apart) else "equal to"
+    if evidence.get("change") == "cleared":
+        compared = f"back near, {compared}," if float(apart) else "back at"
+    unit, n = UNITS[metric], evidence["n_days"]
+    return f"{what} was {value} {unit}, {compared} {voice[0]} usual {usual} {unit} (median of {n} {kind})"
+
+
+def _night(name: str, again: str) -> Callable[[Told, Voice], str]:
+    def tell(evidence: Told, voice: Voice) -> str:
+        date = _date(_EPOCH + timedelta(days=evidence["day"]))
+        what = f"{voice[1]}{name} in the night to {date}"
+        return _against_usual(evidence, voice, what, "nights") + _again(evidence, again)
+
+    return tell
+
+
+def _rest_hour(evidence: Told, voice: Voice) -> str:
+    what = f"{voice[1]}heart rate at rest {_span(evidence['from_ms'], evidence['to_ms'], evidence)}"
+    return _against_usual(evidence, voice, what, "days") + _again(evidence, "hour")
+
+
+def _again(evidence: Told, what: str) -> str:
+    return f", for the second {what} in a row" if what and evidence.get("change") != "cleared" else ""
+
+
+def _device_silent(evidence: Told, voice: Voice) -> str:
+    limit = duration(int(evidence["limit_s"]) * 1000)
+    since = _since(evidence["last_ms"], evidence)
+    return f"nothing has been received from {evidence['device']} {since}, longer than the {limit} allowed"
+
+
+def _poor_signal(evidence: Told, voice: Voice) -> str:
+    when = _since(evidence["from_ms"], evidence)
+    if "to_ms" in evidence:
+        when = _span(evidence["from_ms"], evidence["to_ms"], evidence)
+    percent = f"{100 * evidence['share']:.0f} %"
+    return f"{percent} of {voice[1]}{NAMES[evidence['metric']]} readings {when} could not be trusted"
+
+
+def _clock_fault(evidence: Told, voice: Voice) -> str:
+    skew = int(evidence["skew_s"])
+    return f"{voice[2]}'s clock is {duration(abs(skew) * 1000)} {'ahead' if skew > 0 else 'behind'}"
+
+
+_SENTENCES: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
+    **{limit.rule: _limit for limit in DEFAULT_LIMITS},
+    RESTING_HEART.id: _night("resting heart rate", ""),
+    NIGHT_SKIN_RISE.id: _night("skin temperature while asleep", "night"),
+    NIGHT_BREATH_RISE.id: _night("respiratory rate while asleep", "night"),
+    REST_HEART_HOURS.id: _rest_hour,
+    "device_silent": _device_silent,
+    "not_worn": lambda evidence, voice: f"{voice[2]} has not been worn {_since(evidence['from_ms'], evidence)}",
+    "poor_signal": _poor_signal,
+    "battery_low": lambda evidence, voice: f"{voice[2]}'s battery is at {evidence['percent']:.0f} %",
+    "clock_fault": _clock_fault,
+}
