@@ -86,9 +86,7 @@ def _fever(minutes: Minutes, effect: Effect, rng: np.random.Generator) -> None:
 
 
 def _tachycardia(minutes: Minutes, effect: Effect, rng: np.random.Generator) -> None:
-    quiet = (minutes.t_ms >= effect.start_ms - 30 * MINUTE_MS) & (
-        minutes.t_ms < effect.end_ms + 10 * MINUTE_MS
-    )
+    quiet = (minutes.t_ms >= effect.start_ms - 30 * MINUTE_MS) & (minutes.t_ms < effect.end_ms + 10 * MINUTE_MS)
     during = _during(minutes, effect)
     minutes.steps[quiet] = 0
     minutes.rate[quiet] = np.minimum(minutes.rate[quiet], 105)

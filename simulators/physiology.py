@@ -102,9 +102,7 @@ def _activity(
         steps[start : start + rng.integers(1, 6)] = rng.uniform(8, 55)
     for start in rng.choice(awake, int(rng.poisson(profile.walks))):
         length = int(rng.integers(8, 28))
-        steps[start : start + length] = rng.normal(
-            rng.uniform(88, 112), 6, len(steps[start : start + length])
-        )
+        steps[start : start + length] = rng.normal(rng.uniform(88, 112), 6, len(steps[start : start + length]))
     if rng.random() < profile.exercise:
         start, length = int(rng.uniform(4.5, 8.5) * 60), int(rng.integers(25, 50))
         steps[start : start + length] = rng.normal(156, 5, length)
@@ -130,14 +128,10 @@ def _heart(
     quiet = rest - night + swing
     if alcohol:
         onset = np.clip((_MINUTE - (profile.bedtime - 150)) / 120, 0, 1)
-        quiet = quiet + rng.uniform(4, 9) * onset * np.exp(
-            -np.clip(_MINUTE - profile.bedtime - 60, 0, None) / 200
-        )
+        quiet = quiet + rng.uniform(4, 9) * onset * np.exp(-np.clip(_MINUTE - profile.bedtime - 60, 0, None) / 200)
     follow = np.convolve(profile.rate_per_step * effort, _LAG)[:MINUTES]
     noise = _wander(rng, MINUTES) * np.where(asleep, 1.5, 3.2)
-    rate: NDArray[np.float64] = np.minimum(
-        quiet + follow + noise, np.maximum(TOP_RATE - np.abs(noise), quiet)
-    )
+    rate: NDArray[np.float64] = np.minimum(quiet + follow + noise, np.maximum(TOP_RATE - np.abs(noise), quiet))
     return rate
 
 

@@ -179,9 +179,7 @@ def _device_off(profile: Profile, span: Span, rng: np.random.Generator) -> Scena
     return Scenario("device_off", profile, troubles=(Trouble("off", start, end),), expected=(silent,))
 
 
-def _sensor(
-    name: Literal["not_worn", "poor_signal", "low_battery"], rule: str, low_h: float, high_h: float
-) -> _Draw:
+def _sensor(name: Literal["not_worn", "poor_signal", "low_battery"], rule: str, low_h: float, high_h: float) -> _Draw:
     def story(profile: Profile, span: Span, rng: np.random.Generator) -> Scenario:
         start = _some_time(span, rng)
         end = start + int(rng.uniform(low_h, high_h) * HOUR_MS)
