@@ -105,7 +105,7 @@ class Postgres:
         PostgreSQL refuses to start while that file's pid exists, even as a zombie or as another program; we
         know better, because every process of this cluster works in its data folder.
         """
-        process.wait_until(lambda: not process.working_in(self._data), 5)
+        process.wait_until(lambda: not process.working_in(self._data), 2)
         for left in process.working_in(self._data):
             process.kill(left)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
