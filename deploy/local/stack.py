@@ -138,7 +138,6 @@ class Stack:
 
     def _settle(self) -> Context:
         """Settle ports, secrets and certificates, and write ``stack.toml``."""
-        self.home.make(self.user)
         known = state.load(self.home)
         before = dict(known.ports) if known else None
         settled = state.with_ports(known, self._base_port)
@@ -155,6 +154,7 @@ class Stack:
             for name in self.servers:
                 if name not in running:
                     ports.require_free(name, settled.ports)
+        self.home.make(self.user)
         settled.complete()
         state.save(self.home, settled)
         made = tls.ensure(self.home.tls, SystemClock())
