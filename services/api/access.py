@@ -131,9 +131,7 @@ class Access:
     async def for_organisation(self, organisation_id: int) -> AsyncIterator[AsyncConnection[Any]]:
         """Open a transaction for one organisation's stream, which writes its own audit rows."""
         async with self.pool.connection() as connection, connection.transaction():
-            await connection.execute(
-                "SELECT set_config('keepwell.organisation', %s, true)", [str(organisation_id)]
-            )
+            await connection.execute("SELECT set_config('keepwell.organisation', %s, true)", [str(organisation_id)])
             yield connection
 
     async def exchange(self, link: str) -> str | None:

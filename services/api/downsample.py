@@ -75,9 +75,7 @@ def gap_after(points: Points) -> NDArray[np.bool_]:
         same = points.width_ms == width
         inside = silence[same[:-1] & same[1:]]
         usual = int(np.median(inside)) if len(inside) else 0
-        limit[same] = (
-            max(width // 2, SILENCES_TO_GAP * usual) if width else max(SHORTEST_GAP_MS, STEPS_TO_GAP * usual)
-        )
+        limit[same] = max(width // 2, SILENCES_TO_GAP * usual) if width else max(SHORTEST_GAP_MS, STEPS_TO_GAP * usual)
     gap[:-1] = silence > np.maximum(limit[:-1], limit[1:])
     return gap
 

@@ -44,7 +44,7 @@ async def find(scope: Scope, key: str) -> Patient:
         scope.connection, "SELECT id, key, name, time_zone, enrolled_at FROM patient WHERE key = %s", [key]
     )
     if row is None:
-        raise not_found("patient", key)
+        raise not_found(key, "patient")
     scope.patient_id = row["id"]
     return Patient(**row)
 

@@ -92,12 +92,12 @@ def respond(_request: Request, problem: Problem) -> JSONResponse:
     return JSONResponse(problem.document(), problem.status, problem.headers(), PROBLEM_TYPE)
 
 
-def invalid(field: str, value: object, allowed: str) -> Problem:
+def invalid(value: object, field: str, allowed: str) -> Problem:
     """Return the problem of one value that is not allowed."""
     detail = f"{field} = {value!r} is not allowed; allowed: {allowed}"
     return Problem(Code.INVALID, detail, field=field, allowed=allowed)
 
 
-def not_found(what: str, key: object) -> Problem:
+def not_found(key: object, what: str) -> Problem:
     """Return the problem of something that does not exist for this person."""
     return Problem(Code.NOT_FOUND, f"there is no {what} {str(key)[:80]!r} in your organisation")

@@ -77,9 +77,7 @@ async def _choose(
     buckets, readings = row or (0, 0)
     if readings <= MAX_READINGS:
         return 0
-    if buckets * (unit // MINUTE) <= MAX_BUCKETS and await _has_minutes(
-        connection, patient_id, metric_id, start, end
-    ):
+    if buckets * (unit // MINUTE) <= MAX_BUCKETS and await _has_minutes(connection, patient_id, metric_id, start, end):
         return MINUTE
     return HOUR if buckets * (unit // HOUR) <= MAX_BUCKETS else DAY
 

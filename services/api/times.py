@@ -32,7 +32,7 @@ def parse(field: str, text: str) -> datetime:
         to_ms(moment)
         return moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise invalid(field, text, allowed) from error
+        raise invalid(text, field, allowed) from error
 
 
 def present(clock: Clock) -> datetime:

@@ -36,7 +36,7 @@ def vital(key: str) -> int:
         near = nearest(key)
         hint = f" (did you mean {near}?)" if near and near != key else ""
         vitals = ", ".join(name for name, entry in catalogue().items() if entry.kind == "vital")
-        raise invalid("metric", key, f"one of {vitals}{hint}")
+        raise invalid(key, "metric", f"one of {vitals}{hint}")
     return number
 
 
@@ -49,7 +49,7 @@ def span(start: datetime | None, end: datetime | None, now: datetime) -> tuple[d
     end = end or now
     start = start or end - DEFAULT_SPAN
     if start >= end:
-        raise invalid("from", rfc3339(start), f"an instant before to = {rfc3339(end)}")
+        raise invalid(rfc3339(start), "from", f"an instant before to = {rfc3339(end)}")
     return start, end
 
 
@@ -61,7 +61,7 @@ async def document(
     Columns have one length; ``times_ms`` are the readings' instants or the buckets' middles, Unix ms.
     """
     if not MIN_POINTS <= points <= MAX_POINTS:
-        raise invalid("points", points, f"{MIN_POINTS} to {MAX_POINTS}")
+        raise invalid(points, "points", f"{MIN_POINTS} to {MAX_POINTS}")
     number = vital(metric)
     found = await series.read(scope.connection, patient.id, number, start, end)
     kept, gap = reduce(found.points, points)
@@ -117,9 +117,7 @@ def _gaps(points: Points, gap: NDArray[np.bool_]) -> list[dict[str, int]]:
     ]
 
 
-async def _band(
-    scope: Scope, patient: Patient, number: int, start: datetime, end: datetime
-) -> list[dict[str, Any]]:
+async def _band(scope: Scope, patient: Patient, number: int, start: datetime, end: datetime) -> list[dict[str, Any]]:
     """Return the own-baseline band of each closed hour, or over long spans of each day and context."""
     step = timedelta(hours=1) if end - start <= HOURLY_BANDS else timedelta(days=1)
     rows = await every(

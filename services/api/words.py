@@ -27,7 +27,9 @@ UNIT_WORDS: Final = {
     "{worn}": "",
     "1": "",
 }
-NOT_INDIVIDUALISED: Final = "Limits not individualised: general adult limits apply until a clinician sets this person's own."
+NOT_INDIVIDUALISED: Final = (
+    "Limits not individualised: general adult limits apply until a clinician sets this person's own."
+)
 
 
 def unit(ucum: str) -> str:
