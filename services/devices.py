@@ -1,7 +1,9 @@
-"""Who is enrolled: organisations, people, patients, devices, assignments and tokens, by the admin role in SQL.
+"""Who is enrolled: organisations, people, patients, devices, assignments and tokens, by the admin role in
+SQL.
 
-Every function takes an open connection and leaves the transaction to the caller, so that dozens of devices are
-enrolled at once or not at all. Tokens are 256 random bits; only their hashes are stored, so each is shown once.
+Every function takes an open connection and leaves the transaction to the caller, so that dozens of devices
+are enrolled at once or not at all. Tokens are 256 random bits; only their hashes are stored, so each is
+shown once.
 """
 
 from __future__ import annotations
@@ -61,9 +63,7 @@ def new_token() -> str:
 def create_organisation(connection: Connection, key: str, name: str) -> int:
     """Return the organisation's id, made where missing."""
     _check_key("organisation", key)
-    connection.execute(
-        "INSERT INTO organisation (key, name) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING", [key, name]
-    )
+    connection.execute("INSERT INTO organisation (key, name) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING", [key, name])
     return _one(connection, "SELECT id FROM organisation WHERE key = %s", [key], f"organisation {key}")
 
 
@@ -75,7 +75,8 @@ def enrol_many(
     ``renew`` revokes a device's tokens and makes a new one; else a device that has one keeps it.
 
     Raises:
-        EnrolmentError: an impossible key, an unknown organisation, a device of another organisation or patient.
+        EnrolmentError: an impossible key, an unknown organisation, a device of another organisation or
+        patient.
     """
     for one in wanted:
         _check_key("patient", one.patient)
@@ -106,7 +107,7 @@ def assign(connection: Connection, device: str, patient: str, since: datetime) -
                WHERE d.key = %s AND p.key = %s"""
     row = connection.execute(query, [device, patient]).fetchone()
     if row is None:
-        msg = f"no device {device} and patient {patient} in one organisation; enrol them with `keepwell enrol`"
+        msg = f"no device {device} and patient {patient} in one organisation; use `keepwell enrol`"
         raise EnrolmentError(msg)
     device_id, patient_id = row
     connection.execute(
@@ -129,7 +130,8 @@ def revoke(connection: Connection, device: str, at: datetime) -> int:
 
 def mqtt_passwords(connection: Connection) -> dict[str, str]:
     """Return every device that may log in to the MQTT broker, with its newest token as mosquitto wants it."""
-    query = """SELECT DISTINCT ON (d.key) d.key, t.mqtt_hash FROM device d JOIN device_token t ON t.device_id = d.id
+    query = """SELECT DISTINCT ON (d.key) d.key, t.mqtt_hash
+               FROM device d JOIN device_token t ON t.device_id = d.id
                WHERE t.revoked_at IS NULL ORDER BY d.key, t.created_at DESC, t.hash"""
     return dict(connection.execute(query).fetchall())
 
@@ -184,11 +186,10 @@ def _person_token(
     return token
 
 
-def _make_patients(
-    connection: Connection, organisation_id: int, wanted: Sequence[Enrolment]
-) -> dict[str, int]:
+def _make_patients(connection: Connection, organisation_id: int, wanted: Sequence[Enrolment]) -> dict[str, int]:
     connection.cursor().executemany(
-        """INSERT INTO patient (organisation_id, key, name, time_zone, enrolled_at) VALUES (%s, %s, %s, %s, %s)
+        """INSERT INTO patient (organisation_id, key, name, time_zone, enrolled_at) VALUES (%s, %s, %s, %s,
+        %s)
            ON CONFLICT (organisation_id, key) DO NOTHING""",
         [(organisation_id, one.patient, one.name or one.patient, one.time_zone, one.since) for one in wanted],
     )
@@ -226,7 +227,7 @@ def _assign_if_free(connection: Connection, one: Enrolment, device_id: int, pati
     if row is None:
         _insert_assignment(connection, one.device, device_id, patient_id, one.since)
     elif row[0] != patient_id:
-        msg = f"device {one.device} is assigned to another patient; choose another device, or hand it over first"
+        msg = f"device {one.device} is assigned to another patient; choose another, or hand it over first"
         raise EnrolmentError(msg)
     elif one.since < row[1]:
         connection.execute(
@@ -235,9 +236,7 @@ def _assign_if_free(connection: Connection, one: Enrolment, device_id: int, pati
         )
 
 
-def _insert_assignment(
-    connection: Connection, device: str, device_id: int, patient_id: int, since: datetime
-) -> None:
+def _insert_assignment(connection: Connection, device: str, device_id: int, patient_id: int, since: datetime) -> None:
     try:
         with connection.transaction():
             connection.execute(
@@ -264,14 +263,16 @@ def _make_tokens(connection: Connection, device_ids: list[int], at: datetime) ->
 
 def _revoke(connection: Connection, device_ids: list[int], at: datetime) -> int:
     done = connection.execute(
-        "UPDATE device_token SET revoked_at = %s WHERE device_id = ANY(%s) AND revoked_at IS NULL", [at, device_ids]
+        "UPDATE device_token SET revoked_at = %s WHERE device_id = ANY(%s) AND revoked_at IS NULL",
+        [at, device_ids],
     )
     return done.rowcount
 
 
 def _check_key(what: str, key: str) -> None:
     if not KEY.fullmatch(key) or key in RESERVED:
-        msg = f"{what} key {key!r} is not possible: 1 to 63 letters, digits, _ . - and none of {', '.join(RESERVED)}"
+        taken = ", ".join(RESERVED)
+        msg = f"{what} key {key!r} is not possible: 1 to 63 letters, digits, _ . - and none of {taken}"
         raise EnrolmentError(msg)
 
 

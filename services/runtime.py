@@ -30,7 +30,8 @@ def configure_logging(level: str | None = None) -> None:
 
     Lines carry keys and counts, never a reading, a name or a token.
     """
-    wanted = logging.getLevelNamesMapping().get((level or os.environ.get("KEEPWELL_LOG", "info")).upper(), logging.INFO)
+    name = (level or os.environ.get("KEEPWELL_LOG", "info")).upper()
+    wanted = logging.getLevelNamesMapping().get(name, logging.INFO)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

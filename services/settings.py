@@ -112,6 +112,7 @@ class ApiSettings(Section):
 
     host: str = "127.0.0.1"
     port: int = 29080
+    public_url: str = Field("", description="address in links; empty: made of host and port")
 
 
 class ProcessorSettings(Section):

@@ -68,16 +68,17 @@ async def _read(
     end = await consumer.end_offsets(partitions)
     for partition in partitions:
         consumer.seek(partition, max(begin[partition], end[partition] - NEAR_END))
-    seen: set[int] = set()
+    seen: set[TopicPartition] = set()
+    whole = {partition for partition in partitions if begin[partition] >= end[partition] - NEAR_END}
     behind = set(partitions)
     while True:
         for partition in list(behind):
             if await consumer.position(partition) < end[partition]:
                 continue
-            if partition.partition in seen or begin[partition] >= end[partition] - NEAR_END:
+            if partition in seen or partition in whole:
                 behind.discard(partition)
             else:  # no tick near the end: read this one from its beginning
-                seen.add(partition.partition)
+                whole.add(partition)
                 consumer.seek(partition, begin[partition])
         if not behind:
             caught_up.set()
@@ -85,6 +86,6 @@ async def _read(
             for record in records:
                 tick = decode_tick(record.value or b"")
                 if tick is not None:
-                    seen.add(partition.partition)
+                    seen.add(partition)
                     at_ms = tick.horizon_ms if horizon and tick.horizon_ms is not None else tick.now_ms
                     clock.tick(partition.partition, at_ms, live=tick.live)
