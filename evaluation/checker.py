@@ -1,0 +1,266 @@
+"""Is everything accepted kept, once? The devices' books against the database, as sets.
+
+Written from the documented formats alone (design pages, `ingest/frame.py`'s docstrings, the schema): it shares no
+code with what it checks. A reading is (device, metric, instant in ms, float32 value). Accepted readings must equal
+stored ∪ conflicting ∪ quarantined ∪ dead; nothing may be stored twice; nothing may be there that nobody sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+# A reading as two numbers: device (13 bits), metric (8) and instant (43), and the value's bits.
+READING: Final = np.dtype([("key", "<u8"), ("value", "<u8")])
+TIME_BITS, METRIC_BITS = 43, 8
+Readings = NDArray[np.void]  # of READING
+
+# What this checker knows of units: the factor and offset to the metric's own unit.
+UNITS: Final = {"[degF]": (5 / 9, -160 / 9), "K": (1.0, -273.15), "s": (1000.0, 0.0)}
+EXAMPLES: Final = 5
+
+_BLOCKS: Final = """
+    SELECT d.key, b.metric_id, (extract(epoch FROM b.t0) * 1000)::bigint, b.step_us,
+           CASE WHEN b.offsets_ms IS NOT NULL THEN array_send(b.offsets_ms) END, array_send(b.value)
+    FROM reading_block b JOIN device d ON d.id = b.device_id"""
+_SINGLE: Final = """
+    SELECT d.key, r.metric_id, (extract(epoch FROM r.t) * 1000)::bigint, r.value
+    FROM {} r JOIN device d ON d.id = r.device_id"""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What the comparison found; ``problems`` is empty when every invariant holds."""
+
+    accepted: int = 0  # distinct readings accepted
+    stored: int = 0
+    conflict: int = 0
+    quarantined: int = 0
+    dead: int = 0
+    accepted_hash: str = ""
+    kept_hash: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every invariant holds."""
+        return not self.problems
+
+
+class Names:
+    """Numbers for device keys and metrics, the same for both sides."""
+
+    def __init__(self, metrics: Sequence[tuple[int, str, str]]) -> None:
+        self.metric_ids = {key: number for number, key, _ in metrics}
+        self.units = {key: unit for _, key, unit in metrics}
+        self._devices: dict[str, int] = {}
+        self.keys: list[str] = []
+
+    def device(self, key: str) -> int:
+        """Return the number of a device key."""
+        if key not in self._devices:
+            self._devices[key] = len(self.keys)
+            self.keys.append(key)
+        return self._devices[key]
+
+    def show(self, reading: np.void) -> str:
+        """Return a reading in words."""
+        rest, t_ms = divmod(int(reading["key"]), 1 << TIME_BITS)
+        device, metric_id = divmod(rest, 1 << METRIC_BITS)
+        metric = next(key for key, number in self.metric_ids.items() if number == metric_id)
+        value = np.uint32(reading["value"]).view(np.float32)
+        return f"{self.keys[device]} {metric} {t_ms} {value:g}"
+
+
+def check(books: Iterable[Path], conninfo: str, *, only_booked: bool = False) -> Verdict:
+    """Compare the devices' books (SQLite, as documented in ``ingest/ledger.py``) with a database.
+
+    ``only_booked`` leaves out devices that have no book, e.g. such as were enrolled by hand.
+
+    Raises:
+        psycopg.Error, sqlite3.Error: one of the sides can't be read.
+        ValueError: a book or a block has another shape than documented.
+    """
+    with psycopg.connect(conninfo) as connection:
+        names = Names(connection.execute("SELECT id, key, unit FROM metric").fetchall())
+        accepted = _distinct(_all([part for book in books for part in _book(book, names)]))
+        booked = len(names.keys) if only_booked else 1 << 13
+        stored = _of(_stored(connection, names), booked)
+        conflict = _distinct(_of(_single(connection, "reading_conflict", names), booked))
+        quarantined = _distinct(_of(_single(connection, "quarantined_reading", names), booked))
+        dead = _distinct(_of(_dead(connection, names), booked))
+    verdict = Verdict(len(accepted), len(stored), len(conflict), len(quarantined), len(dead))
+    kept = _distinct(_all([stored, conflict, quarantined, dead]))
+    verdict.accepted_hash, verdict.kept_hash = _hash(accepted), _hash(kept)
+    _say(verdict, names, "accepted but nowhere kept", _without(accepted, kept))
+    _say(verdict, names, "kept but never accepted", _without(kept, accepted))
+    _say(verdict, names, "stored more than once", _repeated(stored))
+    _say(verdict, names, "stored and a conflict with itself", _common(_distinct(stored), conflict))
+    return verdict
+
+
+def sent_readings(books: Iterable[Path]) -> dict[str, int]:
+    """Return how many readings the frames of each state held, re-sent ones counted each time."""
+    counts = {"sent": 0, "accepted": 0, "rejected": 0}
+    for book in books:
+        for _, body, state in _frames(book):
+            counts[state] += sum(len(block[5]) // _width(block[4]) for block in _shape(body)[5])
+    return counts
+
+
+def _of(parts: Iterable[Readings], devices: int) -> Readings:
+    """Return the readings of the devices with a number below ``devices``."""
+    readings = _all(list(parts))
+    return readings[(readings["key"] >> np.uint64(TIME_BITS + METRIC_BITS)) < devices]
+
+
+def _say(verdict: Verdict, names: Names, what: str, found: Readings) -> None:
+    if len(found):
+        shown = "; ".join(names.show(reading) for reading in found[:EXAMPLES])
+        verdict.problems.append(f"{len(found)} readings {what}, e.g. {shown}")
+
+
+def _repeated(stored: Readings) -> Readings:
+    """Return the readings whose (device, metric, instant) is stored more than once."""
+    order = _sorted(stored)
+    return order[1:][order["key"][1:] == order["key"][:-1]]
+
+
+def _sorted(readings: Readings) -> Readings:
+    return readings[np.lexsort((readings["value"], readings["key"]))]
+
+
+def _again(order: Readings) -> NDArray[np.bool_]:
+    """Return, for sorted readings, which equal the one before."""
+    again = np.zeros(len(order), bool)
+    again[1:] = (order["key"][1:] == order["key"][:-1]) & (order["value"][1:] == order["value"][:-1])
+    return again
+
+
+def _distinct(readings: Readings) -> Readings:
+    order = _sorted(readings)
+    return order[~_again(order)]
+
+
+def _common(one: Readings, other: Readings) -> Readings:
+    """Return what is in both of two sets of distinct readings."""
+    order = _sorted(np.concatenate([one, other]))
+    return order[_again(order)]
+
+
+def _without(one: Readings, other: Readings) -> Readings:
+    """Return what is in ``one`` and not in ``other``, both of distinct readings."""
+    order = _sorted(np.concatenate([one, _common(one, other)]))
+    again = _again(order)
+    again[:-1] |= again[1:]
+    return order[~again]
+
+
+def _hash(readings: Readings) -> str:
+    """Return a hash of distinct readings, which are sorted: the order they came in does not matter."""
+    return hashlib.sha256(readings.tobytes()).hexdigest()[:32]
+
+
+def _all(parts: Sequence[Readings]) -> Readings:
+    return np.concatenate(parts) if parts else np.empty(0, READING)
+
+
+def _rows(device: int, metric: int, t_ms: NDArray[np.int64], value: NDArray[np.float32]) -> Readings:
+    rows = np.empty(len(value), READING)
+    place = (device << METRIC_BITS | metric) << TIME_BITS
+    rows["key"] = np.uint64(place) | t_ms.astype(np.uint64)
+    rows["value"] = np.ascontiguousarray(value, "<f4").view("<u4")
+    return rows
+
+
+# ---------------------------------------------------------------- the devices' side
+
+
+def _frames(book: Path) -> Iterator[tuple[str, bytes, str]]:
+    """Yield (device, body, state) of every entry that is a frame."""
+    with sqlite3.connect(f"file:{book}?mode=ro", uri=True) as connection:
+        query = "SELECT device, body, state FROM frame WHERE session IS NOT NULL ORDER BY id"
+        yield from connection.execute(query)
+
+
+def _shape(body: bytes) -> list[Any]:
+    """Return a frame: version, session, seq, sent_ms, utc_offset_min, blocks, status."""
+    frame = msgspec.msgpack.decode(body)
+    if not isinstance(frame, list) or frame[0] != 1 or len(frame) < 6:
+        msg = "a book holds a frame of an unknown version; this checker knows version 1"
+        raise ValueError(msg)
+    return frame
+
+
+def _book(book: Path, names: Names) -> Iterator[Readings]:
+    for device, body, state in _frames(book):
+        if state != "accepted":
+            continue
+        for block in _shape(body)[5]:
+            metric, unit, t0_ms, step_us, dtype, data, offsets, _, scale, offset = block
+            value = _decode(data, dtype, scale, offset)
+            if unit != names.units[metric]:
+                factor, shift = UNITS[unit]
+                value = value * factor + shift
+            times = _times(t0_ms, step_us, offsets, len(value))
+            yield _rows(names.device(device), names.metric_ids[metric], times, value.astype(np.float32))
+
+
+def _width(dtype: str) -> int:
+    return {"f4": 4, "i2": 2}[dtype]
+
+
+def _decode(data: bytes, dtype: str, scale: float, offset: float) -> NDArray[np.float64]:
+    raw = np.frombuffer(data, {"f4": "<f4", "i2": "<i2"}[dtype]).astype(np.float64)
+    return raw * scale + offset if dtype == "i2" else raw
+
+
+def _times(t0_ms: int, step_us: int, offsets: bytes | None, n: int) -> NDArray[np.int64]:
+    if offsets is not None:
+        return t0_ms + np.frombuffer(offsets, "<i4").astype(np.int64)
+    return t0_ms + np.arange(n, dtype=np.int64) * step_us // 1000
+
+
+# ---------------------------------------------------------------- the database's side
+
+
+def _stored(connection: psycopg.Connection, names: Names) -> Iterator[Readings]:
+    with connection.cursor(name="blocks", binary=True) as cursor:
+        cursor.itersize = 5000
+        for key, metric, t0_ms, step_us, offsets, values in cursor.execute(_BLOCKS):
+            value = _elements(values, ">f4").astype(np.float32)
+            packed = None if offsets is None else _elements(offsets, ">i4").astype("<i4").tobytes()
+            yield _rows(names.device(key), metric, _times(t0_ms, step_us, packed, len(value)), value)
+
+
+def _elements(sent: bytes, dtype: str) -> NDArray[Any]:
+    """Return the elements of PostgreSQL's binary array: 20 bytes of head, then (length, value) each."""
+    return np.frombuffer(sent, np.dtype([("length", ">i4"), ("value", dtype)]), offset=20)["value"]
+
+
+def _single(connection: psycopg.Connection, table: str, names: Names) -> Iterator[Readings]:
+    for key, metric, t_ms, value in connection.execute(_SINGLE.format(table)):
+        yield _rows(names.device(key), metric, np.array([t_ms]), np.array([value], np.float32))
+
+
+def _dead(connection: psycopg.Connection, names: Names) -> Iterator[Readings]:
+    """Yield the readings of dead records that are still readable; those that aren't were never a frame."""
+    keys: dict[int, str] = dict(connection.execute("SELECT id, key FROM device").fetchall())
+    for (record,) in connection.execute("SELECT record FROM dead_letter"):
+        try:
+            stamped = msgspec.msgpack.decode(record)
+            device, found = names.device(keys[stamped[4]]), stamped[10]
+        except (msgspec.DecodeError, TypeError, KeyError, IndexError):
+            continue
+        for metric, t0_ms, step_us, dtype, data, offsets, _, scale, offset in found:
+            value = _decode(data, dtype, scale, offset)
+            yield _rows(device, metric, _times(t0_ms, step_us, offsets, len(value)), value.astype(np.float32))
