@@ -54,7 +54,7 @@ class Gate:
     device says so, *implausible* outside the range, a *jump* when its mean differs from the last minute's
     (at most 5 min before) by more than ``max_step`` for each minute between, and *flat* from the
     ``flat_minutes``-th equal minute in a row on (gaps over 5 min begin a new row). Steps are never flat.
-    State: 63 bytes a patient.
+    Units: the catalogue's. Valid: any minutes in order. State: 63 bytes a patient.
 
     >>> from detectors.minutes import live_minutes
     >>> from detectors.protocol import blank_hour
