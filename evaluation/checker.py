@@ -120,7 +120,8 @@ def sent_readings(books: Iterable[Path]) -> dict[str, int]:
 def _of(parts: Iterable[Readings], devices: int) -> Readings:
     """Return the readings of the devices with a number below ``devices``."""
     readings = _all(list(parts))
-    return readings[(readings["key"] >> np.uint64(TIME_BITS + METRIC_BITS)) < devices]
+    known: Readings = readings[(readings["key"] >> np.uint64(TIME_BITS + METRIC_BITS)) < devices]
+    return known
 
 
 def _say(verdict: Verdict, names: Names, what: str, found: Readings) -> None:

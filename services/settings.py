@@ -178,9 +178,10 @@ def load(
     layers.append(("environment", dict(_from_environ(environ))))
     layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
     home = Path(str(_last(layers, "stack.home", StackSettings().home)))
-    generated = home / "stack.toml"
-    if generated.exists():
-        layers.insert(0, (str(generated), dict(_flatten(_read(generated)))))
+    for name in ("demo.toml", "stack.toml"):  # a running demo's database and topics; what `keepwell up` wrote
+        generated = home / name
+        if generated.exists():
+            layers.insert(0, (str(generated), dict(_flatten(_read(generated)))))
     return _merge(layers)
 
 
