@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from typing import Final
 
 import typer
@@ -11,26 +12,48 @@ from rich.console import Console
 
 from services.settings import SettingsError
 
-COMMANDS: Final = (
-    "demo", "stack", "migrate", "doors", "processor", "api", "enrol", "simulate", "replay", "config", "dead",
-)  # fmt: skip
+# module of services.cli → its commands, in the order of the help
+COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "demo": ("demo",),
+    "stack": ("up", "down", "status", "logs", "doctor"),
+    "migrate": ("migrate",),
+    "doors": ("gateway", "bridge"),
+    "processor": ("processor",),
+    "api": ("api",),
+    "enrol": ("enrol", "revoke", "login"),
+    "simulate": ("simulate",),
+    "replay": ("replay",),
+    "config": ("config",),
+    "dead": ("dead",),
+}
 
-app = typer.Typer(
-    name="keepwell",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Remote monitoring with the wearables people already own. Start with `keepwell demo`. "
-    "Not a medical device, not an emergency service.",
-)
+
+def create_app(command: str | None = None) -> typer.Typer:
+    """Return the app with one command's module loaded (a quick start), or with all of them (the help)."""
+    app = typer.Typer(
+        name="keepwell",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help="Remote monitoring with the wearables people already own. Start with `keepwell demo`. "
+        "Not a medical device, not an emergency service.",
+    )
+
+    @app.callback()
+    def group() -> None:
+        """Keep the commands named even when only one is loaded."""
+
+    group.__doc__ = app.info.help
+    wanted = [module for module, names in COMMANDS.items() if command in names] or list(COMMANDS)
+    for module in wanted:
+        importlib.import_module(f"services.cli.{module}").register(app)
+    return app
 
 
 def main() -> None:
     """Run the command line; expected trouble ends with one plain sentence and exit code 2."""
-    for name in COMMANDS:
-        importlib.import_module(f"services.cli.{name}").register(app)
     try:
-        app()
+        create_app(sys.argv[1] if len(sys.argv) > 1 else None)()
     except SettingsError as error:
         Console(stderr=True).print(f"keepwell: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)

@@ -25,12 +25,12 @@ def create_app(settings: Settings) -> faust.App:
         settings.kafka.prefix + "processor",
         broker=f"kafka://{settings.kafka.bootstrap}",
         store="memory://",
-        producer_only=True,  # the one consumer is ours: Faust's own would need an agent and commits past gaps
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
         loghandlers=[],
     )
+    app.producer_only = True  # the one consumer is ours: Faust's own would need an agent, and commits past gaps
 
     @app.service
     class Processor(Service):  # type: ignore[misc]
@@ -66,7 +66,7 @@ def create_app(settings: Settings) -> faust.App:
 
 def run(settings: Settings) -> int:
     """Run the processor until it is told to stop; return the exit code."""
-    worker = faust.Worker(create_app(settings), loglevel="WARN", redirect_stdouts=False)
+    worker = faust.Worker(create_app(settings), loglevel="WARN", redirect_stdouts=False, quiet=True)
     try:
         worker.execute_from_commandline()
     except SystemExit as leaving:

@@ -76,7 +76,7 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     new = np.zeros(len(work), bool)
     new[len(work) - len(fresh) :] = late_safety
     safety.judge(core, engine, work[~new & (work.quality != NOT_WORN)], before, slots)
-    await safety.judge_late(core, engine, reader, stored[late_safety])
+    await safety.judge_late(core, engine, reader, stored[late_safety], stored)
     for hour in settle.settle(core, engine, effects, work, slots):
         technical.minutes(hour)
     await _recompute_buckets(core, reader, effects, stored[late_minutes])

@@ -69,7 +69,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             group_instance_id=chosen.instance_id or None,
             partition_assignment_strategy=(RangePartitionAssignor,),
             enable_auto_commit=False,
-            auto_offset_reset="none",
+            auto_offset_reset="earliest",  # between assignment and our seek; what comes then is dropped
             isolation_level="read_committed",
             session_timeout_ms=10_000,
             heartbeat_interval_ms=1_000,
@@ -110,7 +110,8 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         for attempt in range(MAX_TRIES):
             async with self._lock:
                 if generation != self._generation:
-                    return  # rebalanced meanwhile: what is still ours is fetched again from the stored position
+                    self._seek()  # rebalanced while these were fetched: drop them, begin again where we stand
+                    return
                 records = self._fresh(fetched)
                 if not records:
                     return
@@ -132,9 +133,11 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         for place, batch in fetched.items():
             topic = place.topic.removeprefix(prefix)
             position = self._positions[topic, place.partition]
-            records += [
-                Record(topic, r.partition, r.offset, r.key, r.value or b"") for r in batch if r.offset >= position
-            ]
+            fresh = [Record(topic, r.partition, r.offset, r.key, r.value or b"") for r in batch if r.offset >= position]
+            if fresh and fresh[0].offset > position:
+                msg = f"{topic}/{place.partition}: the log goes on at {fresh[0].offset}, {position} was expected; records are gone"
+                raise RuntimeError(msg)
+            records += fresh
         records.sort(key=lambda record: record.topic != topics.CONTROL)  # what people changed comes first
         return records
 
@@ -258,8 +261,12 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
                     "records were lost or the log was replaced. Restore the log, or accept the loss with `keepwell dead skip`"
                 )
                 raise RuntimeError(msg)
-            self._consumer.seek(tp, position)
+        self._seek()
         log.info("assigned", partitions=self.partitions, epochs={f"{t}/{p}": e for (t, p), e in self._epochs.items()})
+
+    def _seek(self) -> None:
+        for (topic, partition), offset in self._positions.items():
+            self._consumer.seek(TopicPartition(topics.named(topic, self._settings.kafka), partition), offset)
 
     async def _retrying(self, owned: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
         for attempt in range(MAX_TRIES):

@@ -61,5 +61,7 @@ def group_starts(*keys: NDArray[np.generic]) -> NDArray[np.intp]:
 def group_bounds(*keys: NDArray[np.generic]) -> list[tuple[int, int]]:
     """Return (start, stop) of each run of equal keys, for columns already sorted by them."""
     starts = group_starts(*keys)
+    if not len(starts):
+        return []
     stops = np.append(starts[1:], len(keys[0]))
     return list(zip(starts.tolist(), stops.tolist(), strict=True))

@@ -36,7 +36,7 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
         core: the state; limits of the slots are advanced in place.
         engine: takes the findings.
         work: unsettled and new readings of the slots, those late for the limits left out.
-        judged_before: (slot, metric) → where that metric's watermark stood before this batch.
+        judged_before: (slot, metric) → where that metric's watermark stood before this batch; absent: it is new.
         slots: the touched slots, ascending.
     """
     work = work.sorted(work.slot, work.t_ms, work.metric, work.device)
@@ -60,7 +60,7 @@ def _marks(
     """Return for each reading where its metric's watermark stood and stands."""
     pairs, inverse = np.unique(work.slot * 1000 + work.metric, return_inverse=True)
     keys = [(int(pair) // 1000, int(pair) % 1000) for pair in pairs]
-    before = np.array([judged_before.get(key, core.hot[key[0]].judged.get(key[1], 0)) for key in keys], np.int64)
+    before = np.array([judged_before.get(key, 0) for key in keys], np.int64)
     after = np.array([core.hot[slot].judged.get(metric, 0) for slot, metric in keys], np.int64)
     return (before[inverse], after[inverse]) if len(keys) else (np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -109,8 +109,8 @@ def at_rest(work: Table) -> NDArray[np.bool_]:
     return np.asarray(total[last] - total[first] < REST_STEPS)
 
 
-async def judge_late(core: Core, engine: Engine, reader: Reader, late: Table) -> None:
-    """Judge readings that came after the reordering bound on the stored data around them.
+async def judge_late(core: Core, engine: Engine, reader: Reader, late: Table, stored: Table) -> None:
+    """Judge readings that came after the reordering bound on the data around them: what is stored, and this batch's.
 
     A finding is listed as late, never paged, and opens no episode; one that an alert already covers is dropped.
     """
@@ -119,18 +119,20 @@ async def judge_late(core: Core, engine: Engine, reader: Reader, late: Table) ->
         mine = late[late.slot == slot]
         for metric in np.unique(mine.metric).tolist():
             times = mine.t_ms[mine.metric == metric]
-            around = await _stored_around(core, reader, slot, metric, int(times.min()), int(times.max()))
+            around = await _around(
+                core, reader, stored[stored.slot == slot], metric, int(times.min()), int(times.max())
+            )
             findings = _judge_alone(core, around)
             await _list_late(core, engine, reader, slot, findings, times)
 
 
-async def _stored_around(core: Core, reader: Reader, slot: int, metric: int, first: int, last: int) -> Table:
-    patient_id = int(core.patient_of[slot])
-    spans = [
-        Span(patient_id, metric, None, first - LATE_CONTEXT_MS, last + LATE_CONTEXT_MS),
-        Span(patient_id, STEPS, None, first - LATE_CONTEXT_MS - LOOK_BACK_MS, last + LATE_CONTEXT_MS),
-    ]
-    table = Table.concatenate(await reader.readings(spans[: 1 if metric == STEPS else 2]))
+async def _around(core: Core, reader: Reader, new: Table, metric: int, first: int, last: int) -> Table:
+    patient_id = int(core.patient_of[new.slot[0]])
+    low, high = first - LATE_CONTEXT_MS, last + LATE_CONTEXT_MS
+    wanted = {metric: low, STEPS: low - LOOK_BACK_MS}
+    stored = await reader.readings([Span(patient_id, m, None, since, high) for m, since in wanted.items()])
+    fresh = [new[(new.metric == m) & (new.t_ms >= since) & (new.t_ms <= high)] for m, since in wanted.items()]
+    table = Table.concatenate([*stored, *fresh])
     table.slot[:] = 0
     return table.sorted(table.t_ms, table.metric, table.device)
 

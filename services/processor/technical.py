@@ -58,6 +58,7 @@ class Technical:
             self._tell(slot, "clock_fault", "raised", frame.received_ms, frame.received_ms, {"skew_s": ahead // 1000})
         elif not hot.skewed_frames:
             self._tell(slot, "clock_fault", "cleared", frame.received_ms, frame.received_ms, {})
+        first_ms = None if first_ms is None else min(first_ms, frame.received_ms)
         if first_ms is not None and hot.newest_ms and first_ms > hot.newest_ms:
             if first_ms - hot.newest_ms > self._silence_ms:
                 self.silent(slot, frame.device_id)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ingest.catalogue import catalogue
 from ingest.frame import StampedFrame
-from services.processor.core import QUIET_MS
+from services.processor.core import DAY_MS, QUIET_MS
 from services.processor.hot import MAX_MISSING, MAX_SESSIONS, Hold, Hot, Session
 
 MINUTE_MS: Final = 60_000
@@ -39,10 +39,11 @@ def advance(hot: Hot, frame: StampedFrame, spans: list[tuple[int, int, int]], bo
     hot.utc_offset_min = frame.utc_offset_min
     _follow_sequence(hot, frame, bound_ms)
     if spans and not hot.settled_ms:
-        hot.settled_ms = hot.closed_ms = min(first for _, first, _ in spans) // MINUTE_MS * MINUTE_MS
-    for metric, first, last in spans:
+        start = min(first for _, first, _ in spans) // MINUTE_MS * MINUTE_MS
+        hot.settled_ms = hot.closed_ms = start - DAY_MS if hot.holds else start  # an earlier frame is still on its way
+    for metric, _, last in spans:
         newest = min(last, frame.received_ms)
-        hot.judged.setdefault(metric, max(first, hot.settled_ms - QUIET_MS))
+        hot.judged.setdefault(metric, hot.settled_ms - QUIET_MS)
         hot.newest[metric] = max(hot.newest.get(metric, 0), newest)
         hot.newest_ms = max(hot.newest_ms, newest)
     settle(hot, bound_ms)
@@ -70,8 +71,8 @@ def _follow_sequence(hot: Hot, frame: StampedFrame, bound_ms: int) -> None:
     key = f"{frame.device_id}:{frame.session}"
     session = hot.sessions.get(key)
     if session is None:
-        # Sessions start at 0 or 1; one first met further on has a past nobody waits for.
-        session = Session(next_seq=frame.seq)
+        # A session starts at 0. One first met far on has a past nobody waits for.
+        session = Session(next_seq=0 if frame.seq <= MAX_MISSING else frame.seq)
         hot.sessions[key] = session
         _forget_oldest(hot)
     session.touched_ms = frame.received_ms

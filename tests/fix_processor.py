@@ -1,0 +1,164 @@
+"""Fixtures: the processor's core run on the real database without Kafka, and the processor as a process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg import sql
+
+from detectors.limits import Limits
+from detectors.pipeline import Pipeline
+from ingest.catalogue import catalogue
+from ingest.frame import STAMPED_VERSION, StampedBlock, StampedFrame, encode, frame_id
+from services.processor.batch import Bounds, process_batch
+from services.processor.core import Core
+from services.processor.records import Effects, Record
+from services.processor.silence import judge_silence
+from services.settings import Settings
+from services.store import fence, writer
+from services.store.migrate import migrate_database
+from services.store.reader import Reader
+from tests.fix_stack import LiveStack
+
+MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
+T0 = 1_760_054_400_000  # 2025-10-10T00:00:00Z
+BOUNDS = Bounds(reordering_ms=120_000, skew_ms=300_000, silence_ms=7_200_000)
+TOPIC = "readings.v1"
+
+
+def block(
+    metric: str, t0_ms: int, values: Sequence[float], step_s: float = 60, quality: bytes | None = None
+) -> StampedBlock:
+    """One stamped block of evenly spaced readings."""
+    return StampedBlock(
+        catalogue()[metric].id, t0_ms, int(step_s * 1e6), "f4", np.asarray(values, "<f4").tobytes(), quality=quality
+    )
+
+
+def stamped(
+    patient: int,
+    seq: int,
+    blocks: list[StampedBlock],
+    *,
+    received_ms: int | None = None,
+    session: str = "s",
+    device: int | None = None,
+) -> StampedFrame:
+    """One stamped frame of the patient's own device; received when its last hour ended, unless said."""
+    end = max(b.t0_ms for b in blocks) + HOUR if received_ms is None else received_ms
+    number = patient if device is None else device
+    return StampedFrame(
+        STAMPED_VERSION, frame_id(f"d{number}", session, seq), 1, patient, number, session, seq, end, end, 60, blocks
+    )
+
+
+def records(frames: Sequence[StampedFrame], first_offset: int = 0) -> list[Record]:
+    """The frames as records of one partition."""
+    return [
+        Record(TOPIC, 0, first_offset + i, b"%d" % frame.patient_id, encode(frame)) for i, frame in enumerate(frames)
+    ]
+
+
+@dataclass
+class Bench:
+    """A processor without Kafka: batches go straight into transactions on a database of their own."""
+
+    settings: Settings
+    connection: psycopg.AsyncConnection[Any]
+    core: Core = field(default_factory=lambda: Core(Pipeline(), Limits(), 1))
+    epochs: dict[tuple[str, int], int] = field(default_factory=dict)
+    offset: int = 0
+    now_ms: int = T0
+
+    async def take_over(self) -> None:
+        """Become the owner, as a process does on assignment: a new epoch, memory from the database."""
+        taken = await fence.take_over(self.connection, [(TOPIC, 0)])
+        self.epochs = {key: epoch for key, (_, epoch) in taken.items()}
+        self.offset = taken[TOPIC, 0][0]
+        reader = Reader(self.connection)
+        since = self.core.load(await reader.states([0]))
+        self.core.take_pending(await reader.recent(since))
+
+    async def feed(self, batch: Sequence[Record]) -> Effects:
+        """Process and commit one batch."""
+        async with self.connection.transaction():
+            await fence.check(self.connection, self.epochs)
+            effects = await process_batch(list(batch), self.core, Reader(self.connection), BOUNDS, self.now_ms)
+            await self._write(effects)
+        return effects
+
+    async def frames(self, frames: Sequence[StampedFrame]) -> Effects:
+        """Process frames as the next records of the partition, in one batch."""
+        batch = records(frames, self.offset)
+        self.offset += len(batch)
+        return await self.feed(batch)
+
+    async def silence(self, now_ms: int) -> Effects:
+        """Judge silence at an instant of the clock."""
+        effects = judge_silence(self.core, BOUNDS, now_ms)
+        async with self.connection.transaction():
+            await fence.check(self.connection, self.epochs)
+            await self._write(effects)
+        return effects
+
+    async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a query, as the writer sees them."""
+        return await (await self.connection.execute(query.encode(), list(values) or None)).fetchall()
+
+    async def _write(self, effects: Effects) -> None:
+        hot = [self.core.keep(slot, effects.closed.get(slot)) for slot in sorted(effects.touched)]
+        await writer.write(self.connection, effects, hot, self.core.patient_of)
+
+
+BenchFactory = Callable[[], Any]
+
+
+@pytest.fixture
+async def bench(stack: LiveStack) -> AsyncIterator[Bench]:
+    """A bench on a fresh database with 20 patients and devices of one organisation."""
+    async for one in _bench(stack, "kw_bench"):
+        yield one
+
+
+@pytest.fixture
+async def second_bench(stack: LiveStack) -> AsyncIterator[Bench]:
+    """Another bench, to compare with."""
+    async for one in _bench(stack, "kw_bench_2"):
+        yield one
+
+
+async def _bench(stack: LiveStack, database: str) -> AsyncIterator[Bench]:
+    postgres = stack.settings.postgres.model_copy(update={"database": database})
+    settings = stack.settings.model_copy(update={"postgres": postgres})
+    _drop(settings)
+    migrate_database(postgres)
+    with psycopg.connect(postgres.conninfo("admin"), autocommit=True) as admin:
+        admin.execute("INSERT INTO organisation (key, name) VALUES ('o', 'One')")
+        admin.execute(
+            """INSERT INTO patient (organisation_id, key, name, enrolled_at)
+               SELECT 1, 'p' || i, 'Patient ' || i, '2025-01-01Z' FROM generate_series(1, 20) AS i"""
+        )
+        admin.execute(
+            """INSERT INTO device (organisation_id, key, created_at)
+               SELECT 1, 'd' || i, '2025-01-01Z' FROM generate_series(1, 40) AS i"""
+        )
+    connection = await psycopg.AsyncConnection.connect(postgres.conninfo("writer"), autocommit=True)
+    one = Bench(settings, connection)
+    await one.take_over()
+    try:
+        yield one
+    finally:
+        await connection.close()
+        _drop(settings)
+
+
+def _drop(settings: Settings) -> None:
+    with psycopg.connect(settings.postgres.conninfo("admin", "postgres"), autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(settings.postgres.database))
+        )
