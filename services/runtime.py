@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import signal
@@ -72,7 +73,21 @@ async def clock_for(settings: Settings, *, horizon: bool = False) -> AsyncIterat
         yield clock
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def api_tls(settings: Settings) -> bool:
+    """Whether the API speaks TLS: where there is a certificate, but for loopback, where a browser would warn
+    of the local CA and nothing leaves the machine."""
+    return settings.tls.cert_file is not None and not is_loopback(settings.api.host)
+
+
 def api_base(settings: Settings) -> str:
     """Return the address people reach the API at, without a slash at its end."""
-    scheme = "https" if settings.tls.cert_file is not None else "http"
+    scheme = "https" if api_tls(settings) else "http"
     return settings.api.public_url.rstrip("/") or f"{scheme}://{settings.api.host}:{settings.api.port}"
