@@ -1,0 +1,58 @@
+# The whole developer manual: every target says what it does. `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+ARGS ?=
+SEEDS ?= 20
+PYTHON ?= python3
+BIN := .venv/bin
+STARTED := $(shell date +%s)
+
+.PHONY: help install demo test test-all lint types check seeds replay screenshots lock up down clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: .venv/installed ## Make .venv with .venv/bin/keepwell, everything pinned by hash
+
+.venv/installed: pyproject.toml requirements/lock.txt requirements/bootstrap.txt
+	@deploy/install $(PYTHON)
+	@touch $@
+
+demo: install ## Install, start everything, replay real and synthetic people, show alerts. ARGS="--once --json out.json"
+	@KEEPWELL_INSTALL_S=$$(( $$(date +%s) - $(STARTED) )) $(BIN)/keepwell demo $(ARGS)
+
+test: install ## Every test that fits in minutes, against real Kafka, TimescaleDB, mosquitto and a browser
+	@$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-all: install ## All tests, the slow ones too
+	@$(BIN)/pytest $(ARGS)
+
+lint: install ## Style, import rules and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: install ## Types, strict, tests included
+	@$(BIN)/mypy
+
+check: test lint types ## What CI runs
+
+seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, missed, false alarms, with intervals
+	@$(BIN)/python -m evaluation.seeds --count $(SEEDS) $(ARGS)
+
+replay: install ## Replay the shared real recordings. ARGS="--json r.json"
+	@$(BIN)/keepwell replay ../shared/data/wearable_hr --speed max $(ARGS)
+
+screenshots: install ## Make the pictures of the README anew with the browser test
+	@KEEPWELL_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser $(ARGS)
+
+lock: install ## Pin pyproject.toml's dependencies anew
+	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header -o requirements/lock.txt
+
+up: install ## Start the local stack
+	@$(BIN)/keepwell up $(ARGS)
+
+down: install ## Stop the local stack
+	@$(BIN)/keepwell down $(ARGS)
+
+clean: ## Remove what was built; keeps the data in .keepwell
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
