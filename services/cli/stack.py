@@ -54,7 +54,7 @@ def up(home: Path | None = HOME, base_port: int | None = BASE, as_json: bool = J
     loaded = _settings(home, base_port)
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     with _failing(as_json):
-        with _progress(console) as report:
+        with show_progress(console) as report:
             stack, choices = _open(loaded, report)
             if not as_json:
                 _tell(console, stack, choices)
@@ -93,7 +93,7 @@ def down(
     """Stop the stack cleanly; its data stay for the next `keepwell up`."""
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     with _failing(as_json):
-        with _progress(console) as report:
+        with show_progress(console) as report:
             stack, _ = _open(_settings(home, None), report)
             stopped = stack.down()
             if erase:
@@ -248,7 +248,7 @@ def _failing(as_json: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Report]:
+def show_progress(console: Console) -> Iterator[Report]:
     """Show what each part is doing: a live line each on a terminal, else a line at each step."""
     columns = (SpinnerColumn(), TextColumn("{task.fields[part]:10}"), TextColumn("{task.description}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
