@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -109,12 +110,32 @@ def check(books: Iterable[Path], conninfo: str, *, only_booked: bool = False) ->
 
 
 def sent_readings(books: Iterable[Path]) -> dict[str, int]:
-    """Return how many readings the frames of each state held, re-sent ones counted each time."""
+    """Return how many readings the frames of each state held, re-sent ones counted each time (also refused ones)."""
     counts = {"sent": 0, "accepted": 0, "rejected": 0}
     for book in books:
         for _, body, state in _frames(book):
             counts[state] += sum(len(block[5]) // _width(block[4]) for block in _shape(body)[5])
     return counts
+
+
+def sent_frames(books: Iterable[Path]) -> dict[str, int]:
+    """Return how many frames (and bodies that were no frames) each state of the books holds."""
+    counts = {"sent": 0, "accepted": 0, "rejected": 0}
+    for book in books:
+        for state, count in _ask(book, "SELECT state, count(*) FROM frame GROUP BY state"):
+            counts[state] += count
+    return counts
+
+
+def rejected_frames(books: Iterable[Path], device: str) -> int:
+    """Return how many frames and bodies of one device were refused."""
+    query = "SELECT count(*) FROM frame WHERE state = 'rejected' AND device = ?"
+    return sum(count for book in books for (count,) in _ask(book, query, device))
+
+
+def _ask(book: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{book}?mode=ro", uri=True)) as connection:
+        return connection.execute(query, values).fetchall()
 
 
 def _of(parts: Iterable[Readings], devices: int) -> Readings:
@@ -133,7 +154,8 @@ def _say(verdict: Verdict, names: Names, what: str, found: Readings) -> None:
 def _repeated(stored: Readings) -> Readings:
     """Return the readings whose (device, metric, instant) is stored more than once."""
     order = _sorted(stored)
-    return order[1:][order["key"][1:] == order["key"][:-1]]
+    repeated: Readings = order[1:][order["key"][1:] == order["key"][:-1]]
+    return repeated
 
 
 def _sorted(readings: Readings) -> Readings:
@@ -188,7 +210,7 @@ def _rows(device: int, metric: int, t_ms: NDArray[np.int64], value: NDArray[np.f
 
 def _frames(book: Path) -> Iterator[tuple[str, bytes, str]]:
     """Yield (device, body, state) of every entry that is a frame."""
-    with sqlite3.connect(f"file:{book}?mode=ro", uri=True) as connection:
+    with closing(sqlite3.connect(f"file:{book}?mode=ro", uri=True)) as connection:
         query = "SELECT device, body, state FROM frame WHERE session IS NOT NULL ORDER BY id"
         yield from connection.execute(query)
 

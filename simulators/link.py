@@ -81,6 +81,12 @@ class SimulatedDevice:
             broken = broken_bodies(self._rng)
         return Parcel(frames + waiting, broken)
 
+    def spot(self, now_ms: int) -> Frame:
+        """Return a frame with the one reading a wearer takes by hand at ``now_ms``."""
+        value = np.array([self.patient.spot_rate(now_ms)], "<i2").tobytes()
+        block = Block("heart_rate", "/min", now_ms, 0, "i2", value)
+        return self._frame("main", [block], now_ms, None)
+
     def _has(self, kind: Kind, from_ms: int, to_ms: int) -> Trouble | None:
         return next((one for one in self.troubles if one.kind == kind and one.touches(from_ms, to_ms)), None)
 

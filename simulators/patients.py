@@ -60,6 +60,11 @@ class Patient:
                     found[metric] = Series.joined(parts)
         return found
 
+    def spot_rate(self, t_ms: int) -> int:
+        """Return the heart rate a wearer reads off at ``t_ms``."""
+        minutes, _ = self._day(day_of(self.profile, t_ms))
+        return round(float(minutes.rate[int(t_ms - minutes.t_ms[0]) // MINUTE_MS]))
+
     def status(self, t_ms: int) -> DeviceStatus:
         """Return what the watch says of itself at ``t_ms``."""
         minutes, _ = self._day(day_of(self.profile, t_ms))

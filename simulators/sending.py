@@ -10,7 +10,7 @@ import numpy as np
 
 from ingest.client import DeviceClient, Door, NotDelivered
 from ingest.frame import FRAME_VERSION, Frame, encode
-from ingest.validate import FUTURE_MS
+from ingest.validate import EARLIEST_MS, FUTURE_MS
 from ingest.verdict import Refused
 from simulators.link import Parcel
 from simulators.recording import Recording
@@ -80,22 +80,34 @@ class Sender:
 
 
 async def until_door_knows(door: Door, now_ms: int) -> None:
-    """Return once the door's clock has reached ``now_ms``.
+    """Return once the door's clock stands at ``now_ms``, as a time-lapse told it.
 
-    It asks with an empty frame that no door ever takes: the answer names the field that was looked at first,
-    which is the instant of sending as long as that lies too far ahead.
+    It asks with two empty frames that no door ever takes, sent at the last instant that is not too far ahead,
+    and just after it: the answers name the field that was looked at first, which tells them apart.
 
     Raises:
         TimeoutError: the door did not get there within `PROBE_FOR_S`.
     """
-    question = b"\x91" + encode(Frame(FRAME_VERSION, "clock", 0, now_ms + FUTURE_MS, 0, []))
+    empty = [Frame(FRAME_VERSION, "clock", 0, now_ms + FUTURE_MS + ahead, 0, []) for ahead in (0, 1)]
     async with asyncio.timeout(PROBE_FOR_S):
-        while True:
-            try:
-                (verdict,) = await door.deliver(question)
-            except NotDelivered as error:
-                await asyncio.sleep(error.retry_after_s or PROBE_EVERY_S)
-                continue
-            if isinstance(verdict, Refused) and verdict.field != "sent_ms":
-                return
+        while await _refused_fields(door, encode(empty)) != ["blocks", "sent_ms"]:
             await asyncio.sleep(PROBE_EVERY_S)
+
+
+async def until_door_answers(door: Door) -> None:
+    """Return once the door answers at all.
+
+    Raises:
+        TimeoutError: it did not within `PROBE_FOR_S`.
+    """
+    nothing = encode([Frame(FRAME_VERSION, "clock", 0, EARLIEST_MS, 0, [])])
+    async with asyncio.timeout(PROBE_FOR_S):
+        await _refused_fields(door, nothing)
+
+
+async def _refused_fields(door: Door, body: bytes) -> list[str]:
+    while True:
+        try:
+            return [verdict.field for verdict in await door.deliver(body) if isinstance(verdict, Refused)]
+        except NotDelivered as error:
+            await asyncio.sleep(error.retry_after_s or 10 * PROBE_EVERY_S)

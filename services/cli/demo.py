@@ -1,0 +1,306 @@
+"""``keepwell demo``: the whole way once, on real parts, from an empty database to explained alerts on a screen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import typer
+import uvloop
+from aiokafka import AIOKafkaProducer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ingest.client import Door
+from ingest.clock import SystemClock, to_datetime
+from ingest.frame import Tick
+from ingest.ledger import Ledger
+from ingest.ticks import write_tick
+from services import topics
+from services.cli import demo_cast
+from services.cli.demo_live import AlertPrinter, latencies_ms, percentile
+from services.cli.demo_report import Report, judge
+from services.cli.demo_run import Processes, Run, RunError, counted, drop_old_runs, until_processed
+from services.cli.enrol import login_link
+from services.settings import Settings, load
+from services.store.migrate import migrate
+from simulators.lapse import Lapse
+from simulators.scenarios import Span
+from simulators.sending import Sender, until_door_answers
+from simulators.series import DAY_MS, HOUR_MS
+
+READY_S: Final = 60.0
+PROCESSED_S: Final = 120.0
+BUGS: Final = ("drop", "double", "learn-anomaly")
+BROKEN: Final = 1
+
+
+@dataclass
+class Options:
+    """What the demo was asked for."""
+
+    once: bool
+    seed: int
+    json: Path | None
+    days: int
+    patients: int
+    processors: int
+    bug: str
+    screen: bool
+
+
+@dataclass
+class Times:
+    """Wall clock of the run's parts in seconds; ``install`` is handed in by whoever installed."""
+
+    began: float = field(default_factory=time.monotonic)
+    up: float = 0.0
+    ready: float = 0.0
+    lapse: float = 0.0
+
+    def document(self, first_alert: float | None) -> dict[str, float | None]:
+        """Return the times for the report, in seconds."""
+        install = float(os.environ.get("KEEPWELL_INSTALL_S", "0") or 0)
+        total = install + time.monotonic() - self.began
+        parts = {"install": install, "up": self.up, "ready": self.ready, "lapse": self.lapse, "total": total}
+        return {name: round(value, 2) for name, value in parts.items()} | {
+            "first_alert": None if first_alert is None else round(first_alert, 2)
+        }
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``demo`` command."""
+
+    @app.command()
+    def demo(
+        once: bool = typer.Option(False, "--once", help="stop by itself after the time-lapse and judge the run"),
+        seed: int = typer.Option(1, help="draws patients, scenarios, onsets and sizes"),
+        json_file: Path = typer.Option(None, "--json", help="write what the run came to into this file"),
+        days: int = typer.Option(21, min=14, max=28, help="days of time-lapse before the present"),
+        patients: int = typer.Option(18, min=15, max=60, help="made-up patients; two real recordings come on top"),
+        processors: int = typer.Option(1, min=1, max=4, help="stream processors that share the work"),
+        inject_bug: str = typer.Option(
+            "", help=f"break the processor on purpose ({', '.join(BUGS)}); the run must fail"
+        ),
+        screen: bool = typer.Option(True, "--screen/--no-screen", help="serve the screen and print a link to it"),
+    ) -> None:
+        """See it work: start the stack, live through three weeks in half a minute, go on live until Ctrl-C.
+
+        Made-up patients with known stories and two real recordings (shifted in time so that they end now) send
+        over HTTPS and MQTT; each alert is printed with its sentence as it is raised. Then try, in another
+        terminal: keepwell simulate fever --patient p07
+
+        With --once it stops by itself and exits with 1 if an invariant broke.
+        """
+        if inject_bug and inject_bug not in BUGS:
+            raise typer.BadParameter(f"{inject_bug!r} is no bug; choose {', '.join(BUGS)}")  # noqa: EM102
+        options = Options(once, seed, json_file, days, patients, processors, inject_bug, screen)
+        raise typer.Exit(_main(options))
+
+
+def _main(options: Options) -> int:
+    from deploy.local.errors import StackError
+
+    console = Console(highlight=False)
+    times = Times()
+    try:
+        with _stack(console) as home:
+            times.up = time.monotonic() - times.began
+            return uvloop.run(_demo(home, options, times, console))
+    except* (RunError, StackError, OSError) as group:
+        for error in group.exceptions:
+            console.print(f"keepwell: {error}", style="red", markup=False)
+    except* KeyboardInterrupt:
+        console.print("stopped")
+    return BROKEN
+
+
+@contextmanager
+def _stack(console: Console) -> Iterator[Path]:
+    """Give the home of a running stack; what was started here is stopped at the end."""
+    from deploy.local.plan import open_stack
+    from services.cli.stack import show_progress
+
+    with show_progress(console) as report:
+        stack, choices = open_stack(load(), report)
+        for reason in dict.fromkeys(f"{choice.how}: {choice.why}" for choice in choices):
+            console.print(f"servers are {reason}")
+        running = stack.up() if stack.servers else []
+    console.print("stack is up: " + ", ".join(f"{one.name} :{one.port}" for one in running))
+    try:
+        yield stack.home.path
+    finally:
+        if any(one.started for one in running):
+            stack.down()
+            console.print("stack stopped")
+
+
+async def _demo(home: Path, options: Options, times: Times, console: Console) -> int:
+    run = Run.create(home)
+    settings = run.settings
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    await drop_old_runs(settings)
+    await migrate(settings)
+    processes = Processes(run, {"KEEPWELL_INJECT_BUG": options.bug} if options.bug else {})
+    _start(processes, options)
+    run.announce()
+    try:
+        async with AsyncExitStack() as stack:
+            watching = asyncio.create_task(processes.watch())
+            stopping = asyncio.create_task(stopped.wait())
+            playing = asyncio.create_task(_play(run, options, times, console, stack, stopped))
+            await asyncio.wait((watching, stopping, playing), return_when=asyncio.FIRST_COMPLETED)
+            if not playing.done() and stopping.done() and not watching.done():
+                with contextlib.suppress(TimeoutError):  # it ends by itself once it is live
+                    await asyncio.wait_for(asyncio.shield(playing), 2)
+            for task in (watching, stopping, playing):
+                if not task.done():
+                    task.cancel()
+            results = await asyncio.gather(watching, playing, return_exceptions=True)
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+            return results[1] if isinstance(results[1], int) else BROKEN
+    finally:
+        run.withdraw()
+        processes.stop()
+
+
+def _start(processes: Processes, options: Options) -> None:
+    for name in ("gateway", "bridge"):
+        processes.start(name, [name])
+    for number in range(1, options.processors + 1):
+        processes.start(f"processor-{number}", ["processor"])
+    if options.screen:
+        processes.start("api", ["api"])
+
+
+async def _play(
+    run: Run, options: Options, times: Times, console: Console, stack: AsyncExitStack, stopped: asyncio.Event
+) -> int:
+    settings, clock = run.settings, SystemClock()
+    now = clock.now_ms()
+    span = Span((now - options.days * DAY_MS) // HOUR_MS * HOUR_MS, now)
+    parts = demo_cast.assemble(options.seed, span, options.patients)
+    tokens, login = demo_cast.enrol(settings, parts, span)
+    book = stack.enter_context(Ledger(demo_cast.book_path(run.folder)))
+    senders, doors = await demo_cast.connect(stack, settings, parts, tokens, book)
+    await _until_ready(settings, doors, options)
+    times.ready = time.monotonic() - times.began
+    made_up = sum(part.story is not None for part in parts)
+    console.print(
+        f"{made_up} made-up patients (seed {options.seed}) and {len(parts) - made_up} real recordings, "
+        f"shifted in time to end now; {sum(sender.way == 'mqtt' for sender in senders)} of {len(senders)} devices send over MQTT"
+    )
+    if options.screen:
+        console.print(f"watch it in a browser (works once): {login_link(settings, login)}", soft_wrap=True)
+    printer = AlertPrinter(settings, console)
+    printing = asyncio.create_task(printer.run())
+    try:
+        lapse = await _lapse(settings, senders, doors, span, console, stack)
+        times.lapse = time.monotonic() - times.began - times.ready
+        await until_processed(settings, PROCESSED_S)
+        latency = await latencies_ms(settings, senders) if options.once else []
+        if not options.once:
+            console.print(
+                "\nlive now; in another terminal: keepwell simulate fever --patient p07   (Ctrl-C ends the demo)"
+            )
+            await lapse.live(stopped)
+        await until_processed(settings, PROCESSED_S)
+        await asyncio.sleep(2 * 0.2)
+    finally:
+        printing.cancel()
+        await asyncio.gather(printing, return_exceptions=True)
+    report = judge(settings, parts, span, sorted(run.folder.glob("*.book")), strict=options.once)
+    return _tell(report, options, times, printer.first_s, latency, console)
+
+
+async def _lapse(
+    settings: Settings, senders: list[Sender], doors: list[Door], span: Span, console: Console, stack: AsyncExitStack
+) -> Lapse:
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap, acks="all", linger_ms=0)
+    await producer.start()
+    stack.push_async_callback(producer.stop)
+    topic = topics.named(topics.CONTROL, settings.kafka)
+
+    async def tick(one: Tick) -> None:
+        await write_tick(producer, topic, settings.kafka.partitions, one)
+
+    columns = (TextColumn("time-lapse"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=span.end_ms - span.start_ms)
+
+        def show(now_ms: int) -> None:
+            progress.update(task, completed=now_ms - span.start_ms, description=f"{to_datetime(now_ms):%d %b %H:%M}")
+
+        lapse = Lapse(senders, tick, doors, SystemClock(), show)
+        await lapse.run(span)
+    return lapse
+
+
+async def _until_ready(settings: Settings, doors: list[Door], options: Options) -> None:
+    """Return once both doors answer, every partition has its processor, and the screen is served."""
+    async with asyncio.timeout(READY_S):
+        await asyncio.gather(*(until_door_answers(door) for door in doors), _until_owned(settings))
+        if options.screen:
+            await _until_served(settings)
+
+
+async def _until_owned(settings: Settings) -> None:
+    wanted = 2 * settings.kafka.partitions
+    while len(counted(settings, "SELECT 1 FROM partition_position")) < wanted:
+        await asyncio.sleep(0.1)
+
+
+async def _until_served(settings: Settings) -> None:
+    from services.runtime import api_base
+
+    verify = str(settings.tls.ca_file) if settings.tls.ca_file else True
+    async with httpx.AsyncClient(verify=verify, trust_env=False) as client:
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                if (await client.get(f"{api_base(settings)}/healthz")).status_code == 200:
+                    return
+            await asyncio.sleep(0.1)
+
+
+def _tell(
+    report: Report, options: Options, times: Times, first_s: float | None, latency: list[float], console: Console
+) -> int:
+    document: dict[str, Any] = {"seed": options.seed, "days": options.days, **report.document}
+    document["latency_ms"] = {"p50": percentile(latency, 0.5), "p99": percentile(latency, 0.99), "n": len(latency)}
+    document["wall_s"] = times.document(first_s)
+    document["broken"] = report.broken
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(document, indent=1), "utf-8")
+    console.print()
+    for name in ("sent", "rejected", "accepted", "stored", "duplicate", "conflict", "dead", "quarantined"):
+        console.print(f"  {name:12}{document[name]:>12,}")
+    same = document["hash"]["accepted"] == document["hash"]["kept"]
+    console.print(
+        f"  the books' readings {'equal' if same else 'are NOT'} the database's, as sets ({document['hash']['accepted']})"
+    )
+    for name, truth in document["truth"].items():
+        false = f", {truth['false_clinical']} false" if truth["false_clinical"] else ""
+        console.print(f"  {name:14}{truth['raised']} of {truth['expected']} expected alerts{false}")
+    console.print(f"  wall clock, s: {document['wall_s']}; accepted to stored, ms: {document['latency_ms']}")
+    for problem in report.broken:
+        console.print(f"broken: {problem}", style="red", markup=False)
+    console.print(
+        "every invariant holds" if not report.broken else f"{len(report.broken)} invariants broken", style="bold"
+    )
+    return BROKEN if report.broken else 0
