@@ -17,7 +17,7 @@ from ingest.frame import Block, DeviceStatus, Frame
 from ingest.ledger import Ledger
 from ingest.verdict import Refused, Verdict
 
-BODY_BYTES = wire.MAX_REQUEST_BYTES - 16
+BODY_BYTES = wire.MAX_REQUEST_BYTES - 1024  # an MQTT broker counts topic and properties too
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
 
 
@@ -126,10 +126,7 @@ class DeviceClient:
             try:
                 verdicts = await self._door.deliver(body)
             except Unread as error:
-                verdicts = [
-                    Refused(field="body", value=None, allowed="a list of frames", hint=str(error))
-                    for _ in ids
-                ]
+                verdicts = [Refused(field="body", value=None, allowed="a list of frames", hint=str(error)) for _ in ids]
             except NotDelivered as error:
                 wait_s = max(error.retry_after_s or 0.0, backoff * random.uniform(0.5, 1.0))
                 if time.monotonic() + wait_s > until:

@@ -35,12 +35,8 @@ class HttpDoors:
     ``zipped`` compresses bodies; ``connections`` bounds the requests at once.
     """
 
-    def __init__(
-        self, url: str, ca_file: Path | None = None, *, zipped: bool = False, connections: int = 16
-    ) -> None:
-        verify: ssl.SSLContext | bool = (
-            True if ca_file is None else ssl.create_default_context(cafile=ca_file)
-        )
+    def __init__(self, url: str, ca_file: Path | None = None, *, zipped: bool = False, connections: int = 16) -> None:
+        verify: ssl.SSLContext | bool = True if ca_file is None else ssl.create_default_context(cafile=ca_file)
         self._client = httpx.AsyncClient(
             base_url=url,
             verify=verify,
@@ -123,6 +119,7 @@ class MqttDoor:
         """Publish the body and wait for its verdicts; see `ingest.client.Door`."""
         correlation = b"%d" % next(self._numbers)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # may have no reader
         self._waiting[correlation] = answer
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -177,7 +174,13 @@ class MqttDoor:
             except aiomqtt.MqttError:
                 refusals = 0
             self._connected.clear()
+            self._fail_waiting()
             await asyncio.sleep(RECONNECT_S)
+
+    def _fail_waiting(self) -> None:
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(aiomqtt.MqttError("the connection was lost"))
 
     def _answered(self, message: aiomqtt.Message) -> None:
         correlation = getattr(message.properties, "CorrelationData", b"")

@@ -1,9 +1,8 @@
 """Who is enrolled: organisations, people, patients, devices, assignments and tokens, by the admin role in
 SQL.
 
-Every function takes an open connection and leaves the transaction to the caller, so that dozens of devices
-are enrolled at once or not at all. Tokens are 256 random bits; only their hashes are stored, so each is
-shown once.
+Every function takes an open connection and is one transaction, or a savepoint in the caller's: dozens of devices
+are enrolled at once or not at all. Tokens are 256 random bits; only their hashes are stored, so each is shown once.
 """
 
 from __future__ import annotations
@@ -81,6 +80,13 @@ def enrol_many(
     for one in wanted:
         _check_key("patient", one.patient)
         _check_key("device", one.device)
+    with connection.transaction():
+        return _enrol(connection, organisation, wanted, at, renew=renew)
+
+
+def _enrol(
+    connection: Connection, organisation: str, wanted: Sequence[Enrolment], at: datetime, *, renew: bool
+) -> list[Enrolled]:
     query = "SELECT id FROM organisation WHERE key = %s"
     organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
     patients = _make_patients(connection, organisation_id, wanted)
@@ -110,12 +116,13 @@ def assign(connection: Connection, device: str, patient: str, since: datetime) -
         msg = f"no device {device} and patient {patient} in one organisation; use `keepwell enrol`"
         raise EnrolmentError(msg)
     device_id, patient_id = row
-    connection.execute(
-        """UPDATE device_assignment SET valid_to = %(since)s
-           WHERE device_id = %(device)s AND valid_from < %(since)s AND valid_to > %(since)s""",
-        {"device": device_id, "since": since},
-    )
-    _insert_assignment(connection, device, device_id, patient_id, since)
+    with connection.transaction():
+        connection.execute(
+            """UPDATE device_assignment SET valid_to = %(since)s
+               WHERE device_id = %(device)s AND valid_from < %(since)s AND valid_to > %(since)s""",
+            {"device": device_id, "since": since},
+        )
+        _insert_assignment(connection, device, device_id, patient_id, since)
 
 
 def revoke(connection: Connection, device: str, at: datetime) -> int:
@@ -238,11 +245,10 @@ def _assign_if_free(connection: Connection, one: Enrolment, device_id: int, pati
 
 def _insert_assignment(connection: Connection, device: str, device_id: int, patient_id: int, since: datetime) -> None:
     try:
-        with connection.transaction():
-            connection.execute(
-                "INSERT INTO device_assignment (device_id, patient_id, valid_from) VALUES (%s, %s, %s)",
-                [device_id, patient_id, since],
-            )
+        connection.execute(
+            "INSERT INTO device_assignment (device_id, patient_id, valid_from) VALUES (%s, %s, %s)",
+            [device_id, patient_id, since],
+        )
     except psycopg.errors.ExclusionViolation as error:
         msg = f"device {device} was handed on after {since.isoformat()} already; choose a later time"
         raise EnrolmentError(msg) from error

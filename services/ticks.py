@@ -46,7 +46,7 @@ async def follow_ticks(settings: KafkaSettings, *, horizon: bool = False) -> Asy
 async def _follow(settings: KafkaSettings, clock: DrivenClock, caught_up: asyncio.Event, *, horizon: bool) -> None:
     while True:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.bootstrap, group_id=None, enable_auto_commit=False, fetch_max_wait_ms=200
+            bootstrap_servers=settings.bootstrap, group_id=None, auto_offset_reset="earliest", fetch_max_wait_ms=200
         )
         try:
             await consumer.start()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 import httpx
 import psycopg
@@ -71,13 +73,14 @@ class Doors:
         """Everything on ``readings.v1``, partition by partition."""
         topic = topics.named(topics.READINGS, self.settings.kafka)
         partitions = [TopicPartition(topic, i) for i in range(self.settings.kafka.partitions)]
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.kafka.bootstrap, group_id=None)
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.settings.kafka.bootstrap, group_id=None, auto_offset_reset="earliest"
+        )
         await consumer.start()
         frames: list[StampedFrame] = []
         try:
             consumer.assign(partitions)
             end = await consumer.end_offsets(partitions)
-            await consumer.seek_to_beginning(*partitions)
             async with asyncio.timeout(START_S):
                 while any([await consumer.position(p) < end[p] for p in partitions]):
                     for records in (await consumer.getmany(timeout_ms=200)).values():
@@ -95,6 +98,14 @@ class Process:
         self._words = words
         self.log = log
         self._running: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.alive():
+            self.kill()
 
     @property
     def pid(self) -> int:
@@ -193,14 +204,11 @@ def doors(stack: LiveStack, migrated: Settings) -> Doors:
 @pytest.fixture(scope="session")
 def gateway_process(migrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """The real gateway over TLS, ready."""
-    process = Process(migrated, ["gateway"], tmp_path_factory.mktemp("logs") / "gateway.log")
-    process.start()
     url = f"https://127.0.0.1:{migrated.gateway.port}"
-    wait_until(lambda: is_ready(url, migrated) or not process.alive(), "the gateway's readiness")
-    assert process.alive(), process.log.read_text()
-    yield process
-    if process.alive():
-        process.stop()
+    with Process(migrated, ["gateway"], tmp_path_factory.mktemp("logs") / "gateway.log") as process:
+        wait_until(lambda: is_ready(url, migrated) or not process.alive(), "the gateway's readiness")
+        assert process.alive(), process.log.read_text()
+        yield process
 
 
 @pytest.fixture(scope="session")
@@ -213,20 +221,16 @@ def gateway_url(gateway_process: Process, migrated: Settings) -> str:
 @pytest.fixture(scope="session")
 def bridge_process(migrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """The real bridge, subscribed."""
-    process = Process(migrated, ["bridge"], tmp_path_factory.mktemp("logs") / "bridge.log")
-    process.start()
-    wait_until(lambda: '"carrying"' in process.log.read_text() or not process.alive(), "the bridge's subscription")
-    assert process.alive(), process.log.read_text()
-    yield process
-    if process.alive():
-        process.stop()
+    with Process(migrated, ["bridge"], tmp_path_factory.mktemp("logs") / "bridge.log") as process:
+        wait_until(lambda: '"carrying"' in process.log.read_text() or not process.alive(), "the bridge's start")
+        assert process.alive(), process.log.read_text()
+        yield process
 
 
 def is_ready(url: str, settings: Settings) -> bool:
     """Whether a process answers ``/readyz`` with 200."""
     with contextlib.suppress(httpx.HTTPError):
-        verify = str(settings.tls.ca_file) if settings.tls.ca_file is not None else True
-        context = httpx.create_ssl_context(verify=verify) if isinstance(verify, str) else verify
+        context = ssl.create_default_context(cafile=settings.tls.ca_file)
         return httpx.get(f"{url}/readyz", verify=context, trust_env=False).status_code == 200
     return False
 

@@ -106,6 +106,7 @@ async def serve_gateway(settings: Settings, config: dict[str, Any]) -> None:
         )
         await devices.start()
         await publisher.start()
+        stop_requested()  # uvicorn raises its stop signal again when it is done; this keeps it from killing us
         log.info("gateway", host=settings.gateway.host, port=settings.gateway.port)
         try:
             await server.serve()

@@ -94,7 +94,11 @@ def login_link(settings: Settings, token: str) -> str:
 
 def curl_line(settings: Settings, token: str, at_ms: int) -> str:
     """Return a ready curl command that sends one reading."""
-    block = {"metric": "heart_rate", "times": [to_datetime(at_ms).isoformat()], "values": [72]}
+    block = {
+        "metric": "heart_rate",
+        "times": [to_datetime(at_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")],
+        "values": [72],
+    }
     frame = {"session": f"curl-{at_ms // 1000}", "seq": 1, "blocks": [block]}
     authority = ["--cacert", str(settings.tls.ca_file)] if settings.tls.ca_file is not None else []
     scheme = "https" if settings.tls.cert_file is not None else "http"

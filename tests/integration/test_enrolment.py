@@ -1,0 +1,155 @@
+"""Enrolling, handing over, revoking and logging in: idempotent, in one transaction, with only hashes stored."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from ingest.clock import SystemClock, to_datetime
+from ingest.devices import DeviceRegistry, token_hash
+from ingest.mqtt_password import password_matches
+from services import devices
+from services.devices import Enrolment, EnrolmentError
+from tests.fix_doors import ORGANISATION, Doors
+
+pytestmark = pytest.mark.stack
+
+NOW = to_datetime(SystemClock().now_ms())
+DAY = timedelta(days=1)
+
+
+def wanted(prefix: str, n: int) -> list[Enrolment]:
+    return [Enrolment(f"{prefix}-p{i}", f"{prefix}-d{i}", NOW - DAY) for i in range(n)]
+
+
+def test_enrolling_again_changes_nothing_and_shows_no_token(doors: Doors) -> None:
+    with doors.admin() as connection:
+        devices.create_organisation(connection, ORGANISATION, "Tests")
+        first = devices.enrol_many(connection, ORGANISATION, wanted("again", 30), NOW)
+        second = devices.enrol_many(connection, ORGANISATION, wanted("again", 30), NOW)
+    assert all(one.token for one in first)
+    assert [one.token for one in second] == [None] * 30
+    assert [(one.patient_id, one.device_id) for one in first] == [(one.patient_id, one.device_id) for one in second]
+
+
+def test_only_hashes_of_tokens_are_stored(doors: Doors) -> None:
+    with doors.admin() as connection:
+        devices.create_organisation(connection, ORGANISATION, "Tests")
+        (done,) = devices.enrol_many(connection, ORGANISATION, wanted("hash", 1), NOW)
+        assert done.token is not None
+        query = "SELECT hash, mqtt_hash FROM device_token WHERE device_id = %s"
+        ((stored, mqtt_hash),) = connection.execute(query, [done.device_id]).fetchall()
+        dump = repr(connection.execute("SELECT t::text FROM device_token t").fetchall())
+    assert stored == token_hash(done.token)
+    assert password_matches(done.token, str(mqtt_hash))
+    assert len(done.token) >= 43
+    assert done.token not in dump
+
+
+def test_renewing_revokes_the_old_token(doors: Doors) -> None:
+    with doors.admin() as connection:
+        devices.create_organisation(connection, ORGANISATION, "Tests")
+        (first,) = devices.enrol_many(connection, ORGANISATION, wanted("renew", 1), NOW)
+        (second,) = devices.enrol_many(connection, ORGANISATION, wanted("renew", 1), NOW, renew=True)
+        passwords = devices.mqtt_passwords(connection)
+    assert second.token is not None
+    assert first.token != second.token
+    assert password_matches(second.token, passwords["renew-d0"])
+
+
+def test_an_earlier_start_moves_the_assignment_back(doors: Doors) -> None:
+    with doors.admin() as connection:
+        devices.create_organisation(connection, ORGANISATION, "Tests")
+        devices.enrol_many(connection, ORGANISATION, [Enrolment("back-p", "back-d", NOW)], NOW)
+        devices.enrol_many(connection, ORGANISATION, [Enrolment("back-p", "back-d", NOW - 30 * DAY)], NOW)
+        query = """SELECT a.valid_from FROM device_assignment a JOIN device d ON d.id = a.device_id
+                   WHERE d.key = 'back-d'"""
+        assert connection.execute(query).fetchall() == [(NOW - 30 * DAY,)]
+
+
+def test_what_cannot_be_enrolled_says_why_and_leaves_nothing(doors: Doors) -> None:
+    with doors.admin() as connection:
+        devices.create_organisation(connection, ORGANISATION, "Tests")
+        devices.create_organisation(connection, "others", "Others")
+        devices.enrol_many(connection, ORGANISATION, wanted("taken", 1), NOW)
+    cases = [
+        ("others", Enrolment("x", "taken-d0", NOW), "another organisation"),
+        (ORGANISATION, Enrolment("other-patient", "taken-d0", NOW), "another patient"),
+        (ORGANISATION, Enrolment("x", "has space", NOW), "not possible"),
+        (ORGANISATION, Enrolment("x", "bridge", NOW), "not possible"),
+        ("nowhere", Enrolment("x", "y", NOW), "organisation nowhere"),
+    ]
+    for organisation, one, reason in cases:
+        with doors.admin() as connection, pytest.raises(EnrolmentError, match=reason):
+            devices.enrol_many(connection, organisation, [one], NOW)
+        with doors.admin() as connection:
+            query = "SELECT count(*) FROM patient WHERE key IN ('x', 'other-patient')"
+            assert connection.execute(query).fetchone() == (0,)
+
+
+async def test_the_registry_sees_assignments_in_order_and_forgets_the_revoked(doors: Doors) -> None:
+    with doors.admin() as connection:
+        devices.create_organisation(connection, ORGANISATION, "Tests")
+        one, other = devices.enrol_many(connection, ORGANISATION, wanted("reg", 2), NOW)
+        devices.assign(connection, one.device, other.patient, NOW)
+        with pytest.raises(EnrolmentError, match="handed on"):
+            devices.assign(connection, one.device, one.patient, NOW - DAY / 2)
+    registry = DeviceRegistry(doors.settings.postgres.conninfo("gateway"))
+    await registry.start()
+    try:
+        assert one.token is not None
+        by_token, by_key = await registry.by_token(one.token), await registry.by_key(one.device)
+        assert by_token is not None
+        assert by_token == by_key
+        assert [a.patient_id for a in by_token.assignments] == [one.patient_id, other.patient_id]
+        assert by_token.assignments[0].to_ms == by_token.assignments[1].from_ms
+        assert await registry.by_token("not-a-token-that-exists") is None
+        assert await registry.by_token("") is None
+        assert await registry.by_key("no-such-device") is None
+        with doors.admin() as connection:
+            assert devices.revoke(connection, one.device, NOW) == 1
+        await asyncio.sleep(1.0)
+        assert await registry.by_token(one.token) is None
+        assert await registry.by_key(one.device) is None
+    finally:
+        await registry.stop()
+
+
+def test_the_gateways_role_reads_devices_and_nothing_else(doors: Doors) -> None:
+    with psycopg.connect(doors.settings.postgres.conninfo("gateway"), autocommit=True) as connection:
+        assert connection.execute("SELECT count(*) FROM device").fetchone()
+        for statement in (
+            "SELECT * FROM reading_block",
+            "SELECT * FROM alert",
+            "SELECT * FROM person_token",
+            "UPDATE device_token SET revoked_at = NULL",
+            "INSERT INTO device (organisation_id, key, created_at) VALUES (1, 'x', '2026-01-01Z')",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
+def test_a_login_link_works_once_within_a_quarter_of_an_hour(doors: Doors) -> None:
+    with doors.admin() as connection:
+        devices.create_organisation(connection, ORGANISATION, "Tests")
+        person = devices.create_person(connection, ORGANISATION, "nurse", "Nurse", "nurse")
+        again = devices.create_person(connection, ORGANISATION, "nurse", "Nurse Two", "clinician")
+        late = devices.login_token(connection, ORGANISATION, "nurse", NOW)
+        link = devices.login_token(connection, ORGANISATION, "nurse", NOW)
+        with pytest.raises(EnrolmentError, match="no person nobody"):
+            devices.login_token(connection, ORGANISATION, "nobody", NOW)
+    assert person == again
+    exchange = "SELECT exchange_login_link(%s, %s, %s, %s)"
+
+    def exchanged(token: str, session: str, after: timedelta) -> object:
+        with psycopg.connect(doors.settings.postgres.conninfo("api")) as connection:
+            values = [token_hash(token), token_hash(session), NOW + after, NOW + DAY]
+            row = connection.execute(exchange, values).fetchone()
+            return row[0] if row else None
+
+    assert exchanged(link, "session-1", timedelta(minutes=14)) == person
+    assert exchanged(link, "session-2", timedelta(minutes=14)) is None
+    assert exchanged(late, "session-3", timedelta(minutes=16)) is None
