@@ -55,11 +55,11 @@ NIGHT_Z, CALM_NIGHT_Z = 4.0, 2.0
 NIGHT_RULES = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGHT_BREATH_RISE, "breath"))
 
 
-def close_days(state: State, hour: HourSlice, slots: Rows) -> tuple[list[Finding], Days]:
+def close_days(state: State, hour: HourSlice, slots: Rows, *, guard: bool = True) -> tuple[list[Finding], Days]:
     """Close the open day of R patients, in place; return the findings and the daily values.
 
     ``state`` (R,) rows of the pipeline, ``hour`` the first hour after each day's end, ``slots`` (R,) the
-    patients' slots. A value with too few minutes is left out everywhere.
+    patients' slots. A value with too few minutes is left out everywhere. ``guard`` False learns from every day.
     """
     values, variance = day_means(state["day"])
     values = np.where(state["day"]["n"] >= LEAST_MINUTES, values, np.nan)
@@ -87,7 +87,7 @@ def close_days(state: State, hour: HourSlice, slots: Rows) -> tuple[list[Finding
     tell(RESTING_HEART, NIGHT_HEART, state["cusum"]["start_ms"], *heart)
     for pair, rule, name in NIGHT_RULES:
         tell(rule, pair, *_nights(state, name, z[:, pair], known[:, pair], began))
-    clean = _clean(state, z, expected)
+    clean = _clean(state, z, expected) if guard else np.isfinite(values)
     _learn(state, clean, values, variance)
     table = _table(state, slots, values, expected, z, clean)
     state["day"] = np.zeros((), DAY_DTYPE)

@@ -68,9 +68,13 @@ class Pipeline:
 
     dtype = PIPELINE_DTYPE
 
-    def __init__(self, gate: GateLimits = ADULT_GATE, limits: Sequence[Limit] = ADULT_LIMITS) -> None:
+    def __init__(
+        self, gate: GateLimits = ADULT_GATE, limits: Sequence[Limit] = ADULT_LIMITS, *, guard: bool = True
+    ) -> None:
+        """Take the limits; ``guard`` False learns from anomalies too, to show what the guard is worth."""
         self._gate = Gate(gate)
         self._alarm = alarm_range(limits)
+        self._guard = guard
 
     def new_state(self, n: int) -> State:
         """Return (n,) rows that know nothing."""
@@ -113,7 +117,7 @@ class Pipeline:
         days = no_days()
         if len(over):
             closed = part[over]
-            findings, days = close_days(closed, take(hour, over), hour.rows[over])
+            findings, days = close_days(closed, take(hour, over), hour.rows[over], guard=self._guard)
             part[over] = closed
         part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again
         return findings, days

@@ -12,6 +12,7 @@ from mode import Service
 
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
+from services.processor.batch import INJECTED_BUG
 from services.processor.consumer import StreamLoop
 from services.processor.core import Core
 from services.processor.relay import OutboxRelay
@@ -33,19 +34,19 @@ def create_app(settings: Settings) -> faust.App:
     app.producer_only = True  # the one consumer is ours: Faust's own would need an agent, and commits past gaps
 
     @app.service
-    class Processor(Service):  # type: ignore[misc]
+    class Processor(Service):
         """Runs the loop and the relay; any unexpected end of one crashes the worker loudly."""
 
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             self._stopping = asyncio.Event()
 
-        @Service.task  # type: ignore[untyped-decorator]
+        @Service.task
         async def _stream(self) -> None:
             try:
                 async with AsyncExitStack() as stack:
                     clock = await stack.enter_async_context(clock_for(settings))
-                    core = Core(Pipeline(), Limits(), settings.kafka.partitions)
+                    core = Core(Pipeline(guard=INJECTED_BUG != "learn-anomaly"), Limits(), settings.kafka.partitions)
                     loop = StreamLoop(settings, clock, core)
                     relay = asyncio.create_task(OutboxRelay(settings, clock, loop).run(self._stopping))
                     relay.add_done_callback(lambda _: self._stopping.set())
@@ -67,8 +68,9 @@ def create_app(settings: Settings) -> faust.App:
 def run(settings: Settings) -> int:
     """Run the processor until it is told to stop; return the exit code."""
     worker = faust.Worker(create_app(settings), loglevel="WARN", redirect_stdouts=False, quiet=True)
+    code = 0
     try:
         worker.execute_from_commandline()
     except SystemExit as leaving:
-        return int(leaving.code or 0)
-    return 0
+        code = int(leaving.code or 0)
+    return code

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingest.frame import NOT_WORN, StampedFrame
 from services.processor import dedupe, intake, safety, settle, watermark
@@ -24,7 +25,7 @@ from services.processor.records import DeadRecord, Effects, FrameFate, Record
 from services.processor.technical import ALL_RULES, Technical
 from services.store.reader import Reader, Span
 
-INJECTED_BUG: Final = os.environ.get("KEEPWELL_INJECT_BUG", "")  # drop | double: proves that the checks can fail
+INJECTED_BUG: Final = os.environ.get("KEEPWELL_INJECT_BUG", "")  # drop | double | learn-anomaly: so that checks fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def _judged_before(core: Core, touched: set[int]) -> dict[tuple[int, int], int]:
 
 def _advance_watermarks(
     core: Core, technical: Technical, frames: list[StampedFrame], stored: Table, bounds: Bounds
-) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Take the frames in one by one; return which stored readings are late for the limits, and for the minutes."""
     spans = watermark.spans_by_frame(stored.frame, stored.metric, stored.t_ms)
     safety_mark: dict[tuple[int, int], int] = {}
@@ -182,7 +183,8 @@ def _fates(taken: intake.Intake, verdict: dedupe.Verdict, quarantined: Table, la
     n = len(taken.frames)
 
     def count(table: Table) -> list[int]:
-        return np.bincount(table.frame, minlength=n).tolist()
+        counts: list[int] = np.bincount(table.frame, minlength=n).tolist()
+        return counts
 
     samples = [0] * n
     for index, waveform in taken.waveforms:
@@ -197,8 +199,8 @@ def _fates(taken: intake.Intake, verdict: dedupe.Verdict, quarantined: Table, la
     )  # fmt: skip
     return [
         FrameFate(
-            f.frame_id, f.organisation_id, f.patient_id, f.device_id, f.received_ms, stored + sampled, duplicate, conflict,
-            bad, behind, None if t_last < 0 else t_first, None if t_last < 0 else t_last,
+            f.frame_id, f.organisation_id, f.patient_id, f.device_id, f.received_ms, stored + sampled, duplicate,
+            conflict, bad, behind, None if t_last < 0 else t_first, None if t_last < 0 else t_last,
         )
         for f, stored, duplicate, conflict, bad, behind, sampled, t_first, t_last in columns
     ]  # fmt: skip

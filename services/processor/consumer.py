@@ -135,7 +135,10 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             position = self._positions[topic, place.partition]
             fresh = [Record(topic, r.partition, r.offset, r.key, r.value or b"") for r in batch if r.offset >= position]
             if fresh and fresh[0].offset > position:
-                msg = f"{topic}/{place.partition}: the log goes on at {fresh[0].offset}, {position} was expected; records are gone"
+                msg = (
+                    f"{topic}/{place.partition}: the log goes on at {fresh[0].offset}, {position} was expected: "
+                    "records are gone. Restore the log, or accept the loss with `keepwell dead skip`"
+                )
                 raise RuntimeError(msg)
             records += fresh
         records.sort(key=lambda record: record.topic != topics.CONTROL)  # what people changed comes first
@@ -168,8 +171,8 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._dead.extend((r.topic, r.partition, r.offset) in dead for r in records)
         if len(self._dead) == POISON_WINDOW and sum(self._dead) > POISON_RATIO * POISON_WINDOW:
             msg = (
-                f"{sum(self._dead)} of the last {POISON_WINDOW} records can't be processed "
-                f"(last reason: {effects.dead[-1].reason if effects.dead else 'earlier'}); stopping before everything is filed as dead"
+                f"{sum(self._dead)} of the last {POISON_WINDOW} records can't be processed; stopping before everything "
+                "is filed as dead. See `keepwell dead list` for the reasons"
             )
             raise PoisonError(msg)
 
@@ -257,8 +260,9 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             position = self._positions[tp.topic.removeprefix(prefix), tp.partition]
             if not begins[tp] <= position <= ends[tp]:
                 msg = (
-                    f"{tp.topic}/{tp.partition}: the stored position {position} is outside the log ({begins[tp]} to {ends[tp]}); "
-                    "records were lost or the log was replaced. Restore the log, or accept the loss with `keepwell dead skip`"
+                    f"{tp.topic}/{tp.partition}: the stored position {position} is outside the log "
+                    f"({begins[tp]} to {ends[tp]}); records were lost or the log was replaced. "
+                    "Restore the log, or accept the loss with `keepwell dead skip`"
                 )
                 raise RuntimeError(msg)
         self._seek()

@@ -113,13 +113,15 @@ class Technical:
         start, end = int(hour.hour_ms[place]), int(hour.hour_ms[place]) + HOUR_MS
         worst = int(np.argmax(share))
         if share[worst] >= POOR_SHARE:
-            evidence = {"metric": VITALS[worst], "from_ms": start, "to_ms": end, "share": round(float(share[worst]), 4)}
+            fraction = round(float(share[worst]), 4)
+            evidence = {"metric": VITALS[worst], "from_ms": start, "to_ms": end, "share": fraction}
             self._tell(slot, "poor_signal", "raised", start, end, evidence)
         elif enough.any() and share[worst] < POOR_CLEAR:
             self._tell(slot, "poor_signal", "cleared", end, end, {})
 
     def _tell(
-        self, slot: int, rule: str, change: Literal["raised", "cleared"], start_ms: int, at_ms: int, evidence: dict[str, Any]
+        self, slot: int, rule: str, change: Literal["raised", "cleared"], start_ms: int, at_ms: int,
+        evidence: dict[str, Any],
     ) -> None:  # fmt: skip
         hot, patient_id = self._core.hot[slot], int(self._core.patient_of[slot])
         is_open = any(episode.rule == rule for episode in hot.episodes)

@@ -15,16 +15,17 @@ from services.processor.records import AlertChange, AlertEvent, AlertRow, DeadRe
 
 _json = msgspec.json.Encoder()
 
-# A raised alert may exist already when a re-derived late finding meets it: then it stays as it is.
+# The same episode may be raised again: withdrawn when late rows came, then found after all.
 _INSERT: Final = """
     INSERT INTO alert (id, organisation_id, patient_id, rule, rule_version, kind, priority, state, provisional, late,
                        started_at, found_at, raised_at, last_evidence_at, unknown_since, resolved_at, sentence,
                        patient_sentence, evidence)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
     ON CONFLICT (id) DO UPDATE SET
-        (priority, state, provisional, found_at, last_evidence_at, unknown_since, resolved_at, sentence, patient_sentence, evidence) =
-        (excluded.priority, excluded.state, excluded.provisional, excluded.found_at, excluded.last_evidence_at,
-         excluded.unknown_since, excluded.resolved_at, excluded.sentence, excluded.patient_sentence, excluded.evidence)"""
+        (priority, state, provisional, found_at, last_evidence_at) =
+        (excluded.priority, excluded.state, excluded.provisional, excluded.found_at, excluded.last_evidence_at),
+        (unknown_since, resolved_at, sentence, patient_sentence, evidence) =
+        (excluded.unknown_since, excluded.resolved_at, excluded.sentence, excluded.patient_sentence, excluded.evidence)"""
 
 _COLUMNS: Final = {
     "settled": "provisional = false",

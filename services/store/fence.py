@@ -39,7 +39,8 @@ async def check(connection: psycopg.AsyncConnection, epochs: dict[tuple[str, int
     keys = sorted(epochs)
     cursor = await connection.execute(
         """SELECT 1 FROM partition_position p
-           JOIN unnest(%s::text[], %s::int[], %s::bigint[]) AS mine (topic, partition, epoch) USING (topic, partition, epoch)
+           JOIN unnest(%s::text[], %s::int[], %s::bigint[]) AS mine (topic, partition, epoch)
+           USING (topic, partition, epoch)
            ORDER BY topic, partition FOR SHARE OF p""",
         [[topic for topic, _ in keys], [number for _, number in keys], [epochs[key] for key in keys]],
     )

@@ -56,7 +56,10 @@ async def migrate_topics(settings: KafkaSettings) -> None:
             name = entry["topic"].removeprefix(settings.prefix)
             found = len(entry["partitions"])
             if name not in missing and found != wanted[name]:
-                msg = f"topic {entry['topic']} has {found} partitions, the settings say {wanted[name]}; changing it is a drain-and-move step"
+                msg = (
+                    f"topic {entry['topic']} has {found} partitions, the settings say {wanted[name]}; "
+                    "changing it is a drain-and-move step"
+                )
                 raise RuntimeError(msg)
     finally:
         await admin.close()
@@ -109,6 +112,7 @@ def _fill_metrics(connection: psycopg.Connection) -> None:
     connection.cursor().executemany(
         """INSERT INTO metric (id, key, title, unit, loinc, kind, aggregation, decimals)
            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
-           ON CONFLICT (id) DO UPDATE SET title = excluded.title, loinc = excluded.loinc, decimals = excluded.decimals""",
+           ON CONFLICT (id) DO UPDATE SET
+               title = excluded.title, loinc = excluded.loinc, decimals = excluded.decimals""",
         [(m.id, m.key, m.title, m.unit, m.loinc, m.kind, m.aggregation, m.decimals) for m in catalogue().values()],
     )

@@ -12,7 +12,8 @@ from ingest.clock import to_datetime
 from services.processor.readings import Table
 
 _BLOCK_SQL = """
-    SELECT b.patient_id, b.metric_id, b.device_id, (extract(epoch FROM b.t0) * 1000)::bigint, b.step_us, b.offsets_ms, b.value, b.quality
+    SELECT b.patient_id, b.metric_id, b.device_id, (extract(epoch FROM b.t0) * 1000)::bigint, b.step_us, b.offsets_ms,
+           b.value, b.quality
     FROM reading_block b"""
 
 
@@ -54,13 +55,14 @@ class Reader:
         return dict(await cursor.fetchall())
 
     async def readings(self, spans: list[Span]) -> list[Table]:
-        """Return the stored readings of each span, bounds included, sorted by instant; ``slot`` holds the patient id."""
+        """Return the stored readings of each span, bounds included, by instant; ``slot`` holds the patient id."""
         found = []
         for span in spans:
             device = "" if span.device_id is None else " AND b.device_id = %(device)s"
             cursor = await self._connection.execute(
                 f"""{_BLOCK_SQL} WHERE b.patient_id = %(patient)s AND b.metric_id = %(metric)s{device}
-                    AND b.t0 >= %(first)s::timestamptz - interval '1 hour' AND b.t0 <= %(last)s AND b.t_last >= %(first)s
+                    AND b.t0 >= %(first)s::timestamptz - interval '1 hour' AND b.t0 <= %(last)s
+                    AND b.t_last >= %(first)s
                     ORDER BY b.t0""",
                 {
                     "patient": span.patient_id, "metric": span.metric_id, "device": span.device_id,

@@ -21,7 +21,8 @@ from services.store import alerts, blocks, copy, fence
 _DO_NOTHING: Final = "ON CONFLICT DO NOTHING"
 _ROLLUP_COLUMNS: Final = "patient_id, metric_id, bucket_s, t0, n, low, high, mean, q10, q90"
 _REPLACE_ROLLUP: Final = """ON CONFLICT (patient_id, metric_id, bucket_s, t0) DO UPDATE SET
-    (n, low, high, mean, q10, q90) = (excluded.n, excluded.low, excluded.high, excluded.mean, excluded.q10, excluded.q90)"""
+    (n, low, high, mean, q10, q90) =
+    (excluded.n, excluded.low, excluded.high, excluded.mean, excluded.q10, excluded.q90)"""
 # The UTC days of the hours just staged, recomputed from their hours. The quantiles of a day are the count-weighted
 # means of its hours' quantiles: an approximation, for drawing only.
 _DAYS_FROM_HOURS: Final = f"""
@@ -156,9 +157,12 @@ async def _found(connection: psycopg.AsyncConnection, effects: Effects) -> None:
             if rollup.bucket_s == 3600:
                 await connection.execute(_DAYS_FROM_HOURS.encode())
     await merge_rows(
-        connection, "baseline_band", ["patient_id", "metric_id", "context", "t0", "center", "spread", "days"], effects.bands,
+        connection,
+        "baseline_band",
+        ["patient_id", "metric_id", "context", "t0", "center", "spread", "days"],
+        effects.bands,
         _DO_NOTHING,
-    )  # fmt: skip
+    )
     await merge_rows(
         connection,
         "daily_value",
@@ -189,8 +193,10 @@ async def _found(connection: psycopg.AsyncConnection, effects: Effects) -> None:
         patient, metric, value, t_ms = zip(*effects.last_values, strict=True)
         await connection.execute(
             """UPDATE metric_state s SET last_value = v.value, last_at = v.t
-               FROM unnest(%s::int[], %s::smallint[], %s::real[], %s::timestamptz[]) AS v (patient_id, metric_id, value, t)
-               WHERE (s.patient_id, s.metric_id) = (v.patient_id, v.metric_id) AND (s.last_at IS NULL OR s.last_at <= v.t)""",
+               FROM unnest(%s::int[], %s::smallint[], %s::real[], %s::timestamptz[])
+                    AS v (patient_id, metric_id, value, t)
+               WHERE (s.patient_id, s.metric_id) = (v.patient_id, v.metric_id)
+                 AND (s.last_at IS NULL OR s.last_at <= v.t)""",
             [list(patient), list(metric), list(value), [to_datetime(t) for t in t_ms]],
         )
     await merge_rows(
@@ -203,8 +209,8 @@ async def _found(connection: psycopg.AsyncConnection, effects: Effects) -> None:
 def _rollup_rows(r: RollupRows) -> bytes:
     return copy.rows(
         [
-            ("i4", r.patient), ("i2", r.metric), ("i4", np.full(len(r.patient), r.bucket_s)), ("ts", r.t0_ms), ("i4", r.n),
-            ("f4", r.low), ("f4", r.high), ("f8", r.mean), ("f4", r.q10), ("f4", r.q90),
+            ("i4", r.patient), ("i2", r.metric), ("i4", np.full(len(r.patient), r.bucket_s)), ("ts", r.t0_ms),
+            ("i4", r.n), ("f4", r.low), ("f4", r.high), ("f8", r.mean), ("f4", r.q10), ("f4", r.q90),
         ]
     )  # fmt: skip
 
@@ -286,7 +292,8 @@ async def _merge_binary(
 
 async def _stage(connection: psycopg.AsyncConnection, table: str, columns: str) -> None:
     await connection.execute(
-        f"""CREATE TEMP TABLE IF NOT EXISTS stage_{table} ON COMMIT DELETE ROWS AS SELECT {columns} FROM {table} WITH NO DATA""".encode()
+        f"""CREATE TEMP TABLE IF NOT EXISTS stage_{table} ON COMMIT DELETE ROWS
+            AS SELECT {columns} FROM {table} WITH NO DATA""".encode()
     )
 
 
