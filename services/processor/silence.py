@@ -16,13 +16,17 @@ NO_DATA_CODE: Final = 3 * 4 + 1  # unknown, no_data
 
 
 def judge_silence(core: Core, bounds: Bounds, now_ms: int) -> Effects:
-    """Return what silence changes at ``now_ms``: technical alerts, unknown data states, alerts without news."""
+    """Return what silence changes at ``now_ms``: technical alerts, unknown data states, alerts without news.
+
+    Silence is counted from the last receipt, so that replayed or spooled data, old but arriving, is not silence.
+    """
     effects = Effects(recorded_ms=now_ms)
     engine = Engine(ALL_RULES, effects, now_ms)
     technical = Technical(core, engine, bounds.silence_ms, bounds.skew_ms)
     for slot, hot in enumerate(core.hot):
         patient_id = int(core.patient_of[slot])
-        if hot.newest_ms and now_ms - hot.newest_ms > bounds.silence_ms and not _is_silent(core, slot):
+        present_ms = min(now_ms, hot.newest_ms + max(0, now_ms - hot.heard_ms))  # on the patient's own time line
+        if hot.newest_ms and present_ms - hot.newest_ms > bounds.silence_ms and not _is_silent(core, slot):
             technical.silent(slot, None)
             effects.silences.append((patient_id, hot.newest_ms))
             effects.touched.add(slot)
@@ -31,12 +35,12 @@ def judge_silence(core: Core, bounds: Bounds, now_ms: int) -> Effects:
             if (
                 episode.kind == "clinical"
                 and episode.unknown_since_ms is None
-                and now_ms - max(newest, episode.start_ms) > UNKNOWN_AFTER_MS
+                and present_ms - max(newest, episode.start_ms) > UNKNOWN_AFTER_MS
             ):
                 engine.unknown(hot, patient_id, episode, newest)
                 effects.touched.add(slot)
         for metric, newest in hot.newest.items():
-            if metric not in hot.silent and now_ms - newest > bounds.silence_ms:
+            if metric not in hot.silent and present_ms - newest > bounds.silence_ms:
                 hot.silent.append(metric)
                 effects.states.append(
                     settle.state_row(hot.organisation_id, patient_id, metric, NO_DATA_CODE, newest + bounds.silence_ms)
