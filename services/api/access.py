@@ -150,15 +150,14 @@ class Access:
         async with self.pool.connection() as connection, connection.transaction():
             await connection.execute("SELECT end_session(%s, %s)", [hashed, self.now()])
 
-    async def still_valid(self, hashes: list[bytes]) -> set[bytes]:
-        """Return which of these tokens still open anything."""
-        async with self.pool.connection() as connection, connection.transaction():
-            cursor = await connection.execute(
-                """SELECT h FROM unnest(%s::bytea[]) AS h
-                   WHERE EXISTS (SELECT 1 FROM person_of_token(h, %s) AS p WHERE p.kind = ANY(%s))""",
-                [hashes, self.now(), list(USABLE_KINDS)],
-            )
-            return {bytes(row[0]) for row in await cursor.fetchall()}
+    async def still_valid(self, connection: AsyncConnection[Any], hashes: list[bytes]) -> set[bytes]:
+        """Return which of these hashed tokens still open anything."""
+        cursor = await connection.execute(
+            """SELECT h FROM unnest(%s::bytea[]) AS h
+               WHERE EXISTS (SELECT 1 FROM person_of_token(h, %s) AS p WHERE p.kind = ANY(%s))""",
+            [hashes, self.now(), list(USABLE_KINDS)],
+        )
+        return {bytes(row[0]) for row in await cursor.fetchall()}
 
 
 async def _person(connection: AsyncConnection[Any], hashed: bytes, at: datetime) -> Person:

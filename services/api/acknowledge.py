@@ -35,8 +35,7 @@ async def acknowledge(
     note = note.strip()
     if len(note) > MAX_NOTE:
         raise invalid(note[:20], "note", f"at most {MAX_NOTE} characters, this has {len(note)}")
-    await scope.connection.execute("SELECT 1 FROM alert WHERE id::text = %s FOR UPDATE", [alert_id])
-    row = await alerts.row_of(scope, alert_id)
+    row = await alerts.row_of(scope, alert_id, lock=True)
     if key is not None and await _seen(scope, key, alert_id, note):
         return row
     if row["state"] != "active":

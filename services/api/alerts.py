@@ -20,8 +20,10 @@ MAX_OVERLAPPING: Final = 500
 MAX_EVENTS: Final = 1000
 
 _SELECT: LiteralString = """
-    SELECT a.*, p.key AS patient_key, p.name AS patient_name, by.key AS by_key, by.name AS by_name
+    SELECT a.*, p.key AS patient_key, p.name AS patient_name, p.time_zone, by.key AS by_key, by.name AS by_name
     FROM alert a JOIN patient p ON p.id = a.patient_id LEFT JOIN person by ON by.id = a.acknowledged_by"""
+
+_LOCKED: LiteralString = " WHERE a.id = %s FOR UPDATE OF a"
 
 
 def etag(row: Row) -> str:
@@ -120,8 +122,8 @@ def _one_of(field: str, value: str | None, allowed: tuple[str, ...]) -> None:
         raise invalid(value, field, ", ".join(allowed))
 
 
-async def row_of(scope: Scope, alert_id: str) -> Row:
-    """Return an alert's row and name its patient in the audit row.
+async def row_of(scope: Scope, alert_id: str, *, lock: bool = False) -> Row:
+    """Return an alert's row, locked for this transaction if asked, and name its patient in the audit row.
 
     Raises:
         Problem: there is none of this id in the organisation.
@@ -130,7 +132,7 @@ async def row_of(scope: Scope, alert_id: str) -> Row:
         wanted = UUID(alert_id)
     except ValueError as error:
         raise not_found(alert_id, "alert") from error
-    row = await first(scope.connection, _SELECT + " WHERE a.id = %s", [wanted])
+    row = await first(scope.connection, _SELECT + (_LOCKED if lock else " WHERE a.id = %s"), [wanted])
     if row is None:
         raise not_found(alert_id, "alert")
     scope.patient_id = row["patient_id"]
@@ -172,3 +174,13 @@ async def overlapping(scope: Scope, patient: Patient, start: datetime, end: date
         [patient.id, end, start, MAX_OVERLAPPING],
     )
     return [document(row) for row in reversed(rows)]
+
+
+async def past(scope: Scope, patient: Patient, limit: int) -> list[dict[str, Any]]:
+    """Return a patient's latest alerts that are no longer active, the newest first."""
+    rows = await every(
+        scope.connection,
+        _SELECT + " WHERE a.patient_id = %s AND a.state <> 'active' ORDER BY a.started_at DESC LIMIT %s",
+        [patient.id, limit],
+    )
+    return [document(row) for row in rows]

@@ -28,7 +28,7 @@ def parse(field: str, text: str) -> datetime:
     """
     allowed = "RFC 3339 with an offset, e.g. 2026-11-22T19:00:00Z"
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.replace(" ", "+"))  # an unescaped + arrives as a space
         to_ms(moment)
         return moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:

@@ -1,0 +1,145 @@
+"""The care-team API and its screens as one FastAPI app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import psycopg
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from psycopg_pool import AsyncConnectionPool
+from starlette.exceptions import HTTPException
+
+from ingest.clock import Clock, SystemClock
+from services.api import problems, routes
+from services.api.access import Access, Pool
+from services.api.guard import Guard
+from services.api.problems import Code, Problem
+from services.api.stream import AlertHub
+from services.settings import PostgresSettings, Settings
+from services.web import screens
+
+POOL_SIZE: Final = 8
+POOL_WAIT_S: Final = 5.0
+OPEN_S: Final = 15.0
+# Bounds on what one request may hold: a statement, a lock, a transaction left open.
+LIMITS: Final = "-c statement_timeout=10s -c lock_timeout=3s -c idle_in_transaction_session_timeout=15s"
+
+log = structlog.get_logger("keepwell.api")
+
+
+def make_pool(settings: PostgresSettings, size: int = POOL_SIZE) -> Pool:
+    """Return a closed, bounded pool of connections of the API's own role; the app opens and closes it."""
+    return AsyncConnectionPool(
+        settings.conninfo("api"),
+        kwargs={"options": LIMITS},
+        min_size=1,
+        max_size=size,
+        max_waiting=size * 32,
+        timeout=POOL_WAIT_S,
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+        name="keepwell-api",
+    )
+
+
+def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock: Clock | None = None) -> FastAPI:
+    """Return the app. ``clock`` tells the present of patients, ``credential_clock`` (the host's) that of sessions.
+
+    ``app.state.hub`` is the stream's :class:`AlertHub`; close it before the server waits for its connections.
+    """
+    access = Access(pool, credential_clock or SystemClock())
+    hub = AlertHub(access, settings.postgres.conninfo("api"))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await pool.open(wait=True, timeout=OPEN_S)
+        await hub.start()
+        try:
+            yield
+        finally:
+            await hub.stop()
+            await pool.close()
+
+    app = FastAPI(
+        title="Keepwell",
+        version="1",
+        description="Not a medical device, not an emergency service.",
+        lifespan=lifespan,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.hub = hub
+    app.add_middleware(Guard)
+    app.include_router(routes.router(access, hub, clock))
+    app.include_router(screens.router(access, clock))
+    app.mount("/static", screens.static_files())
+    _add_health(app, access, hub)
+    _add_errors(app)
+    return app
+
+
+def _add_health(app: FastAPI, access: Access, hub: AlertHub) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Tell that the process answers."""
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    async def readyz() -> dict[str, Any]:
+        """Tell that the database answers this role and holds the schema."""
+        async with access.pool.connection() as connection:
+            cursor = await connection.execute("SELECT count(*) FROM metric")
+            row = await cursor.fetchone()
+        if not row or not row[0]:
+            raise Problem(Code.UNAVAILABLE, "the schema holds no metrics; run `keepwell migrate`", retry_after_s=5)
+        return {"status": "ready", "metrics": row[0], "streams": hub.watching}
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    async def refused(request: Request, problem: Problem) -> Response:
+        return _respond(request, problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def not_valid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+        return _respond(request, problems.invalid(str(first.get("input"))[:80], field, str(first["msg"])))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        code = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}.get(error.status_code, Code.BAD_REQUEST)
+        return _respond(request, Problem(code, f"{request.method} {request.url.path[:200]}: {error.detail}"))
+
+    @app.exception_handler(psycopg.DataError)
+    async def unreadable(request: Request, _error: psycopg.DataError) -> Response:
+        return _respond(request, Problem(Code.INVALID, "a value cannot be stored or compared; check the request"))
+
+    @app.exception_handler(psycopg.errors.QueryCanceled)
+    async def slow(request: Request, error: psycopg.Error) -> Response:
+        log.warning("too_slow", path=request.url.path, error=str(error).strip())
+        return _respond(request, Problem(Code.TOO_SLOW, "ask for a shorter span, or again later", retry_after_s=5))
+
+    @app.exception_handler(psycopg.OperationalError)
+    async def away(request: Request, error: psycopg.Error) -> Response:
+        log.warning("database_away", path=request.url.path, error=str(error).strip())
+        return _respond(request, Problem(Code.UNAVAILABLE, "try again in a moment", retry_after_s=2))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        log.error("unexpected", path=request.url.path, error=repr(error))
+        return _respond(request, Problem(Code.INTERNAL, "the fault was logged; try again, then report it"))
+
+
+def _respond(request: Request, problem: Problem) -> Response:
+    """Answer machines with a problem document and people with a page."""
+    if screens.wants_page(request):
+        return screens.problem_page(request, problem)
+    answer: JSONResponse = problems.respond(request, problem)
+    return answer

@@ -1,0 +1,106 @@
+"""What every response carries and every request must keep to, as plain ASGI so that streams pass untouched."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.api.problems import PROBLEM_TYPE, Code, Problem
+
+MAX_BODY: Final = 65_536
+SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; manifest-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    # not no-referrer: browsers then send "Origin: null" with our own forms
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+ONE_YEAR: Final = "max-age=31536000"
+
+
+class Guard:
+    """Adds security headers, refuses large bodies, and refuses what another site makes a browser send.
+
+    A session cookie is sent by the browser on its own, so a write that carries no bearer token must show that it
+    comes from our own pages: ``Sec-Fetch-Site``, or where a browser has none, ``Origin``.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _dress(MutableHeaders(scope=message), scope)
+            await send(message)
+
+        problem = _refusal(scope, headers)
+        if problem is not None:
+            await _refuse(problem, send_guarded)
+            return
+        await self._app(scope, _bounded(receive), send_guarded)
+
+
+def _refusal(scope: Scope, headers: Headers) -> Problem | None:
+    if scope["method"] in SAFE_METHODS:
+        return None
+    if int(headers.get("content-length", "0") if headers.get("content-length", "0").isdigit() else 0) > MAX_BODY:
+        return Problem(Code.BODY_TOO_LARGE, f"at most {MAX_BODY} bytes are taken here")
+    if headers.get("authorization", "").lower().startswith("bearer ") or _from_here(scope, headers):
+        return None
+    detail = "send a bearer token, or use the pages of this site itself"
+    return Problem(Code.CROSS_SITE, detail)
+
+
+def _from_here(scope: Scope, headers: Headers) -> bool:
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    return headers.get("origin", "") == f"{scope['scheme']}://{headers.get('host', '')}"
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Count a body's bytes as they come: a length may be missing or a lie."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > MAX_BODY:
+            raise Problem(Code.BODY_TOO_LARGE, f"at most {MAX_BODY} bytes are taken here")
+        return message
+
+    return counted
+
+
+def _dress(headers: MutableHeaders, scope: Scope) -> None:
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if not scope["path"].startswith("/static/"):
+        headers.setdefault("Cache-Control", "no-store")
+    if scope["scheme"] == "https":
+        headers.setdefault("Strict-Transport-Security", ONE_YEAR)
+
+
+async def _refuse(problem: Problem, send: Send) -> None:
+    body = json.dumps(problem.document()).encode()
+    headers = [(b"content-type", PROBLEM_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,143 @@
+"""How the screens say things: local times, ages, priorities, values against a usual range, a day in small."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from detectors.rules import RULES
+from services.api import words
+from services.api.times import age
+
+SPARK_WIDTH, SPARK_HEIGHT, SPARK_PAD = 132.0, 34.0, 3.0
+SPARK_GAP_MS: Final = 2 * 3_600_000  # two hours between closed hours' middles: one is missing
+SHAPES: Final = {"high": "triangle", "medium": "diamond", "low": "circle"}
+
+
+def zone(name: str) -> tzinfo:
+    """Return a patient's time zone; UTC, and said so by the abbreviation, where this host does not know it."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC
+
+
+def local(moment: str | datetime, where: str, now: datetime) -> str:
+    """Return an instant as a clock shows it there: ``14:05 CET``, with the day when it is not today."""
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    here, today = moment.astimezone(zone(where)), now.astimezone(zone(where)).date()
+    clock = f"{here:%H:%M} {here.tzname() or ''}".strip()
+    if here.date() == today:
+        return clock
+    day = f"{here.day} {here:%b}" if here.year == today.year else f"{here.day} {here:%b %Y}"
+    return f"{day}, {clock}"
+
+
+def ago(moment: str | datetime, now: datetime) -> str:
+    """Return an age with its word: ``just now``, ``5 min ago``."""
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    long = age(moment, now)
+    return long if long == "just now" else f"{long} ago"
+
+
+def lasted(moment: str | datetime, now: datetime) -> str:
+    """Return how long something has lasted: ``5 min``."""
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    long = age(moment, now)
+    return "under 1 min" if long == "just now" else long
+
+
+def rule_title(rule: str) -> str:
+    """Return a rule's name for people."""
+    known = RULES.get(rule)
+    return known.title if known else rule.replace("_", " ").capitalize()
+
+
+def usual(baseline: dict[str, Any] | None, decimals: int) -> str:
+    """Return the usual range, center and two spreads either way: ``54–70``."""
+    if not baseline:
+        return ""
+    low = max(0.0, baseline["center"] - 2 * baseline["spread"])
+    return f"{low:.{decimals}f}–{baseline['center'] + 2 * baseline['spread']:.{decimals}f}"
+
+
+def spark(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what the small picture of a row's last day draws: runs of points without a gap, and its usual band."""
+    data: dict[str, Any] = row["spark"]
+    baseline: dict[str, float] | None = row["baseline"]
+    times, mean = data["times_ms"], data["mean"]
+    decimals = row["metric"]["decimals"]
+    if not times:
+        return {"runs": [], "band": None, "last": None, "words": f"{row['metric']['title']}: no closed hour in 24 h"}
+    low, high = float(min(mean)), float(max(mean))
+    edges = [low, high]
+    if baseline:
+        edges += [baseline["center"] - 2 * baseline["spread"], baseline["center"] + 2 * baseline["spread"]]
+    bottom, top = min(edges), max(edges)
+    tall = (top - bottom) or 1.0
+    begin, span = int(data["from_ms"]), int(data["to_ms"] - data["from_ms"])
+
+    def x(t_ms: float) -> float:
+        return round(SPARK_PAD + (t_ms - begin) / span * (SPARK_WIDTH - 2 * SPARK_PAD), 1)
+
+    def y(value: float) -> float:
+        return round(SPARK_HEIGHT - SPARK_PAD - (value - bottom) / tall * (SPARK_HEIGHT - 2 * SPARK_PAD), 1)
+
+    runs: list[list[tuple[float, float]]] = []
+    for i, t_ms in enumerate(times):
+        if i == 0 or t_ms - times[i - 1] >= SPARK_GAP_MS:
+            runs.append([])
+        runs[-1].append((x(t_ms), y(mean[i])))
+    return {
+        "runs": runs,
+        "band": (y(edges[3]), y(edges[2]) - y(edges[3])) if baseline else None,
+        "last": runs[-1][-1],
+        "words": f"{row['metric']['title']}, last 24 h by the hour: "
+        f"{words.number(low, decimals)} to {words.number(high, decimals)} {row['metric']['unit_words']}",
+    }
+
+
+# keys of an alert's evidence → how they are called; others are shown by their own name
+EVIDENCE: Final = {
+    "value": "Value",
+    "worst": "Worst value",
+    "first_value": "First value",
+    "usual": "Usual for this person",
+    "difference": "Difference from usual",
+    "center": "Baseline center",
+    "spread": "Baseline spread",
+    "z": "Spreads from baseline",
+    "p": "Chance in an ordinary time (p)",
+    "n_days": "Days behind the baseline",
+    "minutes": "Minutes measured",
+    "threshold": "Limit",
+    "clear": "Clears at",
+    "n": "Readings",
+    "context": "Context",
+    "persist_s": "Must last, seconds",
+    "from_ms": "From",
+    "to_ms": "To",
+    "last_reading_ms": "Last reading",
+}
+
+
+def evidence(facts: dict[str, Any], where: str, now: datetime) -> list[tuple[str, str]]:
+    """Return an alert's evidence as (name, value) in words; lists are left to the API."""
+    shown = []
+    for key, value in facts.items():
+        if isinstance(value, (list, dict)) or value is None or key == "metric":
+            continue
+        if key.endswith("_ms") and isinstance(value, int):
+            text = local(datetime.fromtimestamp(value / 1000, UTC), where, now)
+        elif isinstance(value, bool):
+            text = "yes" if value else "no"
+        elif isinstance(value, float):
+            text = f"{value:.4g}"
+        else:
+            text = words.CONTEXT_WORDS.get(str(value), str(value).replace("_", " "))
+        shown.append((EVIDENCE.get(key, key.removesuffix("_ms").replace("_", " ").capitalize()), text))
+    return shown

@@ -1,0 +1,212 @@
+"""The care team's screens: server HTML, brought up to date by htmx when the alert stream says so."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ingest.clock import Clock
+from services.api import acknowledge as acknowledging
+from services.api import alerts, events, patients, times, words, worklist
+from services.api.access import SESSION, Access, Scope, cookie_name, credential
+from services.api.problems import Code, Problem
+from services.web import present
+
+HERE: Final = Path(__file__).parent
+ROWS: Final = 100
+PAST_ALERTS: Final = 30
+MACHINES: Final = ("/v1/", "/healthz", "/readyz", "/static/")
+SHOWN_BESIDE: Final = (Code.CHANGED_MEANWHILE, Code.ALERT_CLOSED, Code.INVALID, Code.ROLE_NOT_ALLOWED)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.globals.update(
+        version=_static_version(), present=present, words=words, quote=lambda text: quote(text, safe="")
+    )
+    return environment
+
+
+def _static_version() -> str:
+    """Return a digest of all static files: a changed file has a new address, so that caches may keep them."""
+    digest = hashlib.sha256()
+    for path in sorted((HERE / "static").rglob("*")):
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def static_files() -> StaticFiles:
+    """Return the app that serves scripts, styles and icons."""
+    return StaticFiles(directory=HERE / "static")
+
+
+def render(name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Return a page or a part of one."""
+    return HTMLResponse(_environment().get_template(name).render(values), status)
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a person's browser asks, not a program."""
+    return not request.url.path.startswith(MACHINES)
+
+
+def problem_page(request: Request, problem: Problem) -> Response:
+    """Say what is wrong in plain words; who is not signed in is shown how to."""
+    if problem.code is Code.UNAUTHENTICATED:
+        answer = render("login.html", 401, token="", failed="")
+        if request.headers.get("hx-request"):
+            answer.headers["HX-Redirect"] = "/login"
+        return answer
+    answer = render("problem.html", problem.status, problem=problem)
+    answer.headers.update(problem.headers())
+    return answer
+
+
+def router(access: Access, clock: Clock) -> APIRouter:
+    """Return the screens' routes of one app."""
+    pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    _add_login(pages, access)
+    _add_worklist(pages, access, clock)
+    _add_patient(pages, access, clock)
+    return pages
+
+
+def _add_login(pages: APIRouter, access: Access) -> None:
+    @pages.get("/login")
+    async def show_login(token: Annotated[str, Query(max_length=200)] = "") -> Response:
+        """Show the button that signs in. Following the link alone uses nothing up: mail and chat programs,
+        virus scanners and previews follow links too, but they do not press buttons."""
+        return render("login.html", token=token, failed="")
+
+    @pages.post("/login")
+    async def login(request: Request, token: Annotated[str, Form(max_length=200)]) -> Response:
+        """Exchange the link for a session, once."""
+        session = await access.exchange(token)
+        if session is None:
+            return render("login.html", 401, token="", failed="This link was used before, or has expired.")
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(
+            cookie_name(request), session, max_age=int(SESSION.total_seconds()), path="/", httponly=True,
+            secure=request.url.scheme == "https", samesite="strict",
+        )  # fmt: skip
+        return answer
+
+    @pages.post("/logout")
+    async def logout(request: Request) -> Response:
+        """End the session here and in the database."""
+        await access.end(credential(request))
+        answer = RedirectResponse("/login", 303)
+        answer.delete_cookie(cookie_name(request), path="/", httponly=True, samesite="strict")
+        return answer
+
+
+def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> None:
+    Cursor = Annotated[str | None, Query(max_length=500)]
+
+    async def show(request: Request, name: str, cursor: str | None) -> Response:
+        now = times.present(clock)
+        async with access.scoped(request, "worklist.read") as scope:
+            since = await events.position(scope.connection)  # before the rows: what comes later is streamed
+            page = await worklist.page(scope, now, ROWS, cursor)
+        return render(name, person=scope.person, now=now, since=since, page=page, cursor=cursor, patient=None)
+
+    @pages.get("/")
+    async def show_worklist(request: Request, cursor: Cursor = None) -> Response:
+        """Show the worklist."""
+        return await show(request, "worklist.html", cursor)
+
+    @pages.get("/worklist")
+    async def show_rows(request: Request, cursor: Cursor = None) -> Response:
+        """Show the worklist's rows alone, for a refresh."""
+        return await show(request, "_worklist.html", cursor)
+
+
+def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> None:
+    async def show(request: Request, name: str, key: str, notice: str = "") -> Response:
+        now = times.present(clock)
+        async with access.scoped(request, "patient.read") as scope:
+            since = await events.position(scope.connection)
+            values = await _patient(scope, key, now)
+        return render(name, person=scope.person, now=now, since=since, notice=notice, **values)
+
+    @pages.get("/patients/{patient_id}")
+    async def show_patient(request: Request, patient_id: str) -> Response:
+        """Show a patient."""
+        return await show(request, "patient.html", patient_id)
+
+    @pages.get("/patients/{patient_id}/now")
+    async def show_now(request: Request, patient_id: str) -> Response:
+        """Show what changes on a patient's page, for a refresh."""
+        return await show(request, "_patient.html", patient_id)
+
+    @pages.get("/alerts/{alert_id}/history")
+    async def show_history(request: Request, alert_id: str) -> Response:
+        """Show what happened to an alert."""
+        now = times.present(clock)
+        async with access.scoped(request, "alert.read") as scope:
+            row = await alerts.row_of(scope, alert_id)
+            history = await alerts.events(scope, row["id"])
+        return render("_history.html", history=history, time_zone=row["time_zone"], now=now)
+
+    @pages.post("/alerts/{alert_id}/acknowledge")
+    async def acknowledge(
+        request: Request,
+        alert_id: str,
+        patient: Annotated[str, Form(max_length=300)],
+        etag: Annotated[str, Form(max_length=100)],
+        key: Annotated[str, Form(max_length=100)],
+        note: Annotated[str, Form(max_length=5000)] = "",
+    ) -> Response:
+        """Acknowledge, then show the patient as it is now, with a word about what stood in the way."""
+        notice = ""
+        try:
+            async with access.scoped(request, "alert.acknowledge") as scope:
+                now = times.present(clock)
+                await acknowledging.acknowledge(scope, alert_id, note=note, now=now, if_match=etag, key=key)
+        except Problem as problem:
+            if problem.code not in SHOWN_BESIDE:
+                raise
+            notice = f"Not acknowledged: {problem.detail}."
+        if request.headers.get("hx-request"):
+            return await show(request, "_patient.html", patient, notice)
+        return RedirectResponse(f"/patients/{quote(patient, safe='')}", 303)
+
+
+async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
+    found = await patients.find(scope, key)
+    active = await alerts.listed(scope, patient=key, state="active", limit=100)
+    past = await alerts.past(scope, found, PAST_ALERTS)
+    order = sorted(active["items"], key=_attention)
+    return {
+        "patient": await patients.document(scope, found, now),
+        "active": order,
+        "past": past,
+        "request_key": secrets.token_urlsafe,
+        "may_acknowledge": scope.person.role in acknowledging.ROLES,
+    }
+
+
+def _attention(alert: dict[str, Any]) -> tuple[bool, bool, bool, int, str]:
+    """Return the worklist's own order for the alerts of one patient."""
+    return (
+        alert["kind"] == "technical",
+        alert["acknowledged"] is not None,
+        alert["late"],
+        words.PRIORITIES.index(alert["priority"]),
+        alert["started_at"],
+    )
