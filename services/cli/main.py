@@ -10,6 +10,7 @@ from typing import Final
 import typer
 from rich.console import Console
 
+from deploy.local.errors import StackError
 from services.settings import SettingsError
 
 # module of services.cli → its commands, in the order of the help
@@ -54,7 +55,7 @@ def main() -> None:
     """Run the command line; expected trouble ends with one plain sentence and exit code 2."""
     try:
         create_app(sys.argv[1] if len(sys.argv) > 1 else None)()
-    except SettingsError as error:
+    except (SettingsError, StackError) as error:
         Console(stderr=True).print(f"keepwell: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)
 
