@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from numpy.typing import ArrayLike
 from psycopg import sql
 
 from detectors.limits import Limits
@@ -32,7 +33,7 @@ TOPIC = "readings.v1"
 
 
 def block(
-    metric: str, t0_ms: int, values: Sequence[float], step_s: float = 60, quality: bytes | None = None
+    metric: str, t0_ms: int, values: ArrayLike, step_s: float = 60, quality: bytes | None = None
 ) -> StampedBlock:
     """One stamped block of evenly spaced readings."""
     return StampedBlock(

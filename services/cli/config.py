@@ -26,7 +26,10 @@ def register(app: typer.Typer) -> None:
         origin: bool = typer.Option(False, "--origin", help="also tell which layer each value came from"),
         as_json: bool = typer.Option(False, "--json", help="print JSON for scripts"),
     ) -> None:
-        """Print every setting; secrets are never shown. Layers: default < stack.toml < keepwell.toml < KEEPWELL_* < flags."""
+        """Print every setting; secrets are never shown.
+
+        Layers: default < stack.toml < keepwell.toml < KEEPWELL_* < flags.
+        """
         loaded = load()
         values = {key: _shown(loaded.settings, key) for key in loaded.origin}
         if as_json:

@@ -26,7 +26,7 @@ reading = st.tuples(
 
 
 def table(rows: list[tuple[Any, ...]]) -> Table:
-    columns = list(zip(*rows, strict=True)) if rows else [[]] * 6
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [[]] * 6
     return Table(
         np.array(columns[0], np.intp), np.array(columns[1], np.int32), np.array(columns[2], np.int16),
         np.array(columns[3], np.int64), np.array(columns[4], np.float32), np.array(columns[5], np.uint8),
