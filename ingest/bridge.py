@@ -32,7 +32,8 @@ from ingest.validate import Rejected, refuse
 from ingest.verdict import Verdict, encode_verdicts, refused
 
 TOPIC = "keepwell/v1/+/frames"
-SESSION_EXPIRY_S = 7 * 86_400  # the MQTT broker keeps what comes meanwhile; a longer outage needs a person
+SESSION_KEPT_S = 7 * 86_400  # the MQTT broker keeps what comes meanwhile; a longer outage needs a person
+TRIAL_KEPT_S = 600
 IN_FLIGHT = 64  # messages the MQTT broker hands over before one is acknowledged
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
 RECONNECT_S = 0.5
@@ -43,7 +44,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Broker:
-    """The MQTT broker and the bridge's own account there; ``identifier`` names its persistent session."""
+    """The MQTT broker and the bridge's own account there; ``identifier`` names its persistent session.
+
+    ``trial``: a run that ends for good, whose session would otherwise collect other runs' messages for days.
+    """
 
     host: str
     port: int
@@ -51,6 +55,7 @@ class Broker:
     password: str
     ca_file: Path | None
     identifier: str = "keepwell-bridge"
+    trial: bool = False
 
 
 class _Judged(NamedTuple):
@@ -74,18 +79,21 @@ class Bridge:
         while True:
             try:
                 async with self._client() as client:
-                    await self._carry(client)
+                    try:
+                        await self._carry(client)
+                    except asyncio.CancelledError:
+                        if self._broker.trial:
+                            _paho(client).disconnect(properties=_expiring(PacketTypes.DISCONNECT, 0))
+                        raise
             except aiomqtt.MqttError as error:
-                log.warning(
-                    "no MQTT broker", host=self._broker.host, port=self._broker.port, error=str(error)
-                )
+                log.warning("no MQTT broker", host=self._broker.host, port=self._broker.port, error=str(error))
             finally:
                 self.connected.clear()
             await asyncio.sleep(RECONNECT_S)
 
     def _client(self) -> aiomqtt.Client:
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        kept_s = TRIAL_KEPT_S if self._broker.trial else SESSION_KEPT_S
+        properties = _expiring(PacketTypes.CONNECT, kept_s)
         properties.ReceiveMaximum = IN_FLIGHT
         client = aiomqtt.Client(
             self._broker.host,
@@ -182,6 +190,12 @@ def device_of(topic: str) -> str:
     parts = topic.split("/")
     key = parts[2] if len(parts) == 4 else ""
     return key if wire.NAME_PATTERN.fullmatch(key) else ""
+
+
+def _expiring(packet: int, after_s: int) -> Properties:
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = after_s
+    return properties
 
 
 def _paho(client: aiomqtt.Client) -> paho.Client:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import itertools
+import os
 import ssl
 from pathlib import Path
 from types import TracebackType
@@ -100,7 +100,6 @@ class MqttDoor:
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
         self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
-        self._numbers = itertools.count()
         self._keeper: asyncio.Task[None] | None = None
         self._refused: str | None = None
 
@@ -117,7 +116,7 @@ class MqttDoor:
 
     async def deliver(self, body: bytes) -> list[Verdict]:
         """Publish the body and wait for its verdicts; see `ingest.client.Door`."""
-        correlation = b"%d" % next(self._numbers)
+        correlation = os.urandom(8)  # an answer to an earlier run must not be taken for ours
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # may have no reader
         self._waiting[correlation] = answer

@@ -131,6 +131,7 @@ async def serve_bridge(settings: Settings) -> None:
         mqtt.bridge_password.get_secret_value(),
         mqtt.ca_file,
         f"keepwell-bridge-{settings.kafka.prefix}".strip("-."),
+        trial=bool(settings.kafka.prefix),  # a prefix shares a broker for a while: a demo, a test
     )
     async with clock_for(settings, horizon=True) as clock:
         bridge = Bridge(broker, devices, Intake(publisher, clock, api_base(settings)))
