@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 from typing import Any
 
 import structlog
@@ -17,7 +16,7 @@ from ingest.gateway import Limits, create_gateway
 from ingest.intake import Intake
 from ingest.publish import KafkaPublisher
 from services import topics
-from services.runtime import api_base, clock_for, run, stop_requested
+from services.runtime import api_base, clock_for, is_loopback, run, stop_requested
 from services.settings import Settings, SettingsError, load
 
 GRACE_S = 15  # how long a stop waits for what is in flight
@@ -36,10 +35,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Take frames over HTTPS and put them on Kafka.
 
-        POST /v1/frames takes 1 to 100 frames as JSON or msgpack, gzipped or not, at most 1 MiB, from a
-        device that shows its token. It answers 202 with a verdict for each frame after Kafka has
-        acknowledged them, and 503 with Retry-After when it can't. `keepwell enrol --patient p20` prints a
-        token and a curl line to try.
+        POST /v1/frames takes 1 to 100 frames as JSON or msgpack, gzipped or
+        not, at most 1 MiB, from a device that shows its token. It answers 202
+        with a verdict for each frame after Kafka has acknowledged them, and
+        503 with Retry-After when it can't. `keepwell enrol --patient p20`
+        prints a token and a curl line to try.
 
         SIGTERM finishes what is in flight and stops.
         """
@@ -51,9 +51,10 @@ def register(app: typer.Typer) -> None:
     def bridge() -> None:
         """Take the same frames over MQTT and put them on Kafka.
 
-        Reads keepwell/v1/DEVICE/frames (QoS 1, persistent session), acknowledges to the MQTT broker only
-        after Kafka has the frames, and answers verdicts on keepwell/v1/DEVICE/verdicts. Only a verdict
-        tells a device that a frame is kept.
+        Reads keepwell/v1/DEVICE/frames (QoS 1, persistent session),
+        acknowledges to the MQTT broker only after Kafka has the frames, and
+        answers verdicts on keepwell/v1/DEVICE/verdicts. Only a verdict tells a
+        device that a frame is kept.
 
         SIGTERM leaves what is unacknowledged to the next start.
         """
@@ -67,7 +68,7 @@ def server_config(settings: Settings, *, insecure: bool) -> dict[str, Any]:
     Raises:
         SettingsError: no certificate, and plain HTTP was not asked for or would leave this machine.
     """
-    if insecure and not _is_loopback(settings.gateway.host):
+    if insecure and not is_loopback(settings.gateway.host):
         msg = f"--insecure on {settings.gateway.host}: plain HTTP is for loopback only; give a certificate"
         raise SettingsError(msg)
     if not insecure and (settings.tls.cert_file is None or settings.tls.key_file is None):
@@ -164,10 +165,3 @@ def publisher_for(settings: Settings) -> KafkaPublisher:
     return KafkaPublisher(
         settings.kafka.bootstrap, topics.named(topics.READINGS, settings.kafka), settings.kafka.partitions
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

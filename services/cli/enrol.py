@@ -37,8 +37,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Enrol a patient with a device and print the device's token, once, with a curl line to try it.
 
-        Makes patient, device, assignment and token where they are missing. The answer to the curl line
-        names the frame's page, which tells what became of it.
+        Makes patient, device, assignment and token where they are missing. The
+        answer to the curl line names the frame's page, which tells what became
+        of it.
         """
         settings = load().settings
         console = Console()
