@@ -63,13 +63,13 @@ def number(value: float | None, decimals: int) -> str:
 def no_alert(state: str | None, cause: str | None, title: str, since: datetime | None, now: datetime) -> str:
     """Return the sentence of a patient without an open alert, from the worst metric's data state."""
     if state is None or since is None:
-        return "Nothing received yet."
+        return "Nothing received yet"
     long = age(since, now)
     ago = long if long == "just now" else f"for {long}"
     if state == "unknown":
-        return f"{title} unknown {ago}: {CAUSE_WORDS.get(cause or '', 'no data')}."
+        return f"{title} unknown {ago}: {CAUSE_WORDS.get(cause or '', 'no data')}"
     if state == "unusual":
-        return f"{title} unusual for this person {ago}; no alert."
+        return f"{title} unusual for this person {ago}; no alert"
     if state == "learning":
-        return "Learning what is usual for this person."
-    return "In the usual range for what was received."
+        return "Learning what is usual for this person"
+    return "In the usual range for what was received"

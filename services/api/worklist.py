@@ -60,12 +60,12 @@ _RANKED: LiteralString = """
     )"""
 
 _PAGE: LiteralString = (
-    _RANKED
+    _RANKED  # noqa: S608 - constants only
     + """
     SELECT * FROM ranked
     WHERE %(rank)s::int IS NULL
        OR (rank, urgency, since, patient_key) > (%(rank)s, %(urgency)s, %(since)s::timestamptz, %(key)s)
-    ORDER BY rank, urgency, since, patient_key LIMIT %(limit)s"""  # noqa: S608
+    ORDER BY rank, urgency, since, patient_key LIMIT %(limit)s"""
 )
 _SUMMARY: LiteralString = _RANKED + " SELECT rank, count(*) AS n FROM ranked GROUP BY rank"  # noqa: S608
 

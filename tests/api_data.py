@@ -1,0 +1,237 @@
+"""Rows for the API's tests, written as the owner of the schema: what the processor would have stored."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+from psycopg.types.json import Jsonb
+
+from ingest.catalogue import catalogue
+from ingest.clock import to_datetime, to_ms
+from services.api.access import new_token, token_hash
+from services.settings import Settings
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+NOW = datetime(2026, 11, 22, 19, 4, 5, tzinfo=UTC)
+RAISED = """INSERT INTO alert_event (organisation_id, patient_id, alert_id, change, priority, late, at, recorded_at,
+                                     person_id, sentence)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id, xid::text"""
+
+
+class ApiData:
+    """Writes rows of one organisation; ``connection`` is the owner's, every row is committed at once."""
+
+    def __init__(self, settings: Settings, key: str) -> None:
+        self.connection = psycopg.connect(settings.postgres.conninfo("admin"), autocommit=True)
+        self.key = key
+        self.organisation = self._id(
+            "INSERT INTO organisation (key, name) VALUES (%s, %s) RETURNING id", [key, f"Organisation {key}"]
+        )
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _id(self, query: str, values: Sequence[object]) -> int:
+        row = self.connection.execute(query.encode(), values).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def person(self, key: str = "ada", role: str = "nurse", name: str = "Ada Nurse") -> int:
+        return self._id(
+            "INSERT INTO person (organisation_id, key, name, role) VALUES (%s, %s, %s, %s) RETURNING id",
+            [self.organisation, key, name, role],
+        )
+
+    def token(self, person: int, kind: str = "api", expires: datetime = NOW + timedelta(days=3650)) -> str:
+        token = new_token()
+        self.connection.execute(
+            "INSERT INTO person_token (hash, person_id, kind, created_at, expires_at) VALUES (%s, %s, %s, %s, %s)",
+            [token_hash(token), person, kind, NOW - timedelta(days=1), expires],
+        )
+        return token
+
+    def patient(self, key: str, name: str = "", zone: str = "Europe/Berlin", days: float = 30) -> int:
+        return self._id(
+            """INSERT INTO patient (organisation_id, key, name, time_zone, enrolled_at)
+               VALUES (%s, %s, %s, %s, %s) RETURNING id""",
+            [self.organisation, key, name or f"Patient {key}", zone, NOW - timedelta(days=days)],
+        )
+
+    def device(self, key: str, patient: int, model: str = "Wristband") -> int:
+        device = self._id(
+            "INSERT INTO device (organisation_id, key, model, created_at) VALUES (%s, %s, %s, %s) RETURNING id",
+            [self.organisation, key, model, NOW - timedelta(days=30)],
+        )
+        self.connection.execute(
+            "INSERT INTO device_assignment (device_id, patient_id, valid_from) VALUES (%s, %s, %s)",
+            [device, patient, NOW - timedelta(days=30)],
+        )
+        return device
+
+    def readings(
+        self,
+        patient: int,
+        device: int,
+        metric: str,
+        t_ms: NDArray[np.int64],
+        value: NDArray[np.float64],
+        *,
+        closed_ms: int | None = None,
+        rollups: bool = True,
+        quality: int | None = None,
+    ) -> None:
+        """Store readings in blocks of an hour, and the rollups of every hour and day closed by ``closed_ms``."""
+        number = catalogue()[metric].id
+        for hour in np.unique(t_ms // HOUR_MS):
+            inside = t_ms // HOUR_MS == hour
+            t, v = t_ms[inside], value[inside]
+            self.connection.execute(
+                """INSERT INTO reading_block (patient_id, metric_id, device_id, t0, t_last, step_us, offsets_ms,
+                                              value, quality)
+                   VALUES (%s, %s, %s, %s, %s, 0, %s, %s::real[], %s)""",
+                [
+                    patient, number, device, to_datetime(int(t[0])), to_datetime(int(t[-1])),
+                    (t - t[0]).tolist(), v.tolist(), None if quality is None else [quality] * len(v),
+                ],
+            )  # fmt: skip
+        if rollups:
+            step = float(np.median(np.diff(t_ms))) if len(t_ms) > 1 else HOUR_MS
+            for bucket in (60, 3600, 86400) if step < 60_000 else (3600, 86400):
+                self._rollups(patient, number, bucket, t_ms, value, closed_ms or int(t_ms[-1]))
+
+    def _rollups(
+        self, patient: int, number: int, bucket: int, t_ms: NDArray[np.int64], value: NDArray[np.float64], to: int
+    ) -> None:
+        starts, first = np.unique(t_ms // (bucket * 1000), return_index=True)
+        ends = np.append(first[1:], len(t_ms))
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO rollup VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (
+                        patient, number, bucket, to_datetime(int(start) * bucket * 1000), int(b - a),
+                        value[a:b].min(), value[a:b].max(), value[a:b].mean(),
+                        np.quantile(value[a:b], 0.1), np.quantile(value[a:b], 0.9),
+                    )
+                    for start, a, b in zip(starts, first, ends, strict=True)
+                    if (start + 1) * bucket * 1000 <= to
+                ],
+            )  # fmt: skip
+
+    def band(self, patient: int, metric: str, context: str, hour_ms: int, center: float, spread: float) -> None:
+        self.connection.execute(
+            "INSERT INTO baseline_band VALUES (%s, %s, %s, %s, %s, %s, 14)",
+            [patient, catalogue()[metric].id, context, to_datetime(hour_ms), center, spread],
+        )
+
+    def state(
+        self,
+        patient: int,
+        metric: str,
+        state: str,
+        cause: str | None = None,
+        *,
+        value: float | None = 60.0,
+        at: datetime = NOW - timedelta(minutes=1),
+        since: datetime = NOW - timedelta(hours=5),
+    ) -> None:
+        self.connection.execute(
+            "INSERT INTO metric_state VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            [self.organisation, patient, catalogue()[metric].id, state, cause, since, value, at],
+        )
+
+    def alert(self, patient: int, **columns: Any) -> uuid.UUID:
+        """Raise an alert with its event; ``columns`` differ from a live, active, high one."""
+        started: datetime = columns.pop("started_at", NOW - timedelta(minutes=20))
+        row: dict[str, Any] = {
+            "id": uuid.uuid4(),
+            "organisation_id": self.organisation,
+            "patient_id": patient,
+            "rule": "heart_rate_high",
+            "rule_version": 1,
+            "kind": "clinical",
+            "priority": "high",
+            "state": "active",
+            "provisional": False,
+            "late": False,
+            "started_at": started,
+            "found_at": started + timedelta(minutes=5),
+            "raised_at": started + timedelta(minutes=5),
+            "last_evidence_at": started + timedelta(minutes=8),
+            "sentence": "Heart rate was 140 /min or above for 10 min, up to 148 /min",
+            "patient_sentence": "Your heart rate was unusual for you",
+            "evidence": {"metric": "heart_rate", "worst": 148.0, "threshold": 140.0},
+        } | columns
+        row["evidence"] = Jsonb(row["evidence"])
+        names = ", ".join(row)
+        with self.connection.transaction():
+            self.connection.execute(
+                f"INSERT INTO alert ({names}) VALUES ({', '.join(['%s'] * len(row))})".encode(), list(row.values())
+            )
+            self.event(row["id"], patient, "raised", row["priority"], row["late"], row["sentence"])
+        return uuid.UUID(str(row["id"]))
+
+    def event(
+        self,
+        alert: uuid.UUID,
+        patient: int,
+        change: str,
+        priority: str = "high",
+        late: bool = False,
+        sentence: str = "…",
+        *,
+        connection: psycopg.Connection[Any] | None = None,
+        notify: bool = True,
+    ) -> str:
+        """Append an event as the processor does, and return its place in the stream, ``xid-id``."""
+        used = connection or self.connection
+        row = used.execute(
+            RAISED.encode(),
+            [self.organisation, patient, alert, change, priority, late, NOW, NOW, None, sentence],
+        ).fetchone()
+        assert row is not None
+        if notify:
+            used.execute("SELECT pg_notify('keepwell_alert', '')")
+        return f"{row[1]}-{row[0]}"
+
+    def frame(self, frame: str, patient: int, device: int, **columns: Any) -> None:
+        row = {
+            "frame_id": frame,
+            "organisation_id": self.organisation,
+            "patient_id": patient,
+            "device_id": device,
+            "received_at": NOW - timedelta(seconds=2),
+            "processed_at": NOW,
+            "deliveries": 1,
+            "stored": 60,
+            "duplicate": 0,
+            "conflict": 0,
+            "quarantined": 0,
+            "late": 0,
+            "t_first": NOW - timedelta(hours=1),
+            "t_last": NOW - timedelta(minutes=1),
+        } | columns
+        self.connection.execute(
+            f"INSERT INTO frame_log ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})".encode(),
+            list(row.values()),
+        )
+
+    def audit(self, action: str) -> list[tuple[int | None, int | None, dict[str, Any]]]:
+        """Return (person, patient, detail) of this organisation's audit rows of one action, the oldest first."""
+        query = """SELECT person_id, patient_id, detail FROM access_audit
+                   WHERE organisation_id = %s AND action = %s ORDER BY id"""
+        return self.connection.execute(query, [self.organisation, action]).fetchall()
+
+
+def minutes(start: datetime, count: int, seed: int = 1, center: float = 64.0) -> tuple[NDArray[np.int64], Any]:
+    """Return instants a minute apart and a believable heart rate."""
+    t_ms = to_ms(start) + np.arange(count, dtype=np.int64) * 60_000
+    hours = t_ms / HOUR_MS % 24
+    noise = np.random.default_rng(seed).normal(0, 3, count)
+    return t_ms, np.round(center + 9 * np.sin((hours - 9) / 24 * 2 * np.pi) + noise)
