@@ -75,6 +75,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
         redoc_url=None,
     )
     app.state.hub = hub
+    app.state.settings = settings
     app.add_middleware(Guard)
     app.include_router(routes.router(access, hub, clock))
     app.include_router(screens.router(access, clock))
