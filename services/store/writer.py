@@ -301,3 +301,5 @@ async def _insert(connection: psycopg.AsyncConnection, table: str, columns: str,
     await connection.execute(
         f"INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM stage_{table} {conflict}".encode()
     )
+    # a table may be merged into more than once in a transaction, and later rows replace earlier ones
+    await connection.execute(f"TRUNCATE stage_{table}".encode())
