@@ -115,6 +115,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, Problem):  # met while the body was read
+            return _respond(request, error.__cause__)
         code = {404: Code.NOT_FOUND, 405: Code.METHOD_NOT_ALLOWED}.get(error.status_code, Code.BAD_REQUEST)
         return _respond(request, Problem(code, f"{request.method} {request.url.path[:200]}: {error.detail}"))
 
