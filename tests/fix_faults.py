@@ -1,0 +1,319 @@
+"""Means to disturb a whole running system: its processes, a stream into it, and what Kafka and the database hold."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from ingest.client import Credentials, DeviceClient
+from ingest.doors import HttpDoors, MqttDoor
+from ingest.frame import FRAME_VERSION, Block, Frame
+from ingest.ledger import Ledger
+from services import topics
+from services.settings import Settings
+from tests.cast import HOUR, OFFSET_MIN, Person, strips
+from tests.fix_doors import Doors, Process, drop_database, is_ready, migrated_settings
+from tests.fix_stack import LiveStack
+
+T0 = 1_760_054_400_000  # 2025-10-10T00:00:00Z
+TEN_YEARS_S = 315_360_000
+UNITS = {
+    "heart_rate": "/min", "steps": "{steps}", "spo2": "%", "respiratory_rate": "/min", "skin_temperature": "Cel",
+    "body_temperature": "Cel", "battery": "%",
+}  # fmt: skip
+
+
+def frames_of(person: Person, days: int) -> list[Frame]:
+    """A person's story as hourly frames of one session, their stamps fixed in advance; an empty hour sends none."""
+    told = [(hour, blocks) for hour in range(days * 24) if (blocks := _blocks(person, hour))]
+    return [
+        Frame(FRAME_VERSION, "story", seq, T0 + (hour + 1) * HOUR, OFFSET_MIN, blocks)
+        for seq, (hour, blocks) in enumerate(told)
+    ]
+
+
+def _blocks(person: Person, hour: int) -> list[Block]:
+    return [
+        Block(
+            s.metric, UNITS[s.metric], s.t0_ms, s.step_ms * 1000 if len(s.values) > 1 else 0, "f4",
+            s.values.astype("<f4").tobytes(), quality=s.quality,
+        )
+        for s in strips(person, T0, hour)
+    ]  # fmt: skip
+
+
+class System:
+    """Gateway, bridge and processor on a database and topics of their own; the test is their supervisor."""
+
+    def __init__(self, stack: LiveStack, base: Settings, folder: Path, name: str) -> None:
+        # Silence is judged by the wall clock, the only input two runs cannot share: it is put out of reach.
+        patient = base.processor.model_copy(update={"silence_s": TEN_YEARS_S, "max_records": 100})
+        self.settings: Settings = base.model_copy(update={"processor": patient})
+        self.doors = Doors(stack, self.settings)
+        self.restarts = 0
+        self._folder = folder
+        self.gateway = Process(self.settings, ["gateway"], folder / f"{name}-gateway.log")
+        self.bridge = Process(self.settings, ["bridge"], folder / f"{name}-bridge.log")
+        # static membership: a quick restart keeps its partitions, no session time-out has to pass
+        self.processor = Process(
+            self.settings, ["processor", "--instance-id", f"{name}-1"], folder / f"{name}-processor.log"
+        )
+
+    def __enter__(self) -> Self:
+        for process in (self.gateway, self.bridge, self.processor):
+            process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (self.gateway, self.bridge, self.processor):
+            if process.alive():
+                process.kill()
+
+    def another(self, name: str) -> Process:
+        """One more processor, not running yet."""
+        return Process(self.settings, ["processor", "--instance-id", name], self._folder / f"{name}.log")
+
+    @property
+    def url(self) -> str:
+        """The gateway's address."""
+        return f"https://127.0.0.1:{self.settings.gateway.port}"
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows as the schema's owner sees them; a server that is just coming back is waited for."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                with psycopg.connect(self.settings.postgres.conninfo("admin")) as connection:
+                    return connection.execute(statement.encode(), values or None).fetchall()
+            except psycopg.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.1)
+
+    def stored_positions(self) -> dict[int, int]:
+        """Partition of ``readings.v1`` → next offset in the database."""
+        rows = self.query("SELECT partition, next_offset FROM partition_position WHERE topic = 'readings.v1'")
+        return {int(partition): int(offset) for partition, offset in rows}
+
+    async def ends(self) -> dict[int, int]:
+        """Partition of ``readings.v1`` → where the log ends."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.kafka.bootstrap, group_id=None)
+        await consumer.start()
+        try:
+            found = await consumer.end_offsets(self.places())
+        finally:
+            await consumer.stop()
+        return {place.partition: int(end) for place, end in found.items()}
+
+    def places(self) -> list[TopicPartition]:
+        """The partitions of ``readings.v1``."""
+        topic = topics.named(topics.READINGS, self.settings.kafka)
+        return [TopicPartition(topic, number) for number in range(self.settings.kafka.partitions)]
+
+    async def caught_up(self) -> bool:
+        """Whether everything on ``readings.v1`` is in the database."""
+        stored = self.stored_positions()
+        return all(stored.get(partition, 0) >= end for partition, end in (await self.ends()).items())
+
+    async def ready(self) -> None:
+        """Wait until the doors are open and the processor has its partitions."""
+        await eventually(lambda: is_ready(self.url, self.settings), "the gateway's readiness")
+        await eventually(lambda: "carrying" in self.bridge.log.read_text(), "the bridge's start")
+        await eventually(
+            lambda: len(self.stored_positions()) == self.settings.kafka.partitions, "the processor's assignment"
+        )
+
+    async def drained(self, timeout_s: float = 60, *, by: Process | None = None) -> None:
+        """Wait until the processor (or the one given) has caught up, bringing it back if it stopped loudly."""
+        until = time.monotonic() + timeout_s
+        process = by or self.processor
+        while not await self.caught_up():
+            if not process.alive():
+                self.restarts += 1
+                process.start()
+            assert time.monotonic() < until, f"not drained: {self.stored_positions()} of {await self.ends()}"
+            await asyncio.sleep(0.1)
+
+
+class Group:
+    """What Kafka's own book says of a group."""
+
+    def __init__(self, system: System) -> None:
+        self._settings = system.settings.kafka
+        self._places = system.places()
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.bootstrap, request_timeout_ms=5000)
+
+    async def __aenter__(self) -> Self:
+        await self._admin.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._admin.close()
+
+    async def committed(self) -> dict[int, int]:
+        """Partition of ``readings.v1`` → committed offset, 0 where none is."""
+        found = await self._admin.list_consumer_group_offsets(topics.named("processor", self._settings))
+        return {place.partition: max(found[place].offset, 0) if place in found else 0 for place in self._places}
+
+
+@dataclass
+class Stream:
+    """Devices that send their frames in order, each part only once it is released, until all is accepted."""
+
+    system: System
+    frames: dict[str, list[Frame]]
+    over_mqtt: set[str]
+    book: Path
+    parts: int
+    chunk: int = 8
+    _credentials: list[Credentials] = field(default_factory=list)
+    _done: dict[str, int] = field(default_factory=dict)
+    _released: int = 0
+    _more: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def __aenter__(self) -> Self:
+        self._credentials = self.system.doors.enrol(*((key, f"{key}-watch") for key in self.frames), since_days=20_000)
+        self._stack = AsyncExitStack()
+        self._ledger = self._stack.enter_context(Ledger(self.book))
+        self._https = await self._stack.enter_async_context(
+            HttpDoors(self.system.url, self.system.settings.tls.ca_file)
+        )
+        self._tasks = [
+            asyncio.create_task(self._send(key, credentials))
+            for key, credentials in zip(self.frames, self._credentials, strict=True)
+        ]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def release(self) -> None:
+        """Let every device send its next part."""
+        async with self._more:
+            self._released += 1
+            self._more.notify_all()
+
+    async def all_released(self) -> None:
+        """Let every device send the rest and wait until all of it is accepted."""
+        while self._released < self.parts:
+            await self.release()
+        async with asyncio.timeout(90):
+            await asyncio.gather(*self._tasks)
+
+    @property
+    def on_their_way(self) -> int:
+        """Frames released and not accepted yet."""
+        bounds = (len(frames) * min(self._released, self.parts) // self.parts for frames in self.frames.values())
+        return sum(bounds) - self.accepted
+
+    @property
+    def accepted(self) -> int:
+        """Frames accepted so far."""
+        return sum(self._done.values())
+
+    def counts(self) -> dict[str, int]:
+        """Frames by their state in the devices' book."""
+        return self._ledger.counts()
+
+    async def _send(self, key: str, credentials: Credentials) -> None:
+        async with AsyncExitStack() as stack:
+            door: Any = self._https.door(credentials)
+            if key in self.over_mqtt:
+                mqtt = self.system.settings.mqtt
+                door = await stack.enter_async_context(MqttDoor(mqtt.host, mqtt.port, credentials, mqtt.ca_file))
+            client = DeviceClient(credentials.device, door, self._ledger, "story", give_up_after_s=120)
+            frames = self.frames[key]
+            for part in range(self.parts):
+                async with self._more:
+                    await self._more.wait_for(lambda part=part: self._released > part)  # type: ignore[misc]
+                stop = len(frames) * (part + 1) // self.parts
+                while (start := self._done.get(key, 0)) < stop:
+                    verdicts = await client.send(frames[start : min(stop, start + self.chunk)])
+                    self._done[key] = start + len(verdicts)
+
+
+def pause(pid: int) -> None:
+    """Freeze a process."""
+    os.kill(pid, signal.SIGSTOP)
+
+
+def wake(pid: int) -> None:
+    """Let a frozen process go on."""
+    os.kill(pid, signal.SIGCONT)
+
+
+async def ended(process: Process, timeout_s: float) -> int:
+    """Wait for the end of a process and return its exit code."""
+    await eventually(lambda: not process.alive(), "the end of the process", timeout_s)
+    assert process._running is not None
+    return int(process._running.returncode)
+
+
+@asynccontextmanager
+async def held_in_a_transaction(system: System) -> AsyncIterator[None]:
+    """Hold the processor at work on a batch: inside the block it waits for a lock, half of it written."""
+    waiting = """SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+                 AND application_name = 'keepwell-writer' AND query LIKE '%%frame_log%%'"""
+    async with await psycopg.AsyncConnection.connect(system.settings.postgres.conninfo("admin")) as holder:
+        await holder.execute("LOCK TABLE frame_log IN EXCLUSIVE MODE")
+        await eventually(lambda: bool(system.query(waiting)), "a batch being written")
+        yield
+        await holder.rollback()
+    await eventually(lambda: not system.query(waiting), "the end of the wait")
+
+
+async def eventually(check: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
+    """Poll ``check`` until it holds, while other tasks go on."""
+    until = time.monotonic() + timeout_s
+    while not await asyncio.to_thread(check):
+        assert time.monotonic() < until, f"{what} did not happen within {timeout_s:g} s"
+        await asyncio.sleep(0.05)
+
+
+def behind(committed: dict[int, int], stored: dict[int, int]) -> dict[int, tuple[int, int]]:
+    """The partitions whose effects are committed while Kafka's book is behind: (committed, stored) offsets."""
+    return {p: (committed[p], stored[p]) for p in stored if committed[p] < stored[p]}
+
+
+def alerts(system: System, leave_out: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+    """Every settled alert that stands, with the patient's key in place of the number."""
+    return system.query(
+        """SELECT p.key, a.rule, a.priority, a.kind, a.state, a.started_at, a.found_at, a.resolved_at, a.late,
+                  a.id::text, a.sentence
+           FROM alert a JOIN patient p ON p.id = a.patient_id
+           WHERE a.state <> 'withdrawn' AND NOT a.provisional AND a.rule <> ALL(%s) ORDER BY 1, 2, 6""",
+        list(leave_out),
+    )
+
+
+@pytest.fixture
+def calm(stack: LiveStack, tmp_path: Path) -> Iterator[System]:
+    """A system of its own that nobody disturbs, not running yet."""
+    yield from _system(stack, tmp_path, "calm")
+
+
+@pytest.fixture
+def faulty(stack: LiveStack, tmp_path: Path) -> Iterator[System]:
+    """A system of its own to be disturbed, not running yet."""
+    yield from _system(stack, tmp_path, "faulty")
+
+
+def _system(stack: LiveStack, folder: Path, name: str) -> Iterator[System]:
+    system = System(stack, migrated_settings(stack), folder, name)
+    yield system
+    drop_database(system.settings)
