@@ -33,7 +33,7 @@ _DAYS_FROM_HOURS: Final = f"""
     JOIN rollup r ON r.patient_id = d.patient_id AND r.metric_id = d.metric_id AND r.bucket_s = 3600
                  AND r.t0 >= d.day AND r.t0 < d.day + interval '1 day'
     GROUP BY r.patient_id, r.metric_id, d.day
-    {_REPLACE_ROLLUP}"""  # noqa: S608 - constants only
+    {_REPLACE_ROLLUP}"""
 
 
 class HotRow(msgspec.Struct, frozen=True):
@@ -156,6 +156,7 @@ async def _found(connection: psycopg.AsyncConnection, effects: Effects) -> None:
             await _merge_binary(connection, "rollup", _ROLLUP_COLUMNS, [_rollup_rows(rollup)], _REPLACE_ROLLUP)
             if rollup.bucket_s == 3600:
                 await connection.execute(_DAYS_FROM_HOURS.encode())
+            await connection.execute("TRUNCATE stage_rollup")
     await merge_rows(
         connection,
         "baseline_band",
@@ -301,5 +302,3 @@ async def _insert(connection: psycopg.AsyncConnection, table: str, columns: str,
     await connection.execute(
         f"INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM stage_{table} {conflict}".encode()
     )
-    # a table may be merged into more than once in a transaction, and later rows replace earlier ones
-    await connection.execute(f"TRUNCATE stage_{table}".encode())

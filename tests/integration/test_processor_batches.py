@@ -245,3 +245,12 @@ async def test_a_zombie_writes_nothing(bench: Bench) -> None:
     with pytest.raises(FencedError):
         await bench.frames([stamped(1, 1, [block("heart_rate", T0 + HOUR, [61])])])
     assert await bench.rows("SELECT count(*) FROM frame_log") == [(1,)]
+
+
+async def test_a_day_is_the_sum_of_its_hours(bench: Bench) -> None:
+    for hour in (0, 1, 2):
+        await bench.frames([stamped(1, hour, [block("heart_rate", T0 + hour * HOUR, np.full(60, 60.0 + hour))])])
+    rows = await bench.rows("SELECT bucket_s, t0::text, n, low, high, mean FROM rollup ORDER BY bucket_s DESC, t0")
+    assert rows[0][0] == 86400
+    assert rows[0][2:] == (120, 60.0, 61.0, 60.5)
+    assert [row[2] for row in rows[1:]] == [60, 60]
