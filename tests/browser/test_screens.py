@@ -1,0 +1,242 @@
+"""The screens in a real browser: sign in, see who needs somebody, acknowledge, and never be left in the dark."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, expect
+
+from services.settings import Settings
+from tests.api_data import NOW, ApiData
+from tests.browser.ward import Ward, make
+from tests.fix_api import ServedApi, serve
+
+pytestmark = [pytest.mark.stack, pytest.mark.browser]
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+CONTRAST = (Path(__file__).parent / "contrast.js").read_text("utf-8")
+
+
+@pytest.fixture(scope="session")
+def ward(migrated: Settings) -> Iterator[Ward]:
+    """Eight people."""
+    data = ApiData(migrated, "ward")
+    yield make(data)
+    data.close()
+
+
+@pytest_asyncio.fixture
+async def context(browser: Browser, api: ServedApi, ward: Ward) -> AsyncIterator[BrowserContext]:
+    """A browser signed in by a login link, in which nothing may go wrong unnoticed."""
+    context = await browser.new_context(viewport=WIDE, base_url=api.url, locale="en-GB")  # type: ignore[arg-type]
+    faults: list[str] = []
+    foreign: list[str] = []
+    context.on("weberror", lambda fault: faults.append(str(fault.error)))
+    context.on("console", lambda line: faults.append(line.text) if "Content Security" in line.text else None)
+    context.on("request", lambda sent: None if sent.url.startswith((api.url, "data:")) else foreign.append(sent.url))
+    page = await context.new_page()
+    link = ward.data.token(ward.nurse, kind="login_link", expires=NOW + timedelta(minutes=15))
+    await page.goto(f"/login?token={link}")
+    await page.get_by_role("button", name="Sign in to Keepwell").click()
+    await expect(page).to_have_url(re.compile(r"/$"))
+    await page.close()
+    yield context
+    await context.close()
+    assert faults == []
+    assert foreign == []
+
+
+@pytest_asyncio.fixture
+async def page(context: BrowserContext) -> Page:
+    """A fresh page, signed in."""
+    return await context.new_page()
+
+
+async def names(page: Page) -> list[str]:
+    return await page.locator(".worklist .c-patient a").all_inner_texts()
+
+
+async def test_the_worklist_shows_first_who_needs_somebody(page: Page) -> None:
+    await page.goto("/")
+    assert await names(page) == [
+        "Yusuf Demir", "Jonas Brandt", "Rosa Graf", "Margarethe Conrad", "Elke Engel", "Theo Hansen", "Piotr Filipek",
+        "Ines Albrecht",
+    ]  # fmt: skip
+    first = page.locator(".worklist tbody tr").first
+    await expect(first).to_contain_text("High")
+    await expect(first).to_contain_text("Heart rate was above 130 /min at rest for 10 min, up to 143 /min")
+    await expect(first).to_contain_text("provisional")
+    await expect(first).to_contain_text("14 min")
+    await expect(first).to_contain_text("and 1 more open alert")
+    await expect(page.locator("tr", has_text="Rosa Graf")).to_contain_text("late finding")
+    await expect(page.locator("tr", has_text="Margarethe")).to_contain_text("now unknown since")
+    await expect(page.locator("tr", has_text="Elke Engel")).to_contain_text("not worn")
+    await expect(page.locator("tr", has_text="Theo Hansen")).to_contain_text("Nothing received yet")
+    await expect(page.locator("footer")).to_contain_text("Not a medical device")
+
+
+async def test_unknown_never_reads_as_usual(page: Page) -> None:
+    await page.goto("/")
+    for name in ("Elke Engel", "Theo Hansen"):
+        data = page.locator("tr", has_text=name).locator(".c-data")
+        await expect(data.locator(".state.unknown")).to_be_visible()
+        await expect(data).not_to_contain_text("usual")
+    await page.goto("/patients/p08")
+    await expect(page.locator("#now")).to_contain_text("not everything is known")
+
+
+async def test_a_change_is_on_the_open_screen_within_two_seconds(page: Page, ward: Ward) -> None:
+    await page.goto("/")
+    await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+    row = page.locator("tr", has_text="Ines Albrecht")
+    await expect(row).to_contain_text("No alert")
+    alert = ward.data.alert(
+        ward.patients["p01"], sentence="Skin temperature rose by 2 °C", started_at=NOW - timedelta(minutes=1)
+    )
+    try:
+        await expect(page.locator(".worklist tbody tr").nth(1)).to_contain_text("Ines Albrecht", timeout=2000)
+        await expect(row).to_contain_text("Skin temperature rose by 2 °C")
+        await expect(page).to_have_title(re.compile("Worklist"))
+    finally:
+        ward.data.connection.execute(
+            "UPDATE alert SET state = 'resolved', resolved_at = %s WHERE id = %s", [NOW, alert]
+        )
+        ward.data.event(alert, ward.patients["p01"], "resolved")
+    await expect(row).to_contain_text("No alert", timeout=2000)
+
+
+async def test_acknowledging_from_the_patient_page(page: Page, ward: Ward) -> None:
+    alert = ward.data.alert(ward.patients["p06"], priority="medium", sentence="Acknowledge me")
+    await page.goto("/")
+    await page.get_by_role("link", name="Piotr Filipek").click()
+    await expect(page).to_have_url(re.compile("/patients/p06$"))
+    await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+    card = page.locator("article", has_text="Acknowledge me")
+    note = card.get_by_placeholder("Note for the team")
+    await note.fill("Called him")
+    ward.data.event(alert, ward.patients["p06"], "settled")  # a refresh must not eat the note
+    await page.wait_for_timeout(800)
+    await expect(note).to_have_value("Called him")
+    ward.data.connection.execute("UPDATE alert SET priority = 'high' WHERE id = %s", [alert])
+    await card.get_by_role("button", name="Acknowledge").click()
+    await expect(page.get_by_role("alert").filter(has_text="Not acknowledged")).to_contain_text("now high priority")
+    await card.get_by_role("button", name="Acknowledge").click()
+    await expect(card).to_contain_text("Acknowledged by Ada Nurse")
+    await expect(card).to_contain_text("Called him")
+    await expect(card.get_by_role("button", name="Acknowledge")).to_have_count(0)
+    await card.get_by_text("Based on").click()
+    await expect(card.locator(".history")).to_contain_text("Raised")
+    ward.data.connection.execute("UPDATE alert SET state = 'resolved', resolved_at = %s WHERE id = %s", [NOW, alert])
+
+
+async def test_the_patient_page_explains_and_draws(page: Page) -> None:
+    await page.goto("/patients/p04")
+    main = page.locator("main")
+    for text in (
+        "Limits not individualised",
+        "Last heard",
+        "Provisional",
+        "times in Europe/Berlin",
+        "battery is at 12 %",
+    ):
+        await expect(main).to_contain_text(text)
+    chart = page.locator("figure[data-metric=heart_rate]")
+    await expect(chart.locator("canvas")).to_be_visible()
+    await expect(chart.locator(".said")).to_contain_text(re.compile(r"highest 1[34]\d"))
+    await expect(chart.locator(".said")).to_contain_text("gap")
+    for hours, name in ((168, "7 d"), (504, "21 d"), (0, "All"), (24, "24 h")):
+        await page.get_by_role("button", name=name, exact=True).click()
+        await expect(chart).to_have_attribute("data-drawn", str(hours))
+    painted = await chart.locator("canvas").evaluate(
+        "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+    )
+    assert painted > 10
+
+
+async def test_it_says_when_the_connection_is_lost_and_when_it_is_back(
+    context: BrowserContext, migrated: Settings, ward: Ward
+) -> None:
+    async with serve(migrated) as dying:
+        await context.add_cookies(
+            [{"name": "keepwell_session", "value": ward.data.token(ward.nurse, kind="session"), "url": dying.url}]
+        )
+        page = await context.new_page()
+        await page.goto(dying.url)
+        await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+        await expect(page.locator("#lost")).to_be_hidden()
+    await expect(page.locator("#lost")).to_be_visible(timeout=5000)
+    await expect(page.locator("#live")).to_have_text("Not live")
+
+
+async def test_a_frozen_connection_is_noticed_too(page: Page) -> None:
+    await page.goto("/")
+    await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+    session = await page.context.new_cdp_session(page)
+    await session.send(
+        "Network.emulateNetworkConditions",
+        {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0},
+    )
+    await expect(page.locator("#lost")).to_be_visible(timeout=5000)
+    await session.send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
+    )
+    await expect(page.locator("#lost")).to_be_hidden(timeout=8000)
+
+
+async def test_everything_is_reached_by_keyboard(page: Page) -> None:
+    await page.goto("/")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    link = page.get_by_role("link", name="Yusuf Demir")
+    for _ in range(12):
+        await page.keyboard.press("Tab")
+        if await link.evaluate("e => e === document.activeElement"):
+            break
+    await expect(link).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_have_text("Yusuf Demir")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("path", ["/", "/patients/p04", "/patients/p03", "/patients/nobody"])
+async def test_readable_at_both_widths_in_both_schemes(
+    page: Page, path: str, size: dict[str, int], scheme: str
+) -> None:
+    await page.set_viewport_size(size)  # type: ignore[arg-type]
+    await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    await page.goto(path)
+    wider = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wider <= 0, f"{wider} px to scroll sideways"
+    poor = await page.evaluate(CONTRAST)
+    assert poor == []
+
+
+async def test_an_ended_session_leads_to_the_sign_in_page(page: Page, ward: Ward) -> None:
+    await page.goto("/")
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page).to_have_url(re.compile("/login"))
+    await page.goto("/patients/p04")
+    await expect(page.locator("h1")).to_have_text("Sign in")
+    await expect(page.locator("body")).not_to_contain_text("Demir")
+
+
+@pytest.mark.skipif(
+    "KEEPWELL_SCREENSHOTS" not in os.environ, reason="pictures are made when KEEPWELL_SCREENSHOTS is set"
+)
+async def test_pictures_for_the_readme(page: Page) -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    await page.goto("/")
+    await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+    await page.screenshot(path=IMAGES / "worklist.png")
+    await page.goto("/patients/p04")
+    await expect(page.locator("figure[data-drawn]")).to_have_count(2)
+    await page.screenshot(path=IMAGES / "patient.png")

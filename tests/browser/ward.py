@@ -1,0 +1,135 @@
+"""A believable ward for the screens: eight people, three weeks of a heart rate a minute, alerts of every kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.clock import to_ms
+from tests.api_data import HOUR_MS, NOW, ApiData
+
+DAYS = 8
+HOUR_BAND = {"asleep": (54.0, 3.0), "rest": (66.0, 5.0), "active": (88.0, 9.0)}
+
+
+@dataclass
+class Ward:
+    """The rows made, as far as a test needs them."""
+
+    data: ApiData
+    nurse: int
+    patients: dict[str, int]
+    alerts: dict[str, str]
+
+
+def context_of(hour: int) -> str:
+    return "asleep" if hour < 6 or hour == 23 else "active" if hour in (8, 9, 12, 17, 18) else "rest"
+
+
+def heart(seed: int, level: float = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """A value a minute with nights, activity and charging breaks, in local time an hour ahead of UTC."""
+    random = np.random.default_rng(seed)
+    t_ms = to_ms(NOW) - np.arange(DAYS * 1440, dtype=np.int64)[::-1] * 60_000
+    hours = ((t_ms // HOUR_MS + 1) % 24).astype(int)
+    center = np.array([HOUR_BAND[context_of(h)][0] for h in range(24)])[hours]
+    center = np.convolve(np.pad(center, 45, mode="edge"), np.ones(91) / 91, "valid")
+    wander = np.convolve(random.normal(0, 1, len(t_ms) + 119), np.ones(120) / 11, "valid")
+    value = center + level + 2.2 * wander + random.normal(0, 2.4, len(t_ms))
+    charging = (hours == 20) & (t_ms // 60_000 % 60 < 50)
+    return t_ms[~charging], np.round(value[~charging])
+
+
+def bands(data: ApiData, patient: int, metric: str = "heart_rate", scale: float = 1.0, offset: float = 0) -> None:
+    now = to_ms(NOW) // HOUR_MS
+    for hour in range(now - DAYS * 24, now):
+        context = context_of((hour + 1) % 24)
+        center, spread = HOUR_BAND[context]
+        data.band(patient, metric, context, hour * HOUR_MS, offset + scale * center, scale * spread)
+
+
+def make(data: ApiData) -> Ward:
+    """Write the ward."""
+    nurse = data.person("ada", "nurse", "Ada Nurse")
+    names = {
+        "p01": "Ines Albrecht", "p02": "Jonas Brandt", "p03": "Margarethe Conrad", "p04": "Yusuf Demir",
+        "p05": "Elke Engel", "p06": "Piotr Filipek", "p07": "Rosa Graf", "p08": "Theo Hansen",
+    }  # fmt: skip
+    patients = {key: data.patient(key, name, days=DAYS + 14) for key, name in names.items()}
+    for seed, (key, patient) in enumerate(patients.items()):
+        if key == "p08":
+            continue
+        device = data.device(f"{data.key}-band-{key}", patient, "Wristband")
+        t_ms, value = heart(seed)
+        if key == "p04":
+            value[-35:] += np.linspace(20, 74, 35).round()
+        if key == "p05":
+            t_ms, value = t_ms[: -5 * 60], value[: -5 * 60]
+        data.readings(patient, device, "heart_rate", t_ms, value)
+        if key in ("p04", "p02"):
+            night = 96.4 + np.random.default_rng(seed).normal(0, 0.5, len(t_ms[::5]))
+            data.readings(patient, device, "spo2", t_ms[::5], np.round(night))
+            bands(data, patient, "spo2", 0.02, 95.1)
+            data.state(patient, "spo2", "normal", value=96.0, since=NOW - timedelta(days=2))
+        if key not in ("p06",):
+            bands(data, patient)
+        state: dict[str, Any] = {"value": float(value[-1]), "at": NOW - timedelta(seconds=40)}
+        if key == "p05":
+            data.state(patient, "heart_rate", "unknown", "not_worn", value=state["value"], at=NOW - timedelta(hours=5))
+        elif key == "p06":
+            data.state(patient, "heart_rate", "learning", since=NOW - timedelta(days=3), **state)
+        else:
+            what = "unusual" if key in ("p04", "p02") else "normal"
+            data.state(patient, "heart_rate", what, since=NOW - timedelta(hours=3), **state)
+    return Ward(data, nurse, patients, alerts(data, patients, nurse))
+
+
+def alerts(data: ApiData, patients: dict[str, int], nurse: int) -> dict[str, str]:
+    resting = {
+        "metric": "heart_rate", "context": "asleep", "value": 63.2, "usual": 54.0, "difference": 9.2, "center": 54.1,
+        "spread": 2.4, "z": 3.79, "p": 0.002, "n_days": 14, "minutes": 402,
+    }  # fmt: skip
+    fast = {
+        "metric": "heart_rate", "side": "above", "threshold": 130.0, "clear": 120.0, "persist_s": 600, "n": 11,
+        "from_ms": to_ms(NOW) - 840_000, "to_ms": to_ms(NOW) - 240_000, "worst": 143.0, "at_rest_only": True,
+    }  # fmt: skip
+    made = {
+        "p04": data.alert(
+            patients["p04"], rule="heart_rate_high", priority="high", provisional=True, evidence=fast,
+            started_at=NOW - timedelta(minutes=14),
+            sentence="Heart rate was above 130 /min at rest for 10 min, up to 143 /min",
+        ),
+        "p04b": data.alert(
+            patients["p04"], rule="battery_low", kind="technical", priority="low", evidence={"percent": 12.0},
+            started_at=NOW - timedelta(hours=2), sentence="The device's battery is at 12 %",
+        ),
+        "p02": data.alert(
+            patients["p02"], rule="resting_heart_rate_rise", priority="medium", evidence=resting,
+            started_at=NOW - timedelta(hours=9),
+            sentence="Resting heart rate in the night to 22 Nov was 63 /min, 9 above this person's usual 54 /min "
+            "(median of 14 nights)",
+        ),
+        "p07": data.alert(
+            patients["p07"], rule="spo2_low", priority="high", late=True, started_at=NOW - timedelta(hours=31),
+            evidence={"metric": "spo2", "worst": 84.0, "threshold": 88.0},
+            sentence="Oxygen saturation was below 88 % for 6 min, down to 84 %",
+        ),
+        "p03": data.alert(
+            patients["p03"], rule="heart_rate_unusual_at_rest", priority="low", started_at=NOW - timedelta(hours=4),
+            acknowledged_at=NOW - timedelta(hours=3), acknowledged_by=nurse, acknowledge_note="Had visitors, feels well",
+            evidence=resting | {"context": "rest"}, unknown_since=NOW - timedelta(minutes=50),
+            sentence="Heart rate at rest was 84 /min for 3 hours, 18 above this person's usual 66 /min",
+        ),
+        "p05": data.alert(
+            patients["p05"], rule="not_worn", kind="technical", priority="low", evidence={"device": "band"},
+            started_at=NOW - timedelta(hours=5), sentence="The device has not been worn for 5 hours",
+        ),
+    }  # fmt: skip
+    data.alert(
+        patients["p02"], priority="medium", state="resolved", started_at=NOW - timedelta(days=4),
+        resolved_at=NOW - timedelta(days=3, hours=20), sentence="Heart rate was above 120 /min at rest for 15 min, up to 127 /min",
+    )  # fmt: skip
+    return {key: str(alert) for key, alert in made.items()}
