@@ -100,6 +100,7 @@ class Lapse:
 def step_end(at_ms: int, end_ms: int) -> int:
     """Return where the step that begins at ``at_ms`` ends: after long strides at first, short ones at last."""
     for before_ms, stride_ms in STEPS:
-        if end_ms - at_ms > before_ms:
-            return min((at_ms // stride_ms + 1) * stride_ms, max(end_ms - before_ms, at_ms + 1))
+        following = (at_ms // stride_ms + 1) * stride_ms
+        if following <= end_ms - before_ms:  # a whole stride, or the end, which moves on, would be crept up to
+            return following
     return end_ms
