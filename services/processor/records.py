@@ -110,6 +110,7 @@ class FrameFate(NamedTuple):
     late: int
     t_first_ms: int | None
     t_last_ms: int | None
+    deliveries: int = 1
 
 
 class Waveform(NamedTuple):

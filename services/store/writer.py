@@ -15,7 +15,7 @@ from ingest.clock import to_datetime
 from ingest.partition import record_key
 from services import topics
 from services.processor.readings import Table
-from services.processor.records import Effects, RollupRows
+from services.processor.records import Effects, FrameFate, RollupRows
 from services.store import alerts, blocks, copy, fence
 
 _DO_NOTHING: Final = "ON CONFLICT DO NOTHING"
@@ -120,12 +120,15 @@ async def _measured(connection: psycopg.AsyncConnection, effects: Effects, patie
         ],
         [
             (
-                f.frame_id, f.organisation_id, f.patient_id, f.device_id, to_datetime(f.received_ms), now, 1,
+                f.frame_id, f.organisation_id, f.patient_id, f.device_id, to_datetime(f.received_ms), now, f.deliveries,
                 f.stored, f.duplicate, f.conflict, f.quarantined, f.late, _time(f.t_first_ms), _time(f.t_last_ms),
             )
-            for f in {fate.frame_id: fate for fate in reversed(effects.fates)}.values()
+            for f in merged_fates(effects.fates)
         ],
-        "ON CONFLICT (frame_id) DO UPDATE SET deliveries = t.deliveries + 1",
+        """ON CONFLICT (frame_id) DO UPDATE SET
+           (deliveries, stored, duplicate, conflict, quarantined, late) =
+           (t.deliveries + excluded.deliveries, t.stored + excluded.stored, t.duplicate + excluded.duplicate,
+            t.conflict + excluded.conflict, t.quarantined + excluded.quarantined, t.late + excluded.late)""",
     )  # fmt: skip
     await merge_rows(
         connection,
@@ -205,6 +208,26 @@ async def _found(connection: psycopg.AsyncConnection, effects: Effects) -> None:
         [(patient, to_datetime(last), to_datetime(effects.recorded_ms)) for patient, last in effects.silences],
         _DO_NOTHING,
     )  # fmt: skip
+
+
+def merged_fates(fates: list[FrameFate]) -> list[FrameFate]:
+    """Return one fate a frame: a frame that came twice in a batch counts what became of each delivery."""
+    merged: dict[str, FrameFate] = {}
+    for fate in fates:
+        first = merged.get(fate.frame_id)
+        merged[fate.frame_id] = (
+            fate
+            if first is None
+            else first._replace(
+                deliveries=first.deliveries + 1,
+                stored=first.stored + fate.stored,
+                duplicate=first.duplicate + fate.duplicate,
+                conflict=first.conflict + fate.conflict,
+                quarantined=first.quarantined + fate.quarantined,
+                late=first.late + fate.late,
+            )
+        )
+    return list(merged.values())
 
 
 def _rollup_rows(r: RollupRows) -> bytes:

@@ -116,9 +116,10 @@ async def test_a_resend_with_other_boundaries_stores_nothing_twice(bench: Bench)
         (0, 53, 0, 0),
     ]
     assert await bench.rows("SELECT sum(cardinality(value)) FROM reading_block") == [(65,)]
-    assert await bench.rows("SELECT deliveries FROM frame_log WHERE frame_id = 'd1~other~1'") == [(1,)]
+    fate = "SELECT deliveries, stored, duplicate FROM frame_log WHERE frame_id = 'd1~other~1'"
+    assert await bench.rows(fate) == [(2, 0, 106)]
     await bench.frames(again[2:])
-    assert await bench.rows("SELECT deliveries FROM frame_log WHERE frame_id = 'd1~other~1'") == [(2,)]
+    assert await bench.rows(fate) == [(3, 0, 159)]
 
 
 async def test_another_value_at_a_known_instant_is_a_conflict_kept_beside(bench: Bench) -> None:

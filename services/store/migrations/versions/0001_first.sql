@@ -150,7 +150,7 @@ CREATE TABLE frame_log (               -- a frame's fate
     device_id int NOT NULL,
     received_at timestamptz NOT NULL,
     processed_at timestamptz NOT NULL,
-    deliveries int NOT NULL,           -- how often it came: more than once after a re-send
+    deliveries int NOT NULL,           -- how often it came; the counts below are those of all deliveries
     stored int NOT NULL,
     duplicate int NOT NULL,
     conflict int NOT NULL,
