@@ -61,14 +61,11 @@ class Points:
         return self.t_ms + self.width_ms // 2
 
 
-def gap_after(points: Points) -> NDArray[np.bool_]:
-    """Return (N,) whether so long a silence follows a point that no line may be drawn across it.
+def longest_silence(points: Points) -> NDArray[np.int64]:
+    """Return (N,) how long a silence beside each point may last, ms, before it counts as a gap.
 
-    How long that is depends on the metric's own cadence: minutes for a heart rate, days for a weight.
+    That depends on the metric's own cadence: minutes for a heart rate, days for a weight.
     """
-    gap = np.zeros(len(points), bool)
-    if len(points) < 2:
-        return gap
     silence = points.t_ms[1:] - points.t_ms[:-1] - points.width_ms[:-1]
     limit = np.zeros(len(points), np.int64)
     for width in np.unique(points.width_ms):
@@ -76,7 +73,16 @@ def gap_after(points: Points) -> NDArray[np.bool_]:
         inside = silence[same[:-1] & same[1:]]
         usual = int(np.median(inside)) if len(inside) else 0
         limit[same] = max(width // 2, SILENCES_TO_GAP * usual) if width else max(SHORTEST_GAP_MS, STEPS_TO_GAP * usual)
-    gap[:-1] = silence > np.maximum(limit[:-1], limit[1:])
+    return limit
+
+
+def gap_after(points: Points) -> NDArray[np.bool_]:
+    """Return (N,) whether so long a silence follows a point that no line may be drawn across it."""
+    gap = np.zeros(len(points), bool)
+    if len(points) > 1:
+        limit = longest_silence(points)
+        silence = points.t_ms[1:] - points.t_ms[:-1] - points.width_ms[:-1]
+        gap[:-1] = silence > np.maximum(limit[:-1], limit[1:])
     return gap
 
 

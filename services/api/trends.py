@@ -12,7 +12,7 @@ from ingest.catalogue import catalogue, nearest
 from ingest.clock import to_ms
 from services.api import alerts, series, words
 from services.api.access import Scope
-from services.api.downsample import Points, reduce
+from services.api.downsample import Points, longest_silence, reduce
 from services.api.patients import Patient
 from services.api.problems import Problem, invalid
 from services.api.query import every
@@ -87,7 +87,7 @@ async def document(
         "lowest": _extreme(found.points.low, np.min, decimals),
         "highest": _extreme(found.points.high, np.max, decimals),
         **_columns(kept, gap, decimals),
-        "gaps": _gaps(kept, gap),
+        "gaps": _gaps(found.points, kept, gap, to_ms(start), to_ms(end)),
         "band": await _band(scope, patient, number, start, end),
         "band_spreads": BAND_SPREADS,
         "alerts": await alerts.overlapping(scope, patient, start, end),
@@ -110,11 +110,19 @@ def _columns(points: Points, gap: NDArray[np.bool_], decimals: int) -> dict[str,
     return columns
 
 
-def _gaps(points: Points, gap: NDArray[np.bool_]) -> list[dict[str, int]]:
-    return [
-        {"from_ms": int(points.t_ms[i] + points.width_ms[i]), "to_ms": int(points.t_ms[i + 1])}
-        for i in np.flatnonzero(gap)
-    ]
+def _gaps(points: Points, kept: Points, gap: NDArray[np.bool_], start_ms: int, end_ms: int) -> list[dict[str, int]]:
+    """Return the stretches without data, those at the span's ends included."""
+    if not len(points):
+        return [{"from_ms": start_ms, "to_ms": end_ms}]
+    ends = kept.t_ms + kept.width_ms
+    found = [(int(ends[i]), int(kept.t_ms[i + 1])) for i in np.flatnonzero(gap)]
+    limit = longest_silence(points)
+    first, last = int(kept.t_ms[0]), int(ends[-1])
+    if first - start_ms > limit[0]:
+        found.insert(0, (start_ms, first))
+    if end_ms - last > limit[-1]:
+        found.append((last, end_ms))
+    return [{"from_ms": a, "to_ms": b} for a, b in found]
 
 
 async def _band(scope: Scope, patient: Patient, number: int, start: datetime, end: datetime) -> list[dict[str, Any]]:

@@ -43,12 +43,13 @@ def heart(seed: int, level: float = 0) -> tuple[NDArray[np.int64], NDArray[np.fl
     return t_ms[~charging], np.round(value[~charging])
 
 
-def bands(data: ApiData, patient: int, metric: str = "heart_rate", scale: float = 1.0, offset: float = 0) -> None:
+def bands(data: ApiData, patient: int) -> None:
+    """The own usual range of each closed hour: of heart rate by context, of oxygen saturation one for all."""
     now = to_ms(NOW) // HOUR_MS
     for hour in range(now - DAYS * 24, now):
         context = context_of((hour + 1) % 24)
-        center, spread = HOUR_BAND[context]
-        data.band(patient, metric, context, hour * HOUR_MS, offset + scale * center, scale * spread)
+        data.band(patient, "heart_rate", context, hour * HOUR_MS, *HOUR_BAND[context])
+        data.band(patient, "spo2", context, hour * HOUR_MS, 96.4, 0.9)
 
 
 def make(data: ApiData) -> Ward:
@@ -72,7 +73,6 @@ def make(data: ApiData) -> Ward:
         if key in ("p04", "p02"):
             night = 96.4 + np.random.default_rng(seed).normal(0, 0.5, len(t_ms[::5]))
             data.readings(patient, device, "spo2", t_ms[::5], np.round(night))
-            bands(data, patient, "spo2", 0.02, 95.1)
             data.state(patient, "spo2", "normal", value=96.0, since=NOW - timedelta(days=2))
         if key not in ("p06",):
             bands(data, patient)

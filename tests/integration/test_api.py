@@ -363,6 +363,9 @@ async def test_a_trend_carries_band_and_alerts_but_nothing_measured_off_the_wris
         problem(await client.get("/v1/patients/p1/trends?metric=heart_rate&points=1"), 422, "invalid")
     assert trend["readings"] == 60
     assert trend["highest"] < 120
+    begin, end = to_ms(NOW) - 24 * HOUR_MS, to_ms(NOW)
+    silent = [(gap["from_ms"], gap["to_ms"]) for gap in trend["gaps"]]
+    assert silent == [(begin, end - 5 * HOUR_MS), (end - 4 * HOUR_MS - 60_000, end)]
     assert trend["band"] == [
         {
             "from_ms": hour - 5 * HOUR_MS, "to_ms": hour - 4 * HOUR_MS, "context": "asleep", "center": 55.0,

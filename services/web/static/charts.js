@@ -93,7 +93,7 @@
       width: place.clientWidth, height: place.clientHeight,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), zone),
       scales: { x: { range: [Date.parse(trend.from) / 1000, Date.parse(trend.to) / 1000] }, y: { range: limits(trend) } },
-      axes: [{ ...axis, values: ticks, space: 64, size: 26 }, { ...axis, size: 42, space: 28 }],
+      axes: [{ ...axis, values: ticks, space: 64, size: 26 }, { ...axis, size: 42, space: 22 }],
       series: [{}, { ...line }, { ...edge }, { ...edge }],
       bands: [{ series: [3, 2], fill: style("--range") }],
       legend: { show: false },
