@@ -63,8 +63,8 @@ def identify(pid: int) -> Identity | None:
     if child is not None and child.poll() is not None:
         del _children[pid]
     fields = _stat(pid)
-    if fields is None or fields[0] in "ZX":
-        return None
+    if fields is None or (fields[0] in "ZX" and int(fields[17]) <= 1):
+        return None  # while other threads end, a killed program still holds its ports and files
     return Identity(pid, int(fields[19]), boot_id())
 
 
