@@ -107,6 +107,11 @@ class System:
         rows = self.query("SELECT partition, next_offset FROM partition_position WHERE topic = 'readings.v1'")
         return {int(partition): int(offset) for partition, offset in rows}
 
+    def take_partitions(self) -> None:
+        """Raise every epoch in the database, as a new owner of the partitions does."""
+        with psycopg.connect(self.settings.postgres.conninfo("admin")) as connection:
+            connection.execute("UPDATE partition_position SET epoch = epoch + 1")
+
     async def ends(self) -> dict[int, int]:
         """Partition of ``readings.v1`` → where the log ends."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.kafka.bootstrap, group_id=None)
@@ -265,13 +270,13 @@ async def ended(process: Process, timeout_s: float) -> int:
 
 
 @asynccontextmanager
-async def held_in_a_transaction(system: System) -> AsyncIterator[None]:
-    """Hold the processor at work on a batch: inside the block it waits for a lock, half of it written."""
-    waiting = """SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+async def held_in_a_transaction(system: System, processors: int = 1) -> AsyncIterator[None]:
+    """Hold so many processors at work on a batch: inside the block they wait for a lock, half of it written."""
+    waiting = """SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
                  AND application_name = 'keepwell-writer' AND query LIKE '%%frame_log%%'"""
     async with await psycopg.AsyncConnection.connect(system.settings.postgres.conninfo("admin")) as holder:
         await holder.execute("LOCK TABLE frame_log IN EXCLUSIVE MODE")
-        await eventually(lambda: bool(system.query(waiting)), "a batch being written")
+        await eventually(lambda: len(system.query(waiting)) == processors, "a batch being written")
         yield
         await holder.rollback()
     await eventually(lambda: not system.query(waiting), "the end of the wait")

@@ -1,0 +1,85 @@
+"""Every number in every sentence of a run is recomputed by SQL from stored readings."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from ingest.catalogue import catalogue
+from ingest.frame import StampedBlock, StampedFrame
+from tests.cast import HOUR, Person, cast, strips
+from tests.fix_processor import T0, Bench, stamped
+from tests.sentence_sql import Report, check_sentences
+
+pytestmark = pytest.mark.stack
+
+DAYS = 22
+RULES = {
+    "spo2_low", "tachycardia_at_rest", "bradycardia", "fever", "respiratory_rate_high", "resting_heart_rate_rise",
+    "heart_rate_unusual_at_rest", "night_skin_temperature_rise", "night_respiratory_rate_rise", "not_worn", "poor_signal",
+    "battery_low", "device_silent",
+}  # fmt: skip
+
+
+def frames(patient: int, person: Person, days: int) -> list[StampedFrame]:
+    made: list[StampedFrame] = []
+    for hour in range(days * 24):
+        blocks = [
+            StampedBlock(
+                catalogue()[s.metric].id, s.t0_ms, s.step_ms * 1000 if len(s.values) > 1 else 0, "f4",
+                s.values.astype("<f4").tobytes(), quality=s.quality,
+            )
+            for s in strips(person, T0, hour)
+        ]  # fmt: skip
+        if blocks:
+            made.append(stamped(patient, len(made), blocks, received_ms=T0 + (hour + 1) * HOUR))
+    return made
+
+
+async def live(bench: Bench, days: int = DAYS) -> None:
+    """Feed everybody's story, half a day of all at a time."""
+    told = [frame for number, person in enumerate(cast(days), 1) for frame in frames(number, person, days)]
+    told.sort(key=lambda frame: frame.received_ms)
+    step = 12 * len(cast(days))
+    for start in range(0, len(told), step):
+        await bench.frames(told[start : start + step])
+
+
+def check(bench: Bench) -> Report:
+    with psycopg.connect(bench.settings.postgres.conninfo("admin"), autocommit=True) as connection:
+        return check_sentences(connection)
+
+
+async def test_every_number_in_every_sentence_is_true(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    await live(bench)
+    await bench.silence(T0 + DAYS * 24 * HOUR + 3 * HOUR)  # now everybody is silent
+    report = check(bench)
+    with capsys.disabled():
+        print(  # noqa: T201 - what the test shows
+            f"\n  {report.numbers} numbers in {report.sentences} sentences of {len(report.rules)} rules recomputed by SQL"
+        )
+    assert report.problems == []
+    assert not report.left_out
+    assert set(report.rules) == RULES
+
+
+SPOILT = [  # what is made untrue, whose sentences must be found out
+    ("UPDATE reading_block SET value = (SELECT array_agg(v - 1 ORDER BY i) FROM unnest(value) WITH ORDINALITY u (v, i)) WHERE metric_id = 4", "spo2_low"),
+    ("UPDATE reading_block SET t0 = t0 + interval '1 minute', t_last = t_last + interval '1 minute' WHERE metric_id = 6", "fever"),
+    ("UPDATE alert_event SET sentence = replace(sentence, 'usual 57 ', 'usual 56 ')", "resting_heart_rate_rise"),
+    ("UPDATE alert_event SET sentence = replace(sentence, 'of 5 nights', 'of 6 nights')", "night_skin_temperature_rise"),
+    ("UPDATE alert SET patient_sentence = replace(patient_sentence, '9 %', '8 %')", "battery_low"),
+    ("UPDATE alert SET patient_sentence = patient_sentence || ' 7'", "not_worn"),
+]  # fmt: skip
+
+
+async def test_an_untrue_number_is_noticed(bench: Bench) -> None:
+    await live(bench, days=9)
+    assert check(bench).problems == []
+    for spoil, rule in SPOILT:
+        with psycopg.connect(bench.settings.postgres.conninfo("admin")) as connection:
+            connection.execute("ALTER TABLE alert_event DISABLE TRIGGER append_only")
+            assert connection.execute(spoil.encode()).rowcount > 0
+            problems = check_sentences(connection).problems
+            connection.rollback()
+        assert any(f" {rule} " in problem for problem in problems), (spoil, problems)

@@ -1,0 +1,127 @@
+"""What the checker of sentences knows of the rules, and the queries with which it recomputes them.
+
+Written from docs/detection.md and the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final, NamedTuple
+
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+GOOD: Final = "quality IN (0, 5)"  # for the limits: not doubted by the device
+BASELINE_DAYS, MEMORY_DAYS = 14, 64
+
+
+class LimitRule(NamedTuple):
+    """A safety limit as docs/detection.md and its table of adult limits describe it."""
+
+    metric: str
+    above: bool
+    levels: tuple[float, ...]
+    inclusive: bool
+    clear: float
+    gap: timedelta
+    at_rest: bool = False
+    lasting: bool = True  # its sentence tells for how long
+
+
+def _limit(metric: str, side: str, levels: Iterable[float], clear: float, gap_min: int, **other: bool) -> LimitRule:
+    inclusive, at_rest = other.get("inclusive", False), other.get("at_rest", False)
+    lasting = other.get("lasting", True)
+    return LimitRule(metric, side == "above", tuple(levels), inclusive, clear, gap_min * MINUTE, at_rest, lasting)
+
+
+LIMITS: Final = {
+    "spo2_low": _limit("spo2", "below", (90, 85), 92, 15),
+    "tachycardia_at_rest": _limit("heart_rate", "above", (130, 150), 120, 5, at_rest=True),
+    "tachycardia_extreme": _limit("heart_rate", "above", (190,), 170, 5),
+    "bradycardia": _limit("heart_rate", "below", (38, 32), 42, 5),
+    "respiratory_rate_high": _limit("respiratory_rate", "above", (25, 30), 22, 15, inclusive=True, at_rest=True),
+    "respiratory_rate_low": _limit("respiratory_rate", "below", (8,), 10, 15, inclusive=True),
+    "fever": _limit("body_temperature", "above", (38.5, 39.5), 38, 60, inclusive=True),
+    "hypothermia": _limit("body_temperature", "below", (35, 34), 35.5, 60),
+    "glucose_low": _limit("glucose", "below", (70, 54), 80, 30),
+    "glucose_high": _limit("glucose", "above", (250,), 220, 30),
+    "systolic_high": _limit("systolic_pressure", "above", (180,), 170, 720, inclusive=True, lasting=False),
+    "systolic_low": _limit("systolic_pressure", "below", (90,), 100, 720, inclusive=True, lasting=False),
+}
+
+
+class UsualRule(NamedTuple):
+    """A rule that compares with the person's own days."""
+
+    metric: str
+    decimals: int
+    asleep: bool
+    least_minutes: int  # usable minutes that make a day
+
+
+USUAL: Final = {
+    "resting_heart_rate_rise": UsualRule("heart_rate", 0, True, 180),
+    "night_skin_temperature_rise": UsualRule("skin_temperature", 1, True, 20),
+    "night_respiratory_rate_rise": UsualRule("respiratory_rate", 1, True, 20),
+    "heart_rate_unusual_at_rest": UsualRule("heart_rate", 0, False, 60),
+}
+# The gate of the adaptive path: lowest and highest plausible minute, largest change a minute, equal minutes of a flat line
+GATE: Final = {
+    "heart_rate": (30, 220, 60, 30),
+    "skin_temperature": (25, 40, 3, 240),
+    "respiratory_rate": (6, 40, 20, 120),
+}
+VITALS: Final = (
+    "heart_rate", "steps", "spo2", "respiratory_rate", "skin_temperature", "body_temperature", "hrv_rmssd",
+)  # fmt: skip
+
+UNPACK: Final = """
+    CREATE TEMP TABLE told AS
+    SELECT m.key AS metric, b.t0 + coalesce(b.offsets_ms[i], (i - 1)::bigint * b.step_us / 1000) * interval '1 ms' AS t,
+           b.value[i] AS value, coalesce(b.quality[i], 0) AS quality
+    FROM reading_block b JOIN metric m ON m.id = b.metric_id CROSS JOIN LATERAL generate_subscripts(b.value, 1) AS i
+    WHERE b.patient_id = %s"""
+# The run of readings past a value that ends at an instant: nothing else between them, no gap too long.
+RUN: Final = """
+    WITH good AS (
+        SELECT t, value, {past} AS past, t - lag(t) OVER (ORDER BY t) > %(gap)s AS gap
+        FROM told AS r WHERE metric = %(metric)s AND {good} AND t <= %(end)s AND t >= %(end)s - interval '3 days'
+    ), cut AS (
+        SELECT max(t) FILTER (WHERE NOT past) AS other, max(t) FILTER (WHERE gap) AS gap FROM good
+    )
+    SELECT min(t), max(t), count(*), max(value), min(value) FROM good, cut
+    WHERE past AND (cut.other IS NULL OR t > cut.other) AND (cut.gap IS NULL OR t >= cut.gap)"""
+AT_REST: Final = """ AND coalesce((SELECT sum(s.value::float8) FROM told s WHERE s.metric = 'steps' AND s.quality IN (0, 5)
+    AND s.t BETWEEN r.t - interval '10 minutes' AND r.t), 0) < 50"""
+MINUTES: Final = """
+    CREATE TEMP TABLE usable_{metric} AS
+    WITH off AS (
+        SELECT DISTINCT date_trunc('minute', t) AS minute FROM told WHERE quality = 3 OR (metric = 'wear' AND value = 0)
+    ), step AS (
+        SELECT date_trunc('minute', t) AS minute FROM told WHERE metric = 'steps' AND quality IN (0, 4)
+        GROUP BY 1 HAVING sum(value) > 0
+    ), mean AS (
+        SELECT date_trunc('minute', t) AS minute, avg(value::float8)::real AS mean, min(value) = max(value) AS steady
+        FROM told WHERE metric = '{metric}' AND quality IN (0, 4) GROUP BY 1
+    ), worn AS (
+        SELECT m.*, lag(mean) OVER w AS before, extract(epoch FROM minute - lag(minute) OVER w) / 60 AS age
+        FROM mean m WHERE minute NOT IN (SELECT minute FROM off) WINDOW w AS (ORDER BY minute)
+    ), island AS (
+        SELECT *, sum(CASE WHEN age <= 5 AND steady AND mean = before THEN 0 ELSE 1 END) OVER (ORDER BY minute) AS row_of
+        FROM worn
+    ), judged AS (
+        SELECT minute, mean, row_number() OVER (PARTITION BY row_of ORDER BY minute) AS equal_ones,
+               coalesce(age <= 5 AND abs(mean - before) > {step} * age, false) AS jump
+        FROM island
+    ), stirred AS (  -- the last minute with steps, up to each minute
+        SELECT minute, max(step) OVER (ORDER BY minute) AS last_step
+        FROM (SELECT coalesce(j.minute, s.minute) AS minute, s.minute AS step
+              FROM judged j FULL JOIN step s ON s.minute = j.minute) AS both_of_them
+    )
+    SELECT minute, round((mean * 1000::real)::float8) AS thousandths,
+           minute - last_step <= interval '10 minutes' IS TRUE AS active
+    FROM judged JOIN stirred USING (minute)
+    WHERE mean BETWEEN {low} AND {high} AND NOT jump AND equal_ones < {flat}"""
+LOCAL: Final = "(minute AT TIME ZONE 'UTC' + %(offset)s)"
+NIGHT: Final = f"({LOCAL}::time >= '22:00' OR {LOCAL}::time < '08:00')"
+# A day runs from 10:00 to 10:00 and carries the date of its end; an hour belongs to it as a whole.
+DAY: Final = "(date_trunc('hour', minute) AT TIME ZONE 'UTC' + %(offset)s + interval '14 hours')::date"

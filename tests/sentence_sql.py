@@ -1,0 +1,341 @@
+"""Is every number in every sentence true? Each is recomputed by SQL from the stored readings.
+
+Written from docs/detection.md and the schema; it shares no code with what made the sentences. What is taken from the
+alert itself: whom it is about, its rule, where it started, the instants of its changes and the wearer's UTC offset.
+Of the stored daily values only their `used` mark is read: which days the baseline had taken in.
+
+    tokens of the sentence (numbers, months)  ==  tokens expected from SQL, in order and without remainder
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from statistics import median
+from typing import Any, NamedTuple
+
+import psycopg
+
+from tests.sentence_rules import (
+    AT_REST,
+    BASELINE_DAYS,
+    DAY,
+    GATE,
+    GOOD,
+    HOUR,
+    LIMITS,
+    MEMORY_DAYS,
+    MINUTE,
+    MINUTES,
+    NIGHT,
+    RUN,
+    UNPACK,
+    USUAL,
+    VITALS,
+    LimitRule,
+    UsualRule,
+)  # fmt: skip
+from tests.sentence_words import (
+    MONTHS,
+    TOKEN,
+    Apart,
+    Expected,
+    Shown,
+    Untrue,
+    compare,
+    day_of,
+    duration,
+    plain,
+    since,
+    span,
+)  # fmt: skip
+
+
+class Told(NamedTuple):
+    """One sentence: who, which rule, where the episode began, the instant it speaks of and the wearer's offset."""
+
+    patient: int
+    rule: str
+    change: str
+    start: datetime
+    at: datetime
+    offset: timedelta
+    texts: tuple[str, ...]  # the care team's, and the patient's where it is the latest
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked; ``problems`` is empty when every number is true."""
+
+    sentences: int = 0
+    numbers: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)  # reason → sentences
+    problems: list[str] = field(default_factory=list)
+
+
+def check_sentences(connection: psycopg.Connection[Any]) -> Report:
+    """Recompute every number of every sentence in ``alert`` and ``alert_event``.
+
+    ``connection`` must see all rows (the schema's owner); temporary tables are made and dropped in it.
+
+    Raises:
+        psycopg.Error: the database can't be read.
+    """
+    report = Report()
+    devices = sorted((str(row[0]) for row in connection.execute("SELECT key FROM device")), key=len, reverse=True)
+    patients = [int(row[0]) for row in connection.execute("SELECT DISTINCT patient_id FROM alert ORDER BY 1")]
+    for patient in patients:
+        with connection.transaction():
+            connection.execute(UNPACK, [patient])
+            connection.execute("CREATE INDEX ON told (metric, t)")
+            connection.execute("ANALYZE told")
+            checker = _Patient(connection, patient)
+            for told in _sentences(connection, patient, report):
+                _check(checker, told, devices, report)
+            checker.forget()
+    return report
+
+
+def _sentences(connection: psycopg.Connection[Any], patient: int, report: Report) -> list[Told]:
+    rows = connection.execute(
+        """SELECT a.rule, e.change, a.started_at, e.at, (a.evidence->>'utc_offset_min')::int, e.sentence, a.sentence,
+                  a.patient_sentence, a.state, e.id = max(e.id) FILTER (WHERE e.sentence <> '') OVER (PARTITION BY a.id)
+           FROM alert a JOIN alert_event e ON e.alert_id = a.id
+           WHERE a.patient_id = %s AND e.change IN ('raised', 'settled', 'worsened', 'resolved') ORDER BY e.id""",
+        [patient],
+    ).fetchall()
+    found = []
+    for rule, change, start, at, offset, text, latest, to_patient, state, last in rows:
+        if not text:
+            continue
+        if state == "withdrawn":
+            report.left_out["withdrawn: later data removed its evidence"] += 1
+            continue
+        if rule == "clock_fault":
+            report.left_out["clock_fault: about a frame's stamp, not about readings"] += 1
+            continue
+        if last and text != latest:
+            report.problems.append(f"patient {patient} {rule}: the alert says {latest!r}, its history {text!r}")
+        texts = (text, to_patient) if last else (text,)
+        found.append(Told(patient, rule, change, start, at, timedelta(minutes=offset or 0), texts))
+    return found
+
+
+def _check(checker: _Patient, told: Told, devices: list[str], report: Report) -> None:
+    for text in told.texts:
+        report.sentences += 1
+        report.rules[told.rule] += 1
+        bare = text
+        for device in devices:
+            bare = bare.replace(device, "")
+        tokens = TOKEN.findall(bare)
+        report.numbers += len(tokens)
+        try:
+            compare(tokens, checker.expected(told, bare, tokens))
+        except Untrue as error:
+            report.problems.append(f"patient {told.patient} {told.rule} {told.change}: {error}; it says {text!r}")
+
+
+class _Patient:
+    """What SQL finds of one patient; its readings are in the temporary table ``told``."""
+
+    def __init__(self, connection: psycopg.Connection[Any], patient: int) -> None:
+        self._connection = connection
+        self._patient = patient
+        self._days: dict[tuple[str, timedelta], dict[date, float]] = {}
+        self._made: set[str] = set()
+
+    def expected(self, told: Told, text: str, tokens: list[str]) -> Expected:
+        """Return the tokens a sentence must have.
+
+        Raises:
+            Untrue: SQL finds nothing of what it says.
+        """
+        if told.rule in LIMITS:
+            return self._of_limit(told, LIMITS[told.rule], tokens)
+        if told.rule in USUAL:
+            return self._of_usual(told, USUAL[told.rule], text)
+        others: dict[str, Callable[[Told], Expected]] = {
+            "not_worn": self._not_worn,
+            "poor_signal": self._poor_signal,
+            "battery_low": self._battery,
+            "device_silent": self._silent,
+        }
+        if told.rule not in others:
+            msg = "no way to recompute this rule; add one"
+            raise Untrue(msg)
+        return others[told.rule](told)
+
+    def forget(self) -> None:
+        """Drop the temporary tables."""
+        names = ", ".join(["told", *(f"usable_{metric}" for metric in self._made)])
+        self._connection.execute(f"DROP TABLE {names}".encode())
+
+    def _one(self, query: str, **values: object) -> tuple[Any, ...]:
+        row = self._connection.execute(query.encode(), values).fetchone()
+        if row is None or row[0] is None:
+            msg = "nothing of it in the stored readings"
+            raise Untrue(msg)
+        return tuple(row)
+
+    # ------------------------------------------------------------ limits
+
+    def _run(self, rule: LimitRule, past: str, end: datetime) -> tuple[datetime, int, float, float]:
+        query = RUN.format(past=past, good=GOOD)
+        first, last, n, high, low = self._one(query, metric=rule.metric, gap=rule.gap, end=end)
+        if last != end:
+            msg = f"no such reading at {end:%H:%M}; the last one was at {last:%H:%M}"
+            raise Untrue(msg)
+        return first, n, high, low
+
+    def _of_limit(self, told: Told, rule: LimitRule, tokens: list[str]) -> Expected:
+        if told.change == "resolved":
+            return self._cleared(told, rule)
+        threshold = next((t for t in rule.levels[::-1] if plain(t) == tokens[1]), None)
+        if threshold is None:
+            msg = f"{tokens[1]} is no threshold of this rule; it has {rule.levels}"
+            raise Untrue(msg)
+        sign = (">" if rule.above else "<") + ("=" if rule.inclusive else "")
+        past = f"(value {sign} {threshold}::real{AT_REST if rule.at_rest else ''})"
+        first, n, high, low = self._run(rule, past, told.at)
+        worst = high if rule.above else low
+        lasted = duration(told.at - first) if rule.lasting else []
+        return [plain(worst), plain(threshold), *lasted, str(n), *span(first, told.at, told.offset)]
+
+    def _cleared(self, told: Told, rule: LimitRule) -> Expected:
+        past = f"(value {'<=' if rule.above else '>='} {rule.clear}::real)"
+        first, n, _, _ = self._run(rule, past, told.at)
+        worst = self._one(
+            f"""SELECT {"max" if rule.above else "min"}(value) FROM told
+                WHERE metric = %(metric)s AND {GOOD} AND t BETWEEN %(start)s AND %(end)s""",
+            metric=rule.metric, start=told.start, end=told.at,
+        )[0]  # fmt: skip
+        lasted = duration(told.at - first) if told.at > first else []
+        return [plain(rule.clear), *lasted, str(n), *span(first, told.at, told.offset), plain(worst)]
+
+    # ------------------------------------------------------------ against one's own days
+
+    def _of_usual(self, told: Told, rule: UsualRule, text: str) -> Expected:
+        day = day_of(told.at - MINUTE, told.offset) if rule.asleep else day_of(told.at - HOUR, told.offset)
+        if rule.asleep:
+            value, before = self._night(rule, told, day), self._night_before(rule, told, day)
+            opening: Expected = [str(day.day), MONTHS[day.month - 1]]
+        else:
+            value, before = self._hour(told, told.at - HOUR), None
+            if "second hour" in text:
+                before = self._hour_before(told)
+            opening = [*span(told.at - HOUR, told.at, told.offset)]
+        known = self._used_before(rule, told, day)
+        usual = median(known)
+        if "in a row" in text and (before is None or before <= usual):
+            msg = f"the one before was {before}, not above the usual {usual}"
+            raise Untrue(msg)
+        shown: Expected = [Shown(value, rule.decimals), Apart(rule.decimals), Shown(usual, rule.decimals)]
+        if f"{value:.{rule.decimals}f}" == f"{usual:.{rule.decimals}f}" and ("equal to" in text or "back at" in text):
+            del shown[1]
+        elif (" above" in text) != (value > usual):
+            msg = f"{value} is not on that side of {usual}"
+            raise Untrue(msg)
+        return [*opening, *shown, str(len(known))]
+
+    def _used_before(self, rule: UsualRule, told: Told, day: date) -> list[float]:
+        """Return the recomputed values of the days the baseline knew, the latest 14."""
+        rows = self._connection.execute(
+            """SELECT v.day FROM daily_value v JOIN metric m ON m.id = v.metric_id
+               WHERE v.patient_id = %s AND m.key = %s AND v.context = %s AND v.used AND v.day < %s
+               ORDER BY v.day DESC LIMIT %s""",
+            [self._patient, rule.metric, "asleep" if rule.asleep else "rest", day, BASELINE_DAYS],
+        ).fetchall()
+        days = [row[0] for row in rows if rows[0][0] - row[0] < timedelta(days=MEMORY_DAYS)]
+        values = self._daily(rule, told.offset)
+        if not days or any(one not in values for one in days):
+            msg = f"the baseline used days {days}, readings make {sorted(values)}"
+            raise Untrue(msg)
+        return [values[one] for one in days]
+
+    def _night(self, rule: UsualRule, told: Told, day: date) -> float:
+        values = self._daily(rule, told.offset)
+        if day not in values:
+            msg = f"no value for {day}; readings make {sorted(values)}"
+            raise Untrue(msg)
+        return values[day]
+
+    def _night_before(self, rule: UsualRule, told: Told, day: date) -> float | None:
+        earlier = [one for one in self._daily(rule, told.offset) if one < day]
+        return self._daily(rule, told.offset)[max(earlier)] if earlier else None
+
+    def _daily(self, rule: UsualRule, offset: timedelta) -> dict[date, float]:
+        """Return each day's mean of usable minute means, asleep or at rest."""
+        key = f"{rule.metric} {rule.asleep}", offset
+        if key not in self._days:
+            self._make_minutes(rule.metric)
+            rows = self._connection.execute(
+                f"""SELECT {DAY} AS day, sum(thousandths) / 1000 / count(*) FROM usable_{rule.metric}
+                    WHERE NOT active AND {NIGHT} = %(asleep)s GROUP BY 1 HAVING count(*) >= %(least)s""".encode(),
+                {"offset": offset, "asleep": rule.asleep, "least": rule.least_minutes},
+            ).fetchall()
+            self._days[key] = dict(rows)
+        return self._days[key]
+
+    def _hour(self, told: Told, hour: datetime) -> float:
+        self._make_minutes("heart_rate")
+        return float(
+            self._one(
+                f"""SELECT sum(thousandths) / 1000 / nullif(count(*), 0) FROM usable_heart_rate
+                    WHERE NOT active AND NOT {NIGHT} AND minute >= %(hour)s AND minute < %(hour)s + interval '1 hour'""",
+                hour=hour, offset=told.offset,
+            )[0]
+        )  # fmt: skip
+
+    def _hour_before(self, told: Told) -> float | None:
+        """Return the latest earlier hour at rest; it may lie up to three hours before."""
+        for back in (2, 3, 4):
+            try:
+                return self._hour(told, told.at - back * HOUR)
+            except Untrue:
+                continue
+        return None
+
+    def _make_minutes(self, metric: str) -> None:
+        if metric not in self._made:
+            low, high, step, flat = GATE[metric]
+            self._connection.execute(MINUTES.format(metric=metric, low=low, high=high, step=step, flat=flat).encode())
+            self._made.add(metric)
+
+    # ------------------------------------------------------------ the device
+
+    def _not_worn(self, told: Told) -> Expected:
+        vitals = ", ".join(f"'{one}'" for one in VITALS)
+        first = self._one(
+            f"""WITH minute AS (
+                    SELECT date_trunc('minute', t) AS minute,
+                           bool_or(quality = 3 OR (metric = 'wear' AND value = 0)) AS off,
+                           bool_or(quality IN (0, 4) AND metric IN ({vitals})) AS heard
+                    FROM told WHERE t <= %(at)s GROUP BY 1)
+                SELECT min(minute) FROM minute
+                WHERE off AND minute > coalesce((SELECT max(minute) FROM minute WHERE heard AND NOT off), '-infinity')""",
+            at=told.at,
+        )[0]
+        return list(since(first, told.offset))
+
+    def _poor_signal(self, told: Told) -> Expected:
+        vitals = ", ".join(f"'{one}'" for one in VITALS)
+        share = self._one(
+            f"""SELECT max(share) FROM (
+                    SELECT metric, count(*) FILTER (WHERE quality NOT IN (0, 4))::float8 / count(*) AS share FROM told
+                    WHERE t >= %(at)s - interval '1 hour' AND t < %(at)s AND quality <> 3 AND metric IN ({vitals})
+                    GROUP BY metric HAVING count(*) >= 20) AS metrics""",
+            at=told.at,
+        )[0]
+        return [f"{100 * share:.0f}", *span(told.at - HOUR, told.at, told.offset)]
+
+    def _battery(self, told: Told) -> Expected:
+        percent = self._one("SELECT value FROM told WHERE metric = 'battery' AND t = %(at)s", at=told.at)[0]
+        return [f"{percent:.0f}"]
+
+    def _silent(self, told: Told) -> Expected:
+        last = self._one("SELECT max(t) FROM told WHERE t < %(start)s", start=told.start)[0]
+        return [*since(last, told.offset), *duration(told.start - last)]

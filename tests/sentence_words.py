@@ -1,0 +1,101 @@
+"""How numbers, durations and instants are written in a sentence, and how a sentence is compared with what SQL found."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, NamedTuple
+
+from tests.sentence_rules import MINUTE
+
+MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+TOKEN: Final = re.compile(r"\d+(?:\.\d+)?|\b(?:" + "|".join(MONTHS) + r")\b")
+
+
+class Shown(NamedTuple):
+    """An average that is shown with so many decimals."""
+
+    value: float
+    decimals: int
+
+
+class Apart(NamedTuple):
+    """The difference of the two averages before it and after it, as they are shown."""
+
+    decimals: int
+
+
+Expected = list[str | Shown | Apart]
+
+
+class Untrue(Exception):
+    """A sentence says what SQL does not find."""
+
+
+def compare(tokens: list[str], expected: Expected) -> None:
+    """Compare the numbers of a sentence with those SQL found, in order.
+
+    Raises:
+        Untrue: one differs, is missing or is not explained.
+    """
+    if len(tokens) != len(expected):
+        msg = f"numbers {tokens}, but SQL explains {expected}"
+        raise Untrue(msg)
+    for place, (token, one) in enumerate(zip(tokens, expected, strict=True)):
+        if isinstance(one, Shown):
+            right = decimals(token) == one.decimals and abs(float(token) - one.value) <= 0.5 * 10**-one.decimals + 1e-3
+        elif isinstance(one, Apart):
+            apart = abs(float(tokens[place - 1]) - float(tokens[place + 1]))
+            right = token == f"{apart:.{one.decimals}f}"
+        else:
+            right = token == one
+        if not right:
+            msg = f"{token} in place {place + 1} of {tokens}, but SQL finds {one} in {expected}"
+            raise Untrue(msg)
+
+
+def decimals(token: str) -> int:
+    return len(token.partition(".")[2])
+
+
+def plain(value: float) -> str:
+    """Return a single reading with at most one decimal."""
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def duration(lasted: timedelta) -> list[str]:
+    """Return whole minutes, or hours and minutes, rounded down; seconds under two minutes."""
+    minutes = lasted // MINUTE
+    if minutes < 2:
+        return [str(int(lasted.total_seconds()))]
+    if minutes < 120:
+        return [str(minutes)]
+    hours, rest = divmod(minutes, 60)
+    return [str(hours), str(rest)] if rest else [str(hours)]
+
+
+def clock(when: datetime) -> list[str]:
+    return [f"{when:%H}", f"{when:%M}"]
+
+
+def day_and_month(when: datetime) -> list[str]:
+    return [str(when.day), MONTHS[when.month - 1]]
+
+
+def span(start: datetime, end: datetime, offset: timedelta) -> list[str]:
+    """Return two clock times, with their dates where these differ."""
+    start, end = start.astimezone(UTC) + offset, end.astimezone(UTC) + offset
+    if start.date() == end.date():
+        return [*clock(start), *clock(end)]
+    return [*day_and_month(start), *clock(start), *day_and_month(end), *clock(end)]
+
+
+def since(when: datetime, offset: timedelta) -> list[str]:
+    """Return a clock time and its date."""
+    local = when.astimezone(UTC) + offset
+    return [*clock(local), *day_and_month(local)]
+
+
+def day_of(when: datetime, offset: timedelta) -> date:
+    """Return the person's day (10:00 to 10:00, by its end) to which the hour of an instant belongs."""
+    return (when.astimezone(UTC).replace(minute=0, second=0, microsecond=0) + offset + timedelta(hours=14)).date()
