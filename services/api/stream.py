@@ -182,7 +182,7 @@ class AlertHub:
                     self._wake.set()
                     async for _ in connection.notifies():
                         self._wake.set()
-            except psycopg.Error as error:
+            except (psycopg.Error, OSError) as error:
                 log.warning("listener_lost", error=str(error).strip())
             await asyncio.sleep(RETRY_S)
 
@@ -197,9 +197,10 @@ class AlertHub:
             try:
                 if await self._round():
                     looks = 0
-            except (psycopg.Error, OSError) as error:
-                log.warning("alerts_unreadable", error=str(error).strip(), streams=self.watching)
+            except Exception as error:  # whatever it is: a reader that ended quietly would leave streams mute
+                log.error("alerts_unreadable", error=repr(error), streams=self.watching)
                 self._end_all("unreadable")
+                await asyncio.sleep(RETRY_S)
 
     async def _round(self) -> int:
         """Hand out what is new, and end the streams of sessions that have ended; return how many events."""
@@ -213,9 +214,10 @@ class AlertHub:
 
     async def _hand_out(self, organisation: int, recheck: bool) -> int:
         count, more = 0, True
-        while more and organisation in self._at:
+        # The last watcher may leave, and with it the place, during any await.
+        while more and (at := self._at.get(organisation)) is not None:
             async with self._access.for_organisation(organisation) as connection:
-                found = await events.after(connection, self._at[organisation])
+                found = await events.after(connection, at)
                 watchers = list(self._watchers.get(organisation, ()))
                 if found or recheck:
                     watchers = await self._still_allowed(connection, watchers)

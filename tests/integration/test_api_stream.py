@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from httpx_sse import EventSource, ServerSentEvent
 
-from services.api import stream
+from services.api import events, stream
 from services.settings import Settings
 from tests.api_data import ApiData
 from tests.fix_api import ServedApi
@@ -246,6 +246,50 @@ async def test_when_the_listener_is_cut_it_listens_again(api: ServedApi, ours: A
         cut = """SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                  WHERE datname = current_database() AND query LIKE 'LISTEN%'"""
         assert ours.connection.execute(cut).fetchone() != (0,)
+        await asyncio.sleep(1.5)
+        ours.alert(patient)
+        await watch.wait_for(1)
+
+
+async def test_a_watcher_that_leaves_in_mid_read_harms_nobody(
+    api: ServedApi, ours: ApiData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient, token = ours.patient("p1"), ours.token(ours.person())
+    hub = api.app.state.hub
+    opened = hub._access.for_organisation
+
+    @contextlib.asynccontextmanager
+    async def everybody_leaves(organisation: int) -> AsyncIterator[Any]:
+        async with opened(organisation) as connection:
+            hub._at.pop(organisation, None)
+            yield connection
+
+    async with watching(api, token):
+        monkeypatch.setattr(hub._access, "for_organisation", everybody_leaves)
+        ours.alert(patient)
+        await asyncio.sleep(1.2)
+        monkeypatch.undo()
+    async with watching(api, token) as watch:
+        await asyncio.sleep(0.2)
+        ours.alert(patient)
+        await watch.wait_for(1)
+
+
+async def test_what_cannot_be_read_ends_the_streams_and_then_goes_on(
+    api: ServedApi, ours: ApiData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient, token = ours.patient("p1"), ours.token(ours.person())
+    async with watching(api, token) as watch:
+        await asyncio.sleep(0.2)
+
+        async def broken(*_: object) -> None:
+            msg = "unexpected"
+            raise RuntimeError(msg)
+
+        monkeypatch.setattr(events, "after", broken)
+        await asyncio.wait_for(watch.ended.wait(), 3)  # never a silent stream
+        monkeypatch.undo()
+    async with watching(api, token) as watch:
         await asyncio.sleep(1.5)
         ours.alert(patient)
         await watch.wait_for(1)
