@@ -49,16 +49,15 @@ class Parcel:
 class SimulatedDevice:
     """One device of a synthetic patient: it packs what it measured into frames and sends them its own way."""
 
-    def __init__(self, patient: Patient, troubles: tuple[Trouble, ...] = (), *, patch: bool = False) -> None:
+    def __init__(self, patient: Patient, troubles: tuple[Trouble, ...] = ()) -> None:
         self.patient = patient
-        self.patch = patch
         self.troubles = troubles
-        self.key = f"{'patch' if patch else 'watch'}-{patient.key}"
+        self.key = f"watch-{patient.key}"
         self._next_seq: dict[str, int] = {}
         self._held: list[Frame] = []
         self._later: list[Frame] = []  # goes out at the next occasion
         profile = patient.profile
-        self._rng = np.random.default_rng([profile.seed, profile.index, 0x11F7, int(patch)])
+        self._rng = np.random.default_rng([profile.seed, profile.index, 0x11F7])
 
     def parcel(self, from_ms: int, to_ms: int, *, frame_min: int | None = None) -> Parcel:
         """Return what is sent at ``to_ms`` of what was measured since ``from_ms``; spans must adjoin."""
@@ -76,7 +75,7 @@ class SimulatedDevice:
             swap = self._has("swapped", start, stop) and frame.seq % 2 and frames
             frames.insert(len(frames) - 1 if swap else len(frames), frame)
         broken: list[bytes] = []
-        if not self.patch and self._has("malformed", from_ms, to_ms):
+        if self._has("malformed", from_ms, to_ms):
             frames.append(self._nonsense(to_ms))
             broken = broken_bodies(self._rng)
         return Parcel(frames + waiting, broken)
@@ -106,14 +105,13 @@ class SimulatedDevice:
         ahead = int(skew.size) if skew else 0
         readings = {
             metric: columns._replace(t_ms=columns.t_ms + ahead)
-            for metric, columns in self.patient.readings(start, stop, patch=self.patch).items()
+            for metric, columns in self.patient.readings(start, stop).items()
         }
         if not readings:
             return None
         if self._has("fahrenheit", start, stop):
             readings = _in_fahrenheit(readings)
-        status = None if self.patch else self.patient.status(stop - 1)
-        return self._frame(session, blocks(readings), sent_ms + ahead, status)
+        return self._frame(session, blocks(readings), sent_ms + ahead, self.patient.status(stop - 1))
 
     def _frame(self, session: str, packed: list[Block], sent_ms: int, status: DeviceStatus | None) -> Frame:
         seq = self._next_seq.get(session, 0)

@@ -20,7 +20,6 @@ from simulators.series import MINUTE_MS, Readings, Series, series
 
 DAYS_CACHED: Final = 3
 DROPOUT: Final = 0.015  # share of minutes in which a wrist sensor finds no pulse
-PATCH_METRICS: Final = ("body_temperature",)
 _EVERY_5 = np.arange(MINUTES) % 5 == 0
 _EVERY_10 = np.arange(MINUTES) % 10 == 0
 _EVERY_30 = np.arange(MINUTES) % 30 == 0
@@ -46,18 +45,14 @@ class Patient:
         """The patient's key in the demo, e.g. ``p07``."""
         return f"p{self.profile.index:02d}"
 
-    def readings(self, from_ms: int, to_ms: int, *, patch: bool | None = None) -> Readings:
-        """Return what was measured with ``from_ms`` <= t < ``to_ms``, by metric; empty ones are left out.
-
-        ``patch``: only what the patch (True) or the watch (False) measured.
-        """
+    def readings(self, from_ms: int, to_ms: int) -> Readings:
+        """Return what was measured with ``from_ms`` <= t < ``to_ms``, by metric; empty ones are left out."""
         days = [self._day(day)[1] for day in self._days_of(from_ms, to_ms)]
         found = {}
         for metric in days[0]:
-            if patch is None or patch == (metric in PATCH_METRICS):
-                parts = [part for day in days if len((part := day[metric].between(from_ms, to_ms)).t_ms)]
-                if parts:
-                    found[metric] = Series.joined(parts)
+            parts = [part for day in days if len((part := day[metric].between(from_ms, to_ms)).t_ms)]
+            if parts:
+                found[metric] = Series.joined(parts)
         return found
 
     def spot_rate(self, t_ms: int) -> int:

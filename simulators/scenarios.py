@@ -226,7 +226,6 @@ def _clock_skew(profile: Profile, span: Span, rng: np.random.Generator) -> Scena
         profile,
         troubles=(Trouble("skewed", start, end, ahead_ms),),
         expected=(fault,),
-        counts=frozenset({"quarantined"}),
     )
 
 

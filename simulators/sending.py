@@ -18,6 +18,7 @@ from simulators.series import HOUR_MS, MINUTE_MS, blocks
 
 PROBE_EVERY_S: Final = 0.01
 PROBE_FOR_S: Final = 30.0
+ANSWER_S: Final = 0.5
 
 
 class Source(Protocol):
@@ -102,7 +103,12 @@ async def until_door_answers(door: Door) -> None:
     """
     nothing = encode([Frame(FRAME_VERSION, "clock", 0, EARLIEST_MS, 0, [])])
     async with asyncio.timeout(PROBE_FOR_S):
-        await _refused_fields(door, nothing)
+        while True:
+            try:  # a question to a door that is not open yet may get no answer at all
+                await asyncio.wait_for(_refused_fields(door, nothing), ANSWER_S)
+            except TimeoutError:
+                continue
+            return
 
 
 async def _refused_fields(door: Door, body: bytes) -> list[str]:

@@ -34,8 +34,7 @@ _ALERTS: Final = """
            greatest(a.last_evidence_at, a.found_at, coalesce(a.resolved_at, a.found_at)), a.sentence
     FROM alert a JOIN patient p ON p.id = a.patient_id ORDER BY a.raised_at, a.started_at, p.key"""
 _FATES: Final = """
-    SELECT p.key, sum(f.stored)::bigint, sum(f.duplicate
-           + (f.deliveries - 1) * (f.stored + f.duplicate + f.conflict + f.quarantined))::bigint,
+    SELECT p.key, sum(f.stored)::bigint, sum(f.duplicate)::bigint,
            sum(f.conflict)::bigint, sum(f.quarantined)::bigint, sum(f.late)::bigint
     FROM frame_log f JOIN patient p ON p.id = f.patient_id GROUP BY p.key"""
 # A day that an open alert of the adaptive rule overlaps must not have taught the baseline.
