@@ -114,7 +114,7 @@ def _main(options: Options) -> int:
     console = Console(highlight=False)
     times = Times()
     try:
-        with _stack(console) as home:
+        with running_stack(console) as home:
             times.up = time.monotonic() - times.began
             return uvloop.run(_demo(home, options, times, console))
     except* (RunError, StackError, OSError) as group:
@@ -126,7 +126,7 @@ def _main(options: Options) -> int:
 
 
 @contextmanager
-def _stack(console: Console) -> Iterator[Path]:
+def running_stack(console: Console) -> Iterator[Path]:
     """Give the home of a running stack; what was started here is stopped at the end."""
     from deploy.local.plan import open_stack
     from services.cli.stack import show_progress
@@ -154,7 +154,7 @@ async def _demo(home: Path, options: Options, times: Times, console: Console) ->
         loop.add_signal_handler(number, stopped.set)
     await drop_old_runs(settings)
     await migrate(settings)
-    processes = Processes(run, {"KEEPWELL_INJECT_BUG": options.bug} if options.bug else {})
+    processes = Processes(run.folder, run.environment | ({"KEEPWELL_INJECT_BUG": options.bug} if options.bug else {}))
     _start(processes, options)
     run.announce()
     try:
@@ -201,9 +201,10 @@ async def _play(
     await _until_ready(settings, doors, options)
     times.ready = time.monotonic() - times.began
     made_up = sum(part.story is not None for part in parts)
+    over_mqtt = sum(sender.way == "mqtt" for sender in senders)
     console.print(
         f"{made_up} made-up patients (seed {options.seed}) and {len(parts) - made_up} real recordings, "
-        f"shifted in time to end now; {sum(sender.way == 'mqtt' for sender in senders)} of {len(senders)} devices send over MQTT"
+        f"shifted in time to end now; {over_mqtt} of {len(senders)} devices send over MQTT"
     )
     if options.screen:
         console.print(f"watch it in a browser (works once): {login_link(settings, login)}", soft_wrap=True)
@@ -292,7 +293,7 @@ def _tell(
         console.print(f"  {name:12}{document[name]:>12,}")
     same = document["hash"]["accepted"] == document["hash"]["kept"]
     console.print(
-        f"  the books' readings {'equal' if same else 'are NOT'} the database's, as sets ({document['hash']['accepted']})"
+        f"  as sets, the books' readings {'equal' if same else 'are NOT'} the database's ({document['hash']['kept']})"
     )
     for name, truth in document["truth"].items():
         false = f", {truth['false_clinical']} false" if truth["false_clinical"] else ""

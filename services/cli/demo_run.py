@@ -143,16 +143,16 @@ async def _behind(consumer: AIOKafkaConsumer, settings: Settings) -> int:
 
 
 class Processes:
-    """The processes of a run: started together, watched, stopped in the opposite order."""
+    """The processes of a run, their logs in ``folder``: started together, watched, stopped in the opposite order."""
 
-    def __init__(self, run: Run, extra: Mapping[str, str]) -> None:
-        self._run = run
-        self._environment = {**os.environ, **run.environment, **extra}
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._environment = {**os.environ, **environment}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, command: Sequence[str]) -> None:
-        """Start ``keepwell COMMAND`` under ``name``; its log is ``NAME.log`` in the run's folder."""
-        self._run.folder.mkdir(parents=True, exist_ok=True)
+        """Start ``keepwell COMMAND`` under ``name``; its log is ``NAME.log`` in the folder."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         with self.log(name).open("ab") as log:
             self._children[name] = subprocess.Popen(
                 [sys.executable, "-m", "services.cli.main", *command],
@@ -165,7 +165,7 @@ class Processes:
 
     def log(self, name: str) -> Path:
         """Return where a process writes."""
-        return self._run.folder / f"{name}.log"
+        return self._folder / f"{name}.log"
 
     def check(self) -> None:
         """Raise RunError when a process has died, with the end of its log."""
