@@ -1,79 +1,68 @@
-"""``keepwell replay PATH``: recordings through the whole way, as they are, and the books checked at the end."""
+"""``keepwell replay PATH``: a recording through the whole way, as it is, and the books checked at the end."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg
 import typer
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
-from evaluation import checker
-from ingest.client import Credentials, DeviceClient
-from ingest.clock import SystemClock, to_datetime
-from ingest.doors import HttpDoors
-from ingest.frame import FRAME_VERSION, Frame
+from ingest.client import DoorClosed, NotDelivered
 from ingest.ledger import Ledger
-from services import devices
+from services.cli import replay_report, replay_send
 from services.cli.demo import running_stack
-from services.cli.demo_cast import gateway_url
-from services.cli.demo_run import Processes, RunError, counted, until_processed
-from services.devices import Enrolment
-from services.settings import Settings, load
+from services.cli.demo_run import Processes, RunError, until_processed
+from services.cli.replay_report import ASSUMED, Account, Snapshot
+from services.cli.replay_run import ReplayRun, erase
+from services.cli.replay_send import Person
+from services.devices import EnrolmentError
 from services.store.migrate import migrate
-from simulators.recording import NotARecording, Recording, read_csv, read_folder
-from simulators.series import DAY_MS
+from simulators.recording import NotARecording
+from simulators.sending import until_door_answers
 
-ORGANISATION: Final = "replay"
-PROCESSED_S: Final = 600.0
 READY_S: Final = 60.0
-BOOKS_KEPT: Final = 2
-FAILED: Final = 1
-COUNTS: Final = ("stored", "duplicate", "conflict", "quarantined", "late")
-
-_FATES: Final = """
-    SELECT coalesce(sum(f.stored), 0)::bigint, coalesce(sum(f.duplicate), 0)::bigint,
-           coalesce(sum(f.conflict), 0)::bigint, coalesce(sum(f.quarantined), 0)::bigint,
-           coalesce(sum(f.late), 0)::bigint
-    FROM frame_log f JOIN device d ON d.id = f.device_id WHERE d.key = ANY(%s)"""
-_ALERTS: Final = """
-    SELECT a.id, p.key, a.rule, a.kind, a.priority, a.late, a.started_at, a.raised_at, a.sentence
-    FROM alert a JOIN patient p ON p.id = a.patient_id JOIN device_assignment s ON s.patient_id = p.id
-    JOIN device d ON d.id = s.device_id WHERE d.key = ANY(%s) ORDER BY a.started_at, a.rule"""
+PROCESSED_S: Final = 900.0
+BROKEN: Final = 1
+COUNTS: Final = ("sent", "rejected", "accepted", "stored", "duplicate", "conflict", "dead", "quarantined", "late")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One person's recording, on the way: the same content gives the same device, session and numbers."""
+@dataclass
+class Options:
+    """What was asked for; ``speed`` None is as fast as it goes."""
 
-    recording: Recording
+    path: Path
+    speed: float | None
+    json: Path | None
+    name: str
+    fresh: bool
 
-    @property
-    def patient(self) -> str:
-        """The patient's key."""
-        return self.recording.person.lower()
 
-    @property
-    def device(self) -> str:
-        """The device's key."""
-        return f"replay-{self.patient}"
+@dataclass
+class Times:
+    """Wall clock of the replay's parts in seconds."""
 
-    def days(self) -> Iterator[list[Frame]]:
-        """Yield each day's frames, an hour in each, in the order of the file."""
-        session = f"r-{self.recording.fingerprint()}"
-        numbered = enumerate(self.recording.hours())
-        for _, hours in groupby(numbered, key=lambda item: item[1][0] // DAY_MS):
-            yield [Frame(FRAME_VERSION, session, seq, SystemClock().now_ms(), 0, cut) for seq, (_, cut) in hours]
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure one part."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.parts[name] = time.monotonic() - began
 
 
 def register(app: typer.Typer) -> None:
@@ -81,200 +70,175 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def replay(
-        path: Path = typer.Argument(..., help="a folder like wearable_hr, or a CSV with the columns time,metric,value"),
-        speed: str = typer.Option("max", help="max, or how many recorded seconds pass in one"),
-        json_file: Path = typer.Option(None, "--json", help="write what it came to into this file"),
+        path: Path = typer.Argument(
+            ..., help="a folder of PERSON_hr.csv.zip and PERSON_steps.csv.zip, or a CSV of time,metric,value[,unit]"
+        ),
+        speed: str = typer.Option("max", help="max, or how many times faster than it was measured, e.g. 3600"),
+        json_file: Path = typer.Option(None, "--json", help="write what the replay came to into this file"),
+        name: str = typer.Option("replay", help="keeps database keepwell_NAME and topics NAME.… between replays"),
+        fresh: bool = typer.Option(False, "--fresh", help="forget earlier replays of this name first"),
     ) -> None:
-        """Send recordings as they are, over HTTPS, and account for every reading.
+        """Send a recording through the whole way, as it is, and check that every reading is accounted for.
 
-        Nothing is repaired: clocks that went back and instants that come twice are sent as they stand. Times
-        without a zone are taken as UTC. Sent again, the same files store nothing twice and raise nothing new.
-        A gateway and a processor are started where no gateway answers. Exits with 1 unless all is accounted for.
+        Rows out of order stay out of order; an instant that comes twice with different values becomes a conflict.
+        Times without a zone are read as UTC. Each person becomes a patient with one device; all of them begin
+        together, whatever their dates. What was sent before is recognised: a second replay stores nothing twice
+        and raises no new alert.
+
+        It starts the stack where it does not run, and stops what it started. Exits with 1 when the books do not
+        balance.
         """
-        if speed != "max" and not (speed.replace(".", "", 1).isdigit() and float(speed) > 0):
-            raise typer.BadParameter(f"speed {speed!r}: allowed is max or a number above 0, e.g. 3600")  # noqa: EM102
-        raise typer.Exit(_main(path, None if speed == "max" else float(speed), json_file))
+        options = Options(path, _speed(speed), json_file, _name(name), fresh)
+        raise typer.Exit(_main(options))
 
 
-def _main(path: Path, speed: float | None, json_file: Path | None) -> int:
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1e9:
+            return float(text)
+    raise typer.BadParameter(f"--speed {text!r}: allowed are max, or a number above 0, e.g. 3600")  # noqa: EM102
+
+
+def _name(text: str) -> str:
+    if text.isascii() and text.replace("-", "").isalnum() and text == text.lower() and len(text) <= 40:
+        return text
+    raise typer.BadParameter(f"--name {text!r}: allowed are a-z, 0-9 and -, 40 at most")  # noqa: EM102
+
+
+def _main(options: Options) -> int:
     from deploy.local.errors import StackError
 
     console = Console(highlight=False)
+    times = Times()
     try:
-        plans = [Plan(recording) for recording in (read_folder(path) if path.is_dir() else [read_csv(path)])]
-        console.print(
-            f"{len(plans)} people, {sum(plan.recording.n for plan in plans):,} readings; local time taken as UTC"
-        )
-        with running_stack(console) as home:
-            document = uvloop.run(_replay(home, plans, speed, console))
-    except (NotARecording, RunError, StackError, OSError) as error:
-        console.print(f"keepwell: {error}", style="red", markup=False)
-        return FAILED
-    if json_file is not None:
-        json_file.write_text(json.dumps(document, indent=1), "utf-8")
-    for name in (
-        "readings",
-        "sent",
-        "rejected",
-        "accepted",
-        "stored",
-        "duplicate",
-        "conflict",
-        "dead",
-        "quarantined",
-        "late",
-    ):
+        with times.part("total"):
+            with times.part("read"), console.status(f"reading {options.path}"):
+                people = replay_send.read(options.path)
+            total = sum(one.recording.n for one in people)
+            console.print(f"{total:,} readings of {len(people)} people in {options.path}; local times are taken as UTC")
+            with contextlib.ExitStack() as stack:
+                with times.part("up"):
+                    home = stack.enter_context(running_stack(console))
+                account = uvloop.run(_replay(home, options, people, times, console))
+        return _tell(account, options, times, console)
+    except* (RunError, StackError, OSError, NotARecording, EnrolmentError, NotDelivered, DoorClosed) as group:
+        for error in _leaves(group):
+            console.print(f"keepwell: {error}", style="red", markup=False, soft_wrap=True)
+    except* KeyboardInterrupt:
+        console.print("stopped; the next replay begins again and finds what was sent already")
+    return BROKEN
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+async def _replay(home: Path, options: Options, people: list[Person], times: Times, console: Console) -> Account:
+    run = ReplayRun.open(home, options.name)
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    with run.alone():
+        if options.fresh:
+            await erase(run)
+        await migrate(run.settings)
+        processes = Processes(run.folder, run.environment)
+        playing = asyncio.create_task(_play(run, options, people, processes, times, console))
+        watching = asyncio.create_task(processes.watch())
+        stopping = asyncio.create_task(stopped.wait())
+        try:
+            await asyncio.wait((playing, watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if playing.done():
+                return playing.result()
+            if watching.done():
+                watching.result()  # raises: a process has died
+            raise KeyboardInterrupt
+        finally:
+            for task in (playing, watching, stopping):
+                task.cancel()
+            await asyncio.gather(playing, watching, stopping, return_exceptions=True)
+            processes.stop()
+
+
+async def _play(
+    run: ReplayRun, options: Options, people: list[Person], processes: Processes, times: Times, console: Console
+) -> Account:
+    settings = run.settings
+    tokens = replay_send.enrol(settings, people)
+    before = Snapshot.take(settings)
+    part = run.begin_book(replay_send.identity(people))
+    async with AsyncExitStack() as stack:
+        book = stack.enter_context(Ledger(part))
+        with times.part("ready"):
+            processes.start("gateway", ["gateway"])
+            players, door = await replay_send.connect(stack, settings, people, tokens, book)
+            async with asyncio.timeout(READY_S):
+                await until_door_answers(door)
+        with times.part("send"), _progress(console, sum(one.recording.n for one in people)) as told:
+            # Everyone is heard once before the processor looks: after a day without a replay nobody is "silent".
+            for player in players:
+                told(await player.first())
+            processes.start("processor", ["processor"])
+            await replay_send.play(players, options.speed, told)
+    with times.part("process"), console.status("waiting for the processor"):
+        await until_processed(settings, PROCESSED_S)
+    with times.part("check"), console.status("comparing the books with the database"):
+        return await asyncio.to_thread(replay_report.account, run, people, run.finish_book(part), before)
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Any]:
+    columns = (
+        TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TextColumn("readings"), TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda n: progress.advance(task, n)
+
+
+def _tell(account: Account, options: Options, times: Times, console: Console) -> int:
+    document = account.document
+    moving = times.parts["send"] + times.parts["process"]
+    document |= {
+        "path": options.path.name,
+        "speed": options.speed or "max",
+        "time_zone": ASSUMED,
+        "wall_s": {name: round(seconds, 2) for name, seconds in times.parts.items()},
+        "readings_per_s": round(document["accepted"] / max(moving, 1e-9)),
+        "broken": account.broken,
+    }
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(document, indent=1), "utf-8")
+    for name in COUNTS:
         console.print(f"  {name:12}{document[name]:>12,}")
     console.print(
-        f"  alerts      {len(document['alerts']):>12,}, {document['new_alerts']} of them new; {document['wall_s']} s"
+        f"  of these were there already {document['already_there']:,}; {document['new_alerts']} alerts are new; "
+        f"{document['readings_per_s']:,} readings a second, sent to processed"
     )
-    for problem in document["broken"]:
-        console.print(f"broken: {problem}", style="red", markup=False)
-    return FAILED if document["broken"] else 0
+    same = document["hash"]["accepted"] == document["hash"]["kept"]
+    console.print(f"  the books' readings {'equal' if same else 'are NOT'} the database's, as sets")
+    _tell_rules(document, console)
+    console.print(f"  wall clock, s: {document['wall_s']}")
+    for problem in account.broken:
+        console.print(f"broken: {problem}", style="red", markup=False, soft_wrap=True)
+    console.print("the books balance" if not account.broken else "the books do not balance", style="bold")
+    return BROKEN if account.broken else 0
 
 
-async def _replay(home: Path, plans: Sequence[Plan], speed: float | None, console: Console) -> dict[str, Any]:
-    began = time.monotonic()
-    settings = load({"stack.home": home}).settings
-    await migrate(settings)
-    tokens = _enrol(settings, plans)
-    keys = [plan.device for plan in plans]
-    before = _fates(settings, keys)
-    known = {row[0] for row in counted(settings, _ALERTS, keys)}
-    folder = home / "replay" / to_datetime(SystemClock().now_ms()).strftime("%Y%m%d%H%M%S")
-    with ExitStack() as stack:
-        await _serve(settings, folder, stack, console)
-        book = stack.enter_context(Ledger(folder / "devices.book"))
-        await _send(settings, plans, tokens, book, speed, console)
-        sent_s = time.monotonic() - began
-        await until_processed(settings, PROCESSED_S)
-    wall_s = time.monotonic() - began
-    report = _report(settings, plans, folder / "devices.book", before, known)
-    _forget_old_books(folder.parent)
-    return report | {"sent_s": round(sent_s, 2), "wall_s": round(wall_s, 2)}
-
-
-def _enrol(settings: Settings, plans: Sequence[Plan]) -> dict[str, str]:
-    now = to_datetime(SystemClock().now_ms())
-    wanted = [
-        Enrolment(
-            plan.patient,
-            plan.device,
-            to_datetime(plan.recording.span_ms[0] - DAY_MS),
-            plan.recording.person,
-            "recording",
-        )
-        for plan in plans
-    ]
-    with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
-        devices.create_organisation(connection, ORGANISATION, "Replayed recordings")
-        return {
-            one.device: one.token or "" for one in devices.enrol_many(connection, ORGANISATION, wanted, now, renew=True)
-        }
-
-
-async def _serve(settings: Settings, folder: Path, stack: ExitStack, console: Console) -> None:
-    """Start a gateway and a processor for as long as ``stack`` is open, unless a gateway answers already."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        _, writer = await asyncio.open_connection(settings.gateway.host, settings.gateway.port)
-        writer.close()
-        console.print(f"using the gateway that answers on port {settings.gateway.port}, and its processor")
-    except OSError:
-        told = {"KEEPWELL_STACK__HOME": str(settings.stack.home), "KEEPWELL_GATEWAY__BURST": "100000"}
-        processes = Processes(folder, told)
-        stack.callback(processes.stop)
-        for name in ("gateway", "processor"):
-            processes.start(name, [name])
-        async with asyncio.timeout(READY_S):
-            while not await _answers(settings):
-                processes.check()
-                await asyncio.sleep(0.1)
-
-
-async def _answers(settings: Settings) -> bool:
-    try:
-        _, writer = await asyncio.open_connection(settings.gateway.host, settings.gateway.port)
-    except OSError:
-        return False
-    writer.close()
-    return True
-
-
-async def _send(
-    settings: Settings,
-    plans: Sequence[Plan],
-    tokens: dict[str, str],
-    book: Ledger,
-    speed: float | None,
-    console: Console,
-) -> None:
-    """Send day by day, everybody's first day first, so that the people stay side by side."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,.0f} readings"))
-    async with HttpDoors(gateway_url(settings), settings.tls.ca_file, connections=len(plans)) as doors:
-        clients = [DeviceClient(p.device, doors.door(Credentials(p.device, tokens[p.device])), book, "") for p in plans]
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
-            task = progress.add_task("sending", total=sum(plan.recording.n for plan in plans))
-            began, days = time.monotonic(), 0
-            for of_day in zip_longest(*(plan.days() for plan in plans), fillvalue=None):
-                async with asyncio.TaskGroup() as group:
-                    for client, frames in zip(clients, of_day, strict=True):
-                        if frames:
-                            group.create_task(client.send(frames))
-                days += 1
-                progress.advance(task, sum(_readings(frame) for frames in of_day for frame in frames or ()))
-                if speed is not None:
-                    await asyncio.sleep(max(0.0, began + days * DAY_MS / 1000 / speed - time.monotonic()))
-
-
-def _readings(frame: Frame) -> int:
-    return sum(len(block.values) // (4 if block.dtype == "f4" else 2) for block in frame.blocks)
-
-
-def _fates(settings: Settings, keys: list[str]) -> dict[str, int]:
-    return dict(zip(COUNTS, counted(settings, _FATES, keys)[0], strict=True))
-
-
-def _report(
-    settings: Settings, plans: Sequence[Plan], book: Path, before: dict[str, int], known: set[Any]
-) -> dict[str, Any]:
-    keys = [plan.device for plan in plans]
-    fates = {name: count - before[name] for name, count in _fates(settings, keys).items()}
-    verdict = checker.check([book], settings.postgres.conninfo("writer"), only_booked=True)
-    sent = checker.sent_readings([book])
-    alerts = counted(settings, _ALERTS, keys)
-    readings = sum(plan.recording.n for plan in plans)
-    broken = list(verdict.problems)
-    if sum(sent.values()) != readings:
-        broken.append(f"{readings} readings are in the files, {sum(sent.values())} were sent")
-    told = sum(fates[name] for name in ("stored", "duplicate", "conflict", "quarantined")) + verdict.dead
-    if told != sent["accepted"]:
-        broken.append(f"{sent['accepted']} readings were accepted, the frames' fates tell of {told}: {fates}")
-    return {
-        "people": len(plans),
-        "readings": readings,
-        "sent": sum(sent.values()),
-        "rejected": sent["rejected"],
-        "accepted": sent["accepted"],
-        "dead": verdict.dead,
-        **fates,
-        "in_database": {"stored": verdict.stored, "conflict": verdict.conflict, "quarantined": verdict.quarantined},
-        "hash": {"accepted": verdict.accepted_hash, "kept": verdict.kept_hash},
-        "new_alerts": sum(row[0] not in known for row in alerts),
-        "alerts": [
-            {
-                "patient": patient, "rule": rule, "kind": kind, "priority": priority, "late": late,
-                "started": started.isoformat(), "raised": raised.isoformat(), "sentence": sentence,
-                "new": number not in known,
-            }
-            for number, patient, rule, kind, priority, late, started, raised, sentence in alerts
-        ],
-        "broken": broken,
-    }  # fmt: skip
-
-
-def _forget_old_books(folder: Path) -> None:
-    """Keep the books of the last few replays; each holds all that was sent."""
-    for old in sorted(folder.glob("*/devices.book"))[:-BOOKS_KEPT]:
-        for file in old.parent.glob("devices.book*"):
-            file.unlink()
+def _tell_rules(document: dict[str, Any], console: Console) -> None:
+    table = Table("rule", "kind", "alerts", "late", "withdrawn", "a person-week", box=None)
+    for rule, row in document["rules"].items():
+        numbers = (str(row[key]) for key in ("count", "late", "withdrawn", "per_person_week"))
+        table.add_row(rule, row["kind"], *numbers)
+    if document["rules"]:
+        console.print(f"  alerts in {document['person_weeks']} person-weeks:")
+        console.print(table)

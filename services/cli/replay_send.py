@@ -1,0 +1,178 @@
+"""The devices of a replay: one a person, each with its frames in the order of its file, all beginning together."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from ingest.client import Credentials, DeviceClient, Door
+from ingest.clock import SystemClock, to_datetime
+from ingest.doors import HttpDoors
+from ingest.frame import FRAME_VERSION, Frame
+from ingest.ledger import Ledger
+from services import devices
+from services.cli.demo_cast import gateway_url
+from services.devices import Enrolment
+from services.settings import Settings
+from simulators.recording import NotARecording, Recording, read_csv, read_folder
+from simulators.series import DAY_MS, HOUR_MS
+
+ORGANISATION: Final = "replay"
+MAX_READINGS: Final = 50_000_000  # held in memory at 13 bytes a reading
+MAX_PEOPLE: Final = 2_000
+ROUND_MS: Final = DAY_MS  # of the recording, sent by everyone before anyone goes on
+PACED_ROUND_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One person of the recording; the same content has the same device, session and sequence numbers always."""
+
+    patient: str
+    device: str
+    session: str
+    recording: Recording
+
+
+def read(path: Path) -> list[Person]:
+    """Return the people of a folder of ``wearable_hr``'s format, or the one of a CSV file.
+
+    Raises:
+        NotARecording: there is nothing there, or something that can't be read.
+    """
+    if not path.exists():
+        msg = f"{path} does not exist; name a folder of PERSON_hr.csv.zip files, or a CSV of time,metric,value"
+        raise NotARecording(msg)
+    people: list[Person] = []
+    total = 0
+    for recording in read_folder(path) if path.is_dir() else [read_csv(path)]:
+        total += recording.n
+        if total > MAX_READINGS or len(people) == MAX_PEOPLE:
+            msg = (
+                f"{path} holds more than {MAX_READINGS:,} readings or {MAX_PEOPLE:,} people; "
+                "replay it in parts: what was sent before is kept and counted"
+            )
+            raise NotARecording(msg)
+        if recording.n:
+            name = re.sub(r"[^A-Za-z0-9_.-]+", "-", recording.person).strip("-_.")[:40] or "person"
+            people.append(Person(name, f"replay-{name}", recording.fingerprint(), recording))
+    if not people:
+        msg = f"{path} holds no readings"
+        raise NotARecording(msg)
+    return people
+
+
+def identity(people: Sequence[Person]) -> str:
+    """Return a name for this content: the same people with the same readings give the same one."""
+    told = "".join(f"{person.device}/{person.session}\n" for person in people)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def enrol(settings: Settings, people: Sequence[Person]) -> dict[str, str]:
+    """Enrol everyone in the organisation ``replay`` and return device → a new token.
+
+    Raises:
+        EnrolmentError: a key is taken by somebody else.
+    """
+    now = to_datetime(SystemClock().now_ms())
+    wanted = [
+        Enrolment(
+            one.patient, one.device, to_datetime(one.recording.span_ms[0]) - timedelta(days=1), model="recording"
+        )
+        for one in people
+    ]
+    with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
+        devices.create_organisation(connection, ORGANISATION, "Replayed recordings")
+        enrolled = devices.enrol_many(connection, ORGANISATION, wanted, now, renew=True)
+    return {one.device: one.token or "" for one in enrolled}
+
+
+async def connect(
+    stack: AsyncExitStack, settings: Settings, people: Sequence[Person], tokens: dict[str, str], book: Ledger
+) -> tuple[list[Player], Door]:
+    """Return everyone's player, and a door to ask whether the gateway answers."""
+    https = await stack.enter_async_context(HttpDoors(gateway_url(settings), settings.tls.ca_file))
+    doors = [https.door(Credentials(one.device, tokens[one.device])) for one in people]
+    players = [
+        Player(one, DeviceClient(one.device, door, book, one.session)) for one, door in zip(people, doors, strict=True)
+    ]
+    return players, doors[0]
+
+
+class Player:
+    """Plays one person's recording through one device."""
+
+    def __init__(self, person: Person, client: DeviceClient) -> None:
+        self.person = person
+        self._client = client
+        self._began_ms = person.recording.span_ms[0]
+        self._frames = self._cut()
+        self._next = next(self._frames, None)
+
+    def _cut(self) -> Iterator[tuple[int, int, Frame]]:
+        """Yield (end on the recording's own time line, readings, frame), an hour at most each."""
+        for seq, (start_ms, packed) in enumerate(self.person.recording.hours()):
+            n = sum(len(block.values) // (2 if block.dtype == "i2" else 4) for block in packed)
+            # the hour's end, not the present: the same content must give the same bytes
+            frame = Frame(FRAME_VERSION, self.person.session, seq, start_ms + HOUR_MS, 0, packed)
+            yield start_ms + HOUR_MS - self._began_ms, n, frame
+
+    @property
+    def over(self) -> bool:
+        """Whether everything has been sent."""
+        return self._next is None
+
+    async def first(self) -> int:
+        """Send the first frame; return how many readings that were."""
+        return await self._send(1, None)
+
+    async def until(self, elapsed_ms: int) -> int:
+        """Send what was measured in the first ``elapsed_ms`` of the recording; return how many readings."""
+        return await self._send(None, elapsed_ms)
+
+    async def _send(self, most: int | None, elapsed_ms: int | None) -> int:
+        frames: list[Frame] = []
+        readings = 0
+        while self._next is not None and len(frames) != most:
+            end_ms, n, frame = self._next
+            if elapsed_ms is not None and end_ms > elapsed_ms:
+                break
+            frames.append(frame)
+            readings += n
+            self._next = next(self._frames, None)
+        if frames:
+            await self._client.send(frames)
+        return readings
+
+
+async def play(players: Sequence[Player], speed: float | None, told: Callable[[int], None]) -> None:
+    """Send everything; ``speed`` None: as fast as it goes, else so many times faster than it was measured.
+
+    Everyone begins together, whatever the dates, and goes round by round, so that the processor meets everybody
+    in each batch. ``told`` hears how many readings each answer was for.
+
+    Raises:
+        NotDelivered, DoorClosed: the gateway does not take them.
+    """
+    round_ms = ROUND_MS if speed is None else max(HOUR_MS, int(speed * PACED_ROUND_S * 1000) // HOUR_MS * HOUR_MS)
+    began = time.monotonic()
+    elapsed_ms = 0
+    while not all(player.over for player in players):
+        elapsed_ms += round_ms
+        if speed is not None:
+            await asyncio.sleep(max(0.0, began + elapsed_ms / 1000 / speed - time.monotonic()))
+
+        async def send(player: Player, until_ms: int) -> None:
+            told(await player.until(until_ms))
+
+        await asyncio.gather(*(send(player, elapsed_ms) for player in players if not player.over))
