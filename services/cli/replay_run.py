@@ -37,7 +37,7 @@ class ReplayRun(Run):
     @property
     def folder(self) -> Path:
         """Books and logs."""
-        return self.home / self.name
+        return self.home / "replays" / self.name
 
     @property
     def environment(self) -> dict[str, str]:
