@@ -9,6 +9,7 @@ from typing import Final, Literal
 import numpy as np
 
 from ingest.frame import FRAME_VERSION, Block, DeviceStatus, Frame, encode
+from simulators.effects import Effect
 from simulators.patients import Patient
 from simulators.series import MINUTE_MS, Readings, blocks
 
@@ -79,6 +80,13 @@ class SimulatedDevice:
             frames.append(self._nonsense(to_ms))
             broken = broken_bodies(self._rng)
         return Parcel(frames + waiting, broken)
+
+    def befall(self, what: Effect | Trouble) -> None:
+        """Let something happen to the patient or the device from now on."""
+        if isinstance(what, Effect):
+            self.patient.add(what)
+        else:
+            self.troubles = (*self.troubles, what)
 
     def spot(self, now_ms: int) -> Frame:
         """Return a frame with the one reading a wearer takes by hand at ``now_ms``."""

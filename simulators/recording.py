@@ -10,7 +10,8 @@ import csv
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -23,9 +24,11 @@ from numpy.typing import NDArray
 from ingest.catalogue import catalogue, nearest
 from ingest.clock import to_ms
 from ingest.frame import MAX_BLOCKS, Block
+from ingest.units import accepted_units, conversion
 from simulators.series import DAY_MS, HOUR_MS, Series, blocks
 
 COLUMNS: Final = {"heartrate": "heart_rate", "steps": "steps"}
+EXPECTED: Final = "`,user,datetime,heartrate` or `,user,datetime,steps`"
 MAX_FILE_BYTES: Final = 1 << 30  # unpacked; what is larger is no recording of one person
 
 
@@ -100,19 +103,25 @@ def read_folder(folder: Path) -> Iterator[Recording]:
 def read_csv(path: Path) -> Recording:
     """Return a CSV file with the columns ``time,metric,value`` as one person's recording.
 
-    ``time`` is RFC 3339; ``metric`` a key of the catalogue; ``value`` in the catalogue's unit.
+    ``time`` is RFC 3339, UTC where it names no zone; ``metric`` a key of the catalogue; ``value`` in the catalogue's
+    unit, or in the one that a further column ``unit`` names (UCUM; empty: the catalogue's).
 
     Raises:
         NotARecording: a column is missing or a line can't be read.
     """
     streams: dict[str, tuple[list[int], list[float]]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"time", "metric", "value"} <= set(reader.fieldnames or ()):
-            msg = f"{path} has the columns {reader.fieldnames}; needed are time,metric,value"
-            raise NotARecording(msg)
-        for number, row in enumerate(reader, start=2):
-            _take_row(streams, row, f"{path} line {number}")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if not {"time", "metric", "value"} <= set(reader.fieldnames or ()):
+                found = ",".join(reader.fieldnames or ()) or "nothing"
+                msg = f"{path} line 1: the columns are {found}; needed are time,metric,value and, if you like, unit"
+                raise NotARecording(msg)
+            for row in reader:
+                _take_row(streams, row, f"{path} line {reader.line_num}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        msg = f"{path} is not a CSV file of time,metric,value: {error}"
+        raise NotARecording(msg) from error
     return Recording(path.stem, {metric: _stream(t, value) for metric, (t, value) in streams.items()})
 
 
@@ -121,15 +130,27 @@ def _take_row(streams: dict[str, tuple[list[int], list[float]]], row: dict[str, 
     if metric not in catalogue():
         msg = f"{where}: metric {metric!r} is not in the catalogue; did you mean {nearest(metric) or 'heart_rate'}?"
         raise NotARecording(msg)
+    if catalogue()[metric].kind == "waveform":
+        msg = f"{where}: {metric} is a waveform, which a CSV of single values cannot carry; leave it out"
+        raise NotARecording(msg)
     try:
         moment = datetime.fromisoformat(row["time"])
-        value = float(row["value"])
+        value = _in_kept_unit(metric, float(row["value"]), row.get("unit"))
     except (TypeError, ValueError) as error:
         msg = f"{where}: {error}; write e.g. 2026-11-22T08:30:00+01:00,heart_rate,61"
         raise NotARecording(msg) from error
     t, values = streams.setdefault(metric, ([], []))
     t.append(to_ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
     values.append(value)
+
+
+def _in_kept_unit(metric: str, value: float, unit: str | None) -> float:
+    known = catalogue()[metric]
+    to_kept = conversion(known, unit or known.unit)
+    if to_kept is None:
+        msg = f"{metric} cannot be given in {unit!r}; allowed are {', '.join(accepted_units(known))}"
+        raise ValueError(msg)
+    return value * to_kept.factor + to_kept.offset
 
 
 def _read_zip(path: Path) -> tuple[str, Series]:
@@ -140,22 +161,45 @@ def _read_zip(path: Path) -> tuple[str, Series]:
                 msg = f"{path} unpacks to {inside.file_size} bytes; {MAX_FILE_BYTES} are allowed"
                 raise NotARecording(msg)
             text = archive.read(inside).decode("ascii")
-        header, _, rest = text.partition("\n")
-        metric = COLUMNS[header.strip().split(",")[3]]
-        return metric, _parse(rest.splitlines())
-    except (KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
-        msg = f"{path} is not a zipped CSV of `,user,datetime,heartrate` or `,user,datetime,steps`: {error}"
+    except (IndexError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        msg = f"{path} is not a zipped CSV of {EXPECTED}: {error}"
+        raise NotARecording(msg) from error
+    header, _, rest = text.partition("\n")
+    columns = header.strip().split(",")
+    if len(columns) != 4 or columns[:3] != ["", "user", "datetime"] or columns[3] not in COLUMNS:
+        msg = f"{path} line 1: the columns are {header.strip()[:80]!r}; expected is {EXPECTED}"
+        raise NotARecording(msg)
+    lines = rest.splitlines()
+    try:
+        return COLUMNS[columns[3]], _parse(lines)
+    except ValueError as error:
+        at = _first_bad(lines)
+        msg = f"{path} line {at + 2}: {lines[at][:80]!r} is not like `0,PERSON,2020-03-01 00:00:00,61` ({error})"
         raise NotARecording(msg) from error
 
 
-def _parse(lines: Iterable[str]) -> Series:
+def _parse(lines: Sequence[str]) -> Series:
+    """Return the rows of a file; ValueError where one can't be read."""
     instants, values = [], []
     for line in lines:
         _, _, moment, value = line.split(",")
         instants.append(moment)
         values.append(value)
-    seconds: NDArray[np.int64] = np.array(instants, "M8[s]").astype(np.int64)
-    return _stream(seconds * 1000, np.array(values, np.float64))
+    moments = np.array(instants, "M8[s]")
+    if np.isnat(moments).any():
+        msg = "a time is missing"
+        raise ValueError(msg)
+    return _stream(moments.astype(np.int64) * 1000, np.array(values, np.float64))
+
+
+def _first_bad(lines: Sequence[str]) -> int:
+    """Return the place of the first line that can't be read."""
+    for at, line in enumerate(lines):
+        try:
+            _parse([line])
+        except ValueError:
+            return at
+    return 0
 
 
 def _stream(t_ms: NDArray[np.int64] | list[int], value: NDArray[np.float64] | list[float]) -> Series:

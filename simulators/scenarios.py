@@ -109,6 +109,20 @@ def cast(seed: int, span: Span, patients: int = 18, quiet: int = 7) -> list[Scen
     return stories
 
 
+def at_once(name: str, now_ms: int) -> Effect | Trouble:
+    """Return what begins at ``now_ms`` when a scenario is asked for while a simulation is live.
+
+    Raises:
+        KeyError: the scenario can't begin at once; the text names those that can.
+    """
+    if name not in AT_ONCE:
+        msg = f"{name!r} cannot begin at once; these can: {', '.join(AT_ONCE)}"
+        raise KeyError(msg)
+    what, kind, minutes, size = AT_ONCE[name]
+    made: Effect | Trouble = what(kind, now_ms, now_ms + minutes * MINUTE_MS, size)
+    return made
+
+
 def _healthy(profile: Profile, span: Span, rng: np.random.Generator) -> Scenario:
     return Scenario("healthy", profile)
 
@@ -247,6 +261,22 @@ def _some_time(span: Span, rng: np.random.Generator) -> int:
 def _at(profile: Profile, day: int, minutes_after_noon: float) -> int:
     return day_start_ms(profile, day) + int(minutes_after_noon) * MINUTE_MS
 
+
+# scenario → what it is made of, its kind there, minutes and size, when it is to begin now
+AT_ONCE: Final[Mapping[str, tuple[Callable[..., Effect | Trouble], str, int, float]]] = {
+    "fever": (Effect, "fever", 240, 39.4),
+    "desaturation": (Effect, "desaturation", 40, 83.0),
+    "tachycardia": (Effect, "tachycardia", 45, 162.0),
+    "not_worn": (Effect, "not_worn", 240, 0.0),
+    "poor_signal": (Effect, "poor_signal", 180, 0.0),
+    "low_battery": (Effect, "low_battery", 120, 6.0),
+    "device_off": (Trouble, "off", 300, 0.0),
+    "late_burst": (Trouble, "held", 20, 0.0),
+    "duplicates": (Trouble, "resent", 60, 0.0),
+    "clock_skew": (Trouble, "skewed", 60, 12.0 * MINUTE_MS),
+    "wrong_unit": (Trouble, "fahrenheit", 60, 0.0),
+    "malformed": (Trouble, "malformed", 5, 0.0),
+}
 
 SCENARIOS: Final[Mapping[str, _Draw]] = {
     "healthy": _healthy,

@@ -28,10 +28,11 @@ from ingest.ledger import Ledger
 from ingest.ticks import write_tick
 from services import topics
 from services.cli import demo_cast
-from services.cli.demo_live import AlertPrinter, latencies_ms, percentile
+from services.cli.demo_live import AlertPrinter, follow_requests, latencies_ms, percentile
 from services.cli.demo_report import Report, judge
 from services.cli.demo_run import Processes, Run, RunError, counted, drop_old_runs, until_processed
 from services.cli.enrol import login_link
+from services.cli.simulate import REQUESTS
 from services.settings import Settings, load
 from services.store.migrate import migrate
 from simulators.lapse import Lapse
@@ -219,7 +220,11 @@ async def _play(
             console.print(
                 "\nlive now; in another terminal: keepwell simulate fever --patient p07   (Ctrl-C ends the demo)"
             )
-            await lapse.live(stopped)
+            asking = asyncio.create_task(follow_requests(run.folder / REQUESTS, senders, console))
+            try:
+                await lapse.live(stopped)
+            finally:
+                asking.cancel()
         await until_processed(settings, PROCESSED_S)
         await asyncio.sleep(2 * 0.2)
     finally:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -15,6 +17,7 @@ from ingest.clock import SystemClock
 from ingest.frame import frame_id
 from services.settings import Settings
 from simulators.link import Parcel, SimulatedDevice
+from simulators.scenarios import at_once
 from simulators.sending import Sender
 
 POLL_S: Final = 0.2
@@ -94,6 +97,24 @@ async def latencies_ms(settings: Settings, senders: Sequence[Sender]) -> list[fl
                     await asyncio.sleep(LATENCY_POLL_S)
             found.append((time.monotonic() - accepted) * 1000)
     return found
+
+
+async def follow_requests(folder: Path, senders: Sequence[Sender], console: Console) -> None:
+    """Let happen what `keepwell simulate` asks for, one file each, until cancelled."""
+    devices = {
+        sender.source.patient.key: sender.source for sender in senders if isinstance(sender.source, SimulatedDevice)
+    }
+    while True:
+        for file in sorted(folder.glob("*.json")):
+            wanted = json.loads(file.read_text("utf-8"))
+            file.unlink()
+            device = devices.get(wanted["patient"])
+            if device is None:
+                console.print(f"{wanted['patient']} plays a recording, nothing can be added to it", style="yellow")
+                continue
+            device.befall(at_once(wanted["scenario"], SystemClock().now_ms()))
+            console.print(f"{wanted['patient']}: {wanted['scenario']} begins", style="dim")
+        await asyncio.sleep(POLL_S)
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
