@@ -30,6 +30,7 @@ from simulators.series import DAY_MS, HOUR_MS
 ORGANISATION: Final = "replay"
 MAX_READINGS: Final = 50_000_000  # held in memory at 13 bytes a reading
 MAX_PEOPLE: Final = 2_000
+SPAN_MS: Final = (DAY_MS, 4_102_444_800_000)  # what is not from this century the gateway refuses, and says so
 ROUND_MS: Final = DAY_MS  # of the recording, sent by everyone before anyone goes on
 PACED_ROUND_S: Final = 1.0
 
@@ -64,12 +65,20 @@ def read(path: Path) -> list[Person]:
             )
             raise NotARecording(msg)
         if recording.n:
+            _check_span(path, recording)
             name = re.sub(r"[^A-Za-z0-9_.-]+", "-", recording.person).strip("-_.")[:40] or "person"
             people.append(Person(name, f"replay-{name}", recording.fingerprint(), recording))
     if not people:
         msg = f"{path} holds no readings"
         raise NotARecording(msg)
     return people
+
+
+def _check_span(path: Path, recording: Recording) -> None:
+    first_ms, last_ms = recording.span_ms
+    if not (SPAN_MS[0] <= first_ms and last_ms < SPAN_MS[1]):
+        msg = f"{path}: {recording.person} has instants outside the years 1970 to 2100; check its times"
+        raise NotARecording(msg)
 
 
 def identity(people: Sequence[Person]) -> str:
