@@ -1,9 +1,8 @@
-"""Detection judged over many seeds drawn anew: what was found, missed and falsely raised, with intervals.
+"""The demo on seeds drawn anew, judged together: ``python -m evaluation.seeds --count 20 --json seeds.json``.
 
-Runs the demo itself (``keepwell demo --once``) seed after seed on one running stack, so that what is judged is the
-whole path, doors to database. Intervals are exact: Clopper-Pearson for shares, Garwood for rates.
-
-    python -m evaluation.seeds --count 20 --json seeds.json
+Each seed is one whole `keepwell demo --once` on one running stack; this script only reads what they wrote. It
+exits with 1 unless every safety scenario was found, enough infections were, healthy patients were left alone,
+silence stayed technical, late bursts became late findings and every invariant held.
 """
 
 from __future__ import annotations
@@ -13,143 +12,177 @@ import json
 import secrets
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import binomtest, chi2
+from scipy.stats import beta, chi2
 
-RUN_S: Final = 400  # a run takes about a minute; one that takes this long is broken
 SAFETY: Final = ("desaturation", "tachycardia", "fever")
-INFECTIONS: Final = 0.8  # 16 of 20
-FALSE_PER_WEEK: Final = 0.3
-KEEPWELL: Final = Path(sys.executable).with_name("keepwell")
+ILL: Final = (*SAFETY, "infection", "late_burst")  # whoever has none of these should hear nothing clinical
+ENOUGH_INFECTIONS: Final = 0.8
+MOST_FALSE: Final = 0.3  # clinical alerts per patient-week of patients who are well
+RUN_S: Final = 400.0
+RESAMPLED: Final = 2000
+
+Document = Mapping[str, Any]
 
 
-@dataclass
-class Tally:
-    """One scenario over all runs."""
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
 
-    expected: int = 0
-    raised: int = 0
-    false_clinical: int = 0
-    patient_weeks: float = 0.0
-    missing: list[str] = field(default_factory=list)
+    value: float
+    low: float
+    high: float
 
-    def add(self, truth: Mapping[str, Any], seed: int) -> None:
-        """Take one run's truth in."""
-        self.expected += truth["expected"]
-        self.raised += truth["raised"]
-        self.false_clinical += truth["false_clinical"]
-        self.patient_weeks += truth["patient_weeks"]
-        self.missing += [f"seed {seed} {one}" for one in truth["missing"]]
+    def __str__(self) -> str:
+        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
-def share_interval(found: int, of: int) -> tuple[float, float]:
-    """Return the exact 95 % interval of a share.
-
-    >>> [round(x, 3) for x in share_interval(16, 20)]
-    [0.563, 0.943]
-    """
-    interval = binomtest(found, of).proportion_ci(0.95, "exact")
-    return float(interval.low), float(interval.high)
+def share(found: int, of: int) -> Interval:
+    """Return a share with its exact (Clopper-Pearson) interval."""
+    low = float(beta.ppf(0.025, found, of - found + 1)) if found else 0.0
+    high = float(beta.ppf(0.975, found + 1, of - found)) if found < of else 1.0
+    return Interval(found / of if of else 0.0, low, high)
 
 
-def rate_interval(events: int, weeks: float) -> tuple[float, float]:
-    """Return the exact (Garwood) 95 % interval of a rate of independent events a week.
-
-    >>> [round(x, 3) for x in rate_interval(3, 30)]
-    [0.021, 0.292]
-    """
-    low = chi2.ppf(0.025, 2 * events) / 2 if events else 0.0
-    return float(low / weeks), float(chi2.ppf(0.975, 2 * events + 2) / 2 / weeks)
+def rate(events: int, exposure: float) -> Interval:
+    """Return events per unit of exposure with the exact Poisson interval."""
+    low = float(chi2.ppf(0.025, 2 * events)) / 2 if events else 0.0
+    high = float(chi2.ppf(0.975, 2 * events + 2)) / 2
+    return Interval(events / exposure, low / exposure, high / exposure)
 
 
-def run_seed(seed: int, folder: Path) -> tuple[dict[str, Any], int]:
-    """Run the demo once with this seed; return what it wrote and its exit code.
+def rate_by_seed(events: Sequence[int], exposure: Sequence[float]) -> Interval:
+    """Return a rate with an interval that resamples whole seeds: alerts of one run may hang together."""
+    counts, weeks = np.array(events, float), np.array(exposure, float)
+    picks = np.random.default_rng(0).integers(len(counts), size=(RESAMPLED, len(counts)))
+    rates = counts[picks].sum(axis=1) / weeks[picks].sum(axis=1)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return Interval(float(counts.sum() / weeks.sum()), float(low), float(high))
+
+
+def run(seed: int, folder: Path, more: Sequence[str]) -> Document:
+    """Run one demo and return what it wrote.
 
     Raises:
-        RuntimeError: it wrote nothing; the end of its output is in the text.
+        RuntimeError: it wrote nothing; the text is the end of its output.
     """
-    out = folder / f"{seed}.json"
-    command = [str(KEEPWELL), "demo", "--once", "--no-screen", "--seed", str(seed), "--json", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S, check=False)
-    if not out.exists():
+    result = folder / f"seed-{seed}.json"
+    result.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "services.cli.main", "demo", "--once", "--no-screen", "--seed", str(seed)]
+    done = subprocess.run(
+        [*command, "--json", str(result), *more], capture_output=True, text=True, timeout=RUN_S, check=False
+    )
+    if not result.exists():
         msg = f"seed {seed} ended with {done.returncode} and wrote nothing:\n{(done.stdout + done.stderr)[-2000:]}"
         raise RuntimeError(msg)
-    return json.loads(out.read_text("utf-8")), done.returncode
+    document: Document = json.loads(result.read_text("utf-8"))
+    return document
 
 
-def verdict(tallies: Mapping[str, Tally], broken: Sequence[str]) -> list[str]:
-    """Return what is not as it must be; empty when all is well."""
-    wrong = list(broken)
-    for name in SAFETY:
-        if tallies[name].raised < tallies[name].expected:
-            wrong.append(f"{name}: {tallies[name].missing} not found")
-    infection = tallies["infection"]
-    if infection.raised < INFECTIONS * infection.expected:
-        wrong.append(f"infection: {infection.raised} of {infection.expected} found, {INFECTIONS:.0%} wanted")
-    healthy = tallies["healthy"]
-    if healthy.false_clinical > FALSE_PER_WEEK * healthy.patient_weeks:
-        wrong.append(f"healthy: more than {FALSE_PER_WEEK} clinical alerts a patient-week")
-    if tallies["device_off"].false_clinical:
-        wrong.append("device_off: a silent device raised a clinical alert")
-    if tallies["late_burst"].raised < tallies["late_burst"].expected:
-        wrong.append(f"late_burst: {tallies['late_burst'].missing} not listed as a late finding")
-    return wrong
+def judge(documents: Sequence[Document]) -> tuple[dict[str, Any], list[str]]:
+    """Return the figures over all seeds, and what is not as it must be."""
+    figures: dict[str, Any] = {"seeds": [document["seed"] for document in documents]}
+    wrong = [f"seed {document['seed']}: {problem}" for document in documents for problem in document["broken"]]
+    names = list(dict.fromkeys(name for document in documents for name in document["truth"]))
+    for name in names:
+        truths = [document["truth"][name] for document in documents if name in document["truth"]]
+        expected, raised = (sum(truth[key] for truth in truths) for key in ("expected", "raised"))
+        false = [truth["false_clinical"] for truth in truths]
+        weeks = [truth["patient_weeks"] for truth in truths]
+        figures[name] = {
+            "expected": expected,
+            "raised": raised,
+            "found": None if not expected else vars(share(raised, expected)),
+            "false_clinical": sum(false),
+            "patient_weeks": round(sum(weeks), 1),
+            "false_rate": vars(rate(sum(false), sum(weeks))),
+        }
+    for name in (*SAFETY, "late_burst", "device_off"):
+        if figures[name]["raised"] < figures[name]["expected"]:
+            wrong.append(f"{name}: {figures[name]['raised']} of {figures[name]['expected']} found; all must be")
+    infections = figures["infection"]
+    if infections["raised"] < ENOUGH_INFECTIONS * infections["expected"]:
+        wrong.append(
+            f"infection: {infections['raised']} of {infections['expected']} found; {ENOUGH_INFECTIONS:.0%} must be"
+        )
+    figures["well"] = _well(documents, names, wrong)
+    return figures, wrong
 
 
-def table(tallies: Mapping[str, Tally]) -> Table:
-    """Return the figures as a table."""
-    out = Table("scenario", "found", "95 %", "false clinical / patient-week", "95 %", box=None)
-    for name, tally in tallies.items():
-        found, interval = "-", ""
-        if tally.expected:
-            low, high = share_interval(tally.raised, tally.expected)
-            found, interval = f"{tally.raised} of {tally.expected}", f"{low:.2f} to {high:.2f}"
-        low, high = rate_interval(tally.false_clinical, tally.patient_weeks)
-        rate = f"{tally.false_clinical / tally.patient_weeks:.3f} ({tally.false_clinical} in {tally.patient_weeks:.0f})"
-        out.add_row(name, found, interval, rate, f"{low:.3f} to {high:.3f}")
-    return out
+def _well(documents: Sequence[Document], names: Sequence[str], wrong: list[str]) -> dict[str, Any]:
+    """Return the rate of clinical alerts among patients who are well, whatever their devices do."""
+    well = [name for name in names if name not in ILL]
+    events = [sum(document["truth"][name]["false_clinical"] for name in well) for document in documents]
+    weeks = [sum(document["truth"][name]["patient_weeks"] for name in well) for document in documents]
+    clustered = rate_by_seed(events, weeks)
+    healthy = rate(
+        sum(document["truth"]["healthy"]["false_clinical"] for document in documents),
+        sum(document["truth"]["healthy"]["patient_weeks"] for document in documents),
+    )
+    for what, interval in (("healthy", healthy), ("well", clustered)):
+        if interval.value > MOST_FALSE:
+            wrong.append(f"{what}: {interval} clinical alerts per patient-week; {MOST_FALSE} are allowed")
+    return {
+        "patient_weeks": round(sum(weeks), 1),
+        "clinical": sum(events),
+        "rate_poisson": vars(rate(sum(events), sum(weeks))),
+        "rate_by_seed": vars(clustered),
+        "healthy_rate_poisson": vars(healthy),
+    }
+
+
+def show(figures: Mapping[str, Any], console: Console) -> None:
+    """Print the figures as a table."""
+    table = Table("scenario", "found", "share (95 %)", "false clinical", "per patient-week (95 %)", box=None)
+    for name, row in figures.items():
+        if name in ("seeds", "well"):
+            continue
+        found = f"{row['raised']} of {row['expected']}" if row["expected"] else "-"
+        part = str(Interval(**row["found"])) if row["found"] else "-"
+        table.add_row(name, found, part, str(row["false_clinical"]), str(Interval(**row["false_rate"])))
+    console.print(table)
+    well = figures["well"]
+    console.print(
+        f"patients who are well: {well['clinical']} clinical alerts in {well['patient_weeks']} patient-weeks, "
+        f"{Interval(**well['rate_by_seed'])} a week (resampled by seed), {Interval(**well['rate_poisson'])} (Poisson)"
+    )
 
 
 def main() -> int:
-    """Run the seeds and print the table; return 1 when something is not as it must be."""
-    parser = argparse.ArgumentParser(description="Judge detection over seeds drawn anew, on the real parts.")
-    parser.add_argument("--count", type=int, default=20, help="how many seeds (default 20)")
-    parser.add_argument(
-        "--seed", type=int, action="append", help="run these seeds instead of new ones; may be repeated"
-    )
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    """Run and judge; return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--count", type=int, default=20, help="how many seeds")
+    parser.add_argument("--seeds", type=int, nargs="*", help="these seeds instead of new ones")
+    parser.add_argument("--json", type=Path, help="write the figures into this file")
+    parser.add_argument("--folder", type=Path, default=Path(".keepwell/seeds"), help="where each run's result goes")
     arguments = parser.parse_args()
-    seeds = arguments.seed or [secrets.randbelow(2**31) for _ in range(arguments.count)]
     console = Console(highlight=False)
-    subprocess.run([str(KEEPWELL), "up"], check=True, timeout=RUN_S)
-    tallies: dict[str, Tally] = {}
-    broken: list[str] = []
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, console.status("") as status:
-        for number, seed in enumerate(seeds, start=1):
-            status.update(f"seed {seed} ({number} of {len(seeds)}, {time.monotonic() - began:.0f} s)")
-            document, code = run_seed(seed, Path(folder))
-            for name, truth in document["truth"].items():
-                tallies.setdefault(name, Tally()).add(truth, seed)
-            broken += [f"seed {seed}: {what}" for what in document["broken"]]
-            console.print(
-                f"seed {seed}: exit {code}, {document['stored']:,} readings, {document['wall_s']['total']:.0f} s"
-            )
-    wrong = verdict(tallies, broken)
-    console.print(table(tallies))
-    for what in wrong:
-        console.print(f"not as it must be: {what}", style="red")
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    seeds = arguments.seeds or [secrets.randbelow(1_000_000) for _ in range(arguments.count)]
+    up = [sys.executable, "-m", "services.cli.main", "up"]
+    subprocess.run(up, check=True, stdout=subprocess.DEVNULL)
+    documents = []
+    for number, seed in enumerate(seeds, start=1):
+        document = run(seed, arguments.folder, [])
+        documents.append(document)
+        missing = [one for truth in document["truth"].values() for one in truth["missing"]]
+        console.print(
+            f"{number}/{len(seeds)} seed {seed}: {document['wall_s']['total']} s, missing {missing or 'nothing'}, "
+            f"broken {document['broken'] or 'nothing'}"
+        )
+    figures, wrong = judge(documents)
+    show(figures, console)
+    for problem in wrong:
+        console.print(f"wrong: {problem}", style="red", markup=False)
     if arguments.json:
-        figures = {name: vars(tally) for name, tally in tallies.items()}
-        arguments.json.write_text(json.dumps({"seeds": seeds, "scenarios": figures, "wrong": wrong}, indent=1), "utf-8")
+        arguments.json.write_text(json.dumps({**figures, "wrong": wrong}, indent=1), "utf-8")
     return 1 if wrong else 0
 
 
