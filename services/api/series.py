@@ -101,19 +101,20 @@ async def _buckets(
     start: datetime,
     end: datetime,
 ) -> Points:
-    """Read every closed bucket that overlaps ``[start, end)``."""
+    """Read every closed bucket that overlaps ``[start, end)``; as columns, which spares a tuple a bucket."""
     cursor = await connection.cursor(binary=True).execute(
-        """SELECT (extract(epoch FROM t0) * 1000)::bigint, low, high, mean, n FROM rollup_view
-           WHERE patient_id = %s AND metric_id = %s AND bucket_s = %s AND t0 > %s AND t0 < %s
-           ORDER BY t0 LIMIT %s""",
+        """SELECT array_agg(t_ms), array_agg(low), array_agg(high), array_agg(mean), array_agg(n)
+           FROM (SELECT (extract(epoch FROM t0) * 1000)::bigint AS t_ms, low, high, mean, n FROM rollup_view
+                 WHERE patient_id = %s AND metric_id = %s AND bucket_s = %s AND t0 > %s AND t0 < %s
+                 ORDER BY t0 LIMIT %s) AS bucket""",
         [patient_id, metric_id, bucket, start - timedelta(seconds=bucket), end, 3 * MAX_BUCKETS],
     )
-    rows = await cursor.fetchall()
-    if not rows:
+    row = await cursor.fetchone()
+    if row is None or row[0] is None:
         return Points.empty()
-    t_ms, low, high, mean, n = zip(*rows, strict=True)
+    t_ms, low, high, mean, n = row
     return Points(
-        np.array(t_ms, np.int64), np.full(len(rows), bucket * 1000, np.int64), np.array(low, np.float64),
+        np.array(t_ms, np.int64), np.full(len(t_ms), bucket * 1000, np.int64), np.array(low, np.float64),
         np.array(high, np.float64), np.array(mean, np.float64), np.array(n, np.int64),
     )  # fmt: skip
 

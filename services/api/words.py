@@ -60,14 +60,20 @@ def number(value: float | None, decimals: int) -> str:
     return "–" if value is None else f"{value:.{decimals}f}"
 
 
-def no_alert(state: str | None, cause: str | None, title: str, since: datetime | None, now: datetime) -> str:
-    """Return the sentence of a patient without an open alert, from the worst metric's data state."""
+def no_alert(
+    state: str | None, cause: str | None, title: str, since: datetime | None, now: datetime, known: int = 0
+) -> str:
+    """Return the sentence of a patient without an open alert, from the worst metric's data state.
+
+    ``known`` is how many other metrics are not unknown.
+    """
     if state is None or since is None:
         return "Nothing received yet"
     long = age(since, now)
     ago = long if long == "just now" else f"for {long}"
     if state == "unknown":
-        return f"{title} unknown {ago}: {CAUSE_WORDS.get(cause or '', 'no data')}"
+        others = f"; {known} other metric{'s' if known > 1 else ''} known" if known else ""
+        return f"{title} unknown {ago}: {CAUSE_WORDS.get(cause or '', 'no data')}{others}"
     if state == "unusual":
         return f"{title} unusual for this person {ago}; no alert"
     if state == "learning":

@@ -1,7 +1,8 @@
 """The worklist: one row a patient, whoever needs somebody first.
 
 The order is the product: an unacknowledged clinical alert by priority, then late findings nobody has looked at,
-then what is acknowledged, then technical trouble, then patients about whom nothing is known, then the others.
+then what is acknowledged, then technical trouble, then patients of whom nothing or not all is known, then the
+others.
 Within one rank whoever waits longest comes first. It is made in SQL, so that a page costs a page.
 """
 
@@ -22,7 +23,8 @@ ATTENTION: Final = ("unacknowledged", "late", "acknowledged", "technical", "unkn
 PREFERRED: Final = "heart_rate"  # shown where no alert says what to show
 SPARK: Final = timedelta(hours=24)
 
-# rank: index into ATTENTION; urgency: the alert's priority, else the data state's place from the worst.
+# rank: index into ATTENTION; urgency: the alert's priority, else nothing known before something unknown, else the
+# data state's place from the worst.
 _RANKED: LiteralString = """
     WITH open_alert AS (
         SELECT a.*, count(*) OVER (PARTITION BY a.patient_id) AS open_alerts,
@@ -53,7 +55,8 @@ _RANKED: LiteralString = """
                w.metric_id AS worst_metric, w.state AS worst_state, w.cause AS worst_cause, w.since AS worst_since,
                s.last_heard, s.unknown, s.unusual, s.learning, s.normal,
                coalesce(t.rank, CASE WHEN coalesce(w.place, 0) = 0 THEN 4 ELSE 5 END) AS rank,
-               coalesce(t.urgency, w.place, 0) AS urgency,
+               coalesce(t.urgency, CASE WHEN w.place > 0 THEN w.place
+                                        WHEN s.unusual + s.learning + s.normal > 0 THEN 1 ELSE 0 END) AS urgency,
                coalesce(t.started_at, w.since, p.enrolled_at) AS since
         FROM patient p LEFT JOIN top_alert t ON t.patient_id = p.id
         LEFT JOIN worst_state w ON w.patient_id = p.id LEFT JOIN states s ON s.patient_id = p.id
@@ -116,7 +119,10 @@ def _item(
     has_alert = row["id"] is not None
     worst = words.metric(row["worst_metric"]) if row["worst_metric"] is not None else None
     title = worst["title"] if worst else ""
-    sentence = row["sentence"] or words.no_alert(row["worst_state"], row["worst_cause"], title, row["worst_since"], now)
+    known = sum(row[state] or 0 for state in words.STATES if state != "unknown")
+    sentence = row["sentence"] or words.no_alert(
+        row["worst_state"], row["worst_cause"], title, row["worst_since"], now, known
+    )
     return {
         "patient": {"id": row["patient_key"], "name": row["patient_name"], "link": link(row["patient_key"])},
         "time_zone": row["time_zone"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
@@ -98,5 +99,7 @@ async def serve_api(settings: Settings, config: dict[str, Any]) -> None:
             ),
             app.state.hub.close,
         )
+        gc.collect()
+        gc.freeze()  # what was imported is never garbage: a full collection need not walk it
         log.info("api", at=api_base(settings))
         await server.serve()

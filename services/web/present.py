@@ -28,7 +28,8 @@ def local(moment: str | datetime, where: str, now: datetime) -> str:
     if isinstance(moment, str):
         moment = datetime.fromisoformat(moment)
     here, today = moment.astimezone(zone(where)), now.astimezone(zone(where)).date()
-    clock = f"{here:%H:%M} {here.tzname() or ''}".strip()
+    name = here.tzname() or ""
+    clock = f"{here:%H:%M} {'UTC' if name[:1] in {'+', '-'} else ''}{name}".strip()
     if here.date() == today:
         return clock
     day = f"{here.day} {here:%b}" if here.year == today.year else f"{here.day} {here:%b %Y}"

@@ -192,8 +192,10 @@ async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
     active = await alerts.listed(scope, patient=key, state="active", limit=100)
     past = await alerts.past(scope, found, PAST_ALERTS)
     order = sorted(active["items"], key=_attention)
+    document = await patients.document(scope, found, now)
     return {
-        "patient": await patients.document(scope, found, now),
+        "patient": document,
+        "charts": sorted(document["metrics"], key=lambda entry: words.metric_id(entry["metric"]["key"]) or 0),
         "active": order,
         "past": past,
         "request_key": secrets.token_urlsafe,

@@ -201,14 +201,16 @@ async def test_the_worklist_is_sorted_by_who_needs_somebody(api: ServedApi, ours
     ada = ours.person()
     people = {}
     for key in (
-        "usual", "unusual", "learning", "unknown", "technical", "seen", "seen-high", "late", "low", "medium",
+        "usual", "unusual", "learning", "unknown", "nothing", "technical", "seen", "seen-high", "late", "low", "medium",
         "high-new", "high-old", "high-resolved",
     ):  # fmt: skip
         people[key] = ours.patient(key)
         ours.state(people[key], "heart_rate", "normal")
     for key, state in (("unusual", "unusual"), ("learning", "learning")):
         ours.connection.execute("UPDATE metric_state SET state = %s WHERE patient_id = %s", [state, people[key]])
-    ours.state(people["unknown"], "spo2", "unknown", "poor_signal")
+    ours.state(people["unknown"], "spo2", "unknown", "poor_signal", since=NOW - timedelta(days=9))
+    ours.connection.execute("DELETE FROM metric_state WHERE patient_id = %s", [people["nothing"]])
+    ours.state(people["nothing"], "heart_rate", "unknown", "no_data")
     old = {"started_at": NOW - timedelta(hours=3)}
     seen = {"acknowledged_at": NOW, "acknowledged_by": ada}
     ours.alert(people["high-new"])
@@ -223,14 +225,14 @@ async def test_the_worklist_is_sorted_by_who_needs_somebody(api: ServedApi, ours
     ours.alert(people["seen-high"], **seen)
     ours.alert(people["technical"], kind="technical", priority="medium")
     expected = [
-        "high-old", "high-new", "medium", "low", "late", "seen-high", "seen", "technical", "unknown", "unusual",
+        "high-old", "high-new", "medium", "low", "late", "seen-high", "seen", "technical", "nothing", "unknown", "unusual",
         "learning", "high-resolved", "usual",
     ]  # fmt: skip
     async with api.client(ours.token(ada)) as client:
         page = await got(client, "/v1/worklist")
         assert [row["patient"]["id"] for row in page["items"]] == expected
         assert page["summary"] == {
-            "unacknowledged": 4, "late": 1, "acknowledged": 2, "technical": 1, "unknown": 1, "none": 4,
+            "unacknowledged": 4, "late": 1, "acknowledged": 2, "technical": 1, "unknown": 2, "none": 4,
         }  # fmt: skip
         medium = page["items"][2]
         assert medium["open_alerts"] == 2

@@ -23,6 +23,8 @@
     return step >= 86400 || time === "00:00" ? day.format(moment) : time;
   });
 
+  const bottom = (band) => Math.max(0, band.low); // two spreads below may pass zero, no vital sign does
+
   const hatch = (context) => {
     const tile = document.createElement("canvas");
     tile.width = tile.height = 8;
@@ -46,7 +48,7 @@
     ctx.clip();
     ctx.fillStyle = style("--band");
     for (const band of trend.band) {
-      ctx.fillRect(Math.floor(x(band.from_ms)), y(band.high), Math.ceil(x(band.to_ms)) - Math.floor(x(band.from_ms)), y(band.low) - y(band.high));
+      ctx.fillRect(Math.floor(x(band.from_ms)), y(band.high), Math.ceil(x(band.to_ms)) - Math.floor(x(band.from_ms)), y(bottom(band)) - y(band.high));
     }
     ctx.fillStyle = hatch(ctx);
     for (const gap of trend.gaps) ctx.fillRect(x(gap.from_ms), bbox.top, x(gap.to_ms) - x(gap.from_ms), bbox.height);
@@ -67,7 +69,7 @@
 
   const limits = (trend) => {
     let low = trend.lowest ?? Infinity, high = trend.highest ?? -Infinity;
-    for (const band of trend.band) { low = Math.min(low, band.low); high = Math.max(high, band.high); }
+    for (const band of trend.band) { low = Math.min(low, bottom(band)); high = Math.max(high, band.high); }
     if (!Number.isFinite(low)) return [0, 1];
     const room = (high - low) * 0.08 || 1;
     return [low - room, high + room];
