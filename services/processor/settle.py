@@ -50,10 +50,11 @@ def settle(core: Core, engine: Engine, effects: Effects, work: Table, slots: lis
     inside = _inside(core, work, moved)
     segments = _segments(core, inside, moved)
     in_time = inside[inside.frame != LATE]
+    bounds = segments.bounds(in_time)
     slices = []
     for rank in range(int(segments.rank.max(initial=-1)) + 1):
         chosen = np.flatnonzero(segments.rank == rank)
-        hour = _slice(core, in_time, segments, chosen)
+        hour = _slice(core, in_time, bounds, segments, chosen)
         slices.append(hour)
         _take(core, engine, effects, core.pipeline.settle(core.state, hour), hour)
     for slot in moved:
@@ -71,6 +72,12 @@ class _Segments:
         self.slot, self.hour_ms, self.first, self.last = slot, hour_ms, first, last
         starts = group_starts(slot)
         self.rank = np.arange(len(slot)) - np.repeat(starts, np.diff(np.append(starts, len(slot))))
+
+    def bounds(self, table: Table) -> NDArray[np.intp]:
+        """Return where each segment's readings begin and end in a table sorted by (slot, t), shape (S, 2)."""
+        place = table.slot.astype(np.int64) << 43 | table.t_ms
+        begin = self.slot.astype(np.int64) << 43 | self.hour_ms
+        return np.searchsorted(place, np.stack([begin, begin + HOUR_MS], axis=1))
 
 
 def _inside(core: Core, work: Table, moved: dict[int, int]) -> Table:
@@ -98,15 +105,16 @@ def _segments(core: Core, inside: Table, moved: dict[int, int]) -> _Segments:
     return _Segments(slot[new], hour[new], first[new], last[new])
 
 
-def _slice(core: Core, inside: Table, segments: _Segments, chosen: NDArray[np.intp]) -> HourSlice:
+def _slice(
+    core: Core, table: Table, bounds: NDArray[np.intp], segments: _Segments, chosen: NDArray[np.intp]
+) -> HourSlice:
+    """Return the chosen segments, one a patient at the most; ``bounds`` are theirs in ``table``."""
     slots, hours = segments.slot[chosen], segments.hour_ms[chosen]
-    row_of = np.full(len(core.hot), -1, np.intp)
-    row_of[slots] = np.arange(len(chosen))
-    row = row_of[inside.slot]
-    minute = np.where(row >= 0, (inside.t_ms - hours[row]) // MINUTE_MS, -1)
-    here = (row >= 0) & (minute >= 0) & (minute < 60)
-    row, minute = row[here], minute[here].astype(np.intp)
-    metric, value, quality = inside.metric[here], inside.value[here], inside.quality[here]
+    starts, lengths = bounds[chosen, 0], bounds[chosen, 1] - bounds[chosen, 0]
+    here = np.arange(lengths.sum()) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    row = np.repeat(np.arange(len(chosen)), lengths)
+    minute = ((table.t_ms[here] - hours[row]) // MINUTE_MS).astype(np.intp)
+    metric, value, quality = table.metric[here], table.value[here], table.quality[here]
     shape = (len(chosen), 60, M)
     column = _COLUMN[metric]
     vital = column >= 0
