@@ -83,6 +83,7 @@ def _fever(minutes: Minutes, effect: Effect, rng: np.random.Generator) -> None:
     minutes.breaths += 1.0 * rise
     minutes.skin += 0.5 * rise
     minutes.steps = np.where(share > 0.3, 0.0, minutes.steps)
+    _wear(minutes, share > 0)
 
 
 def _tachycardia(minutes: Minutes, effect: Effect, rng: np.random.Generator) -> None:

@@ -122,5 +122,6 @@ def _measure(profile: Profile, minutes: Minutes, day: int) -> Readings:
         "battery": series(at[_EVERY_30], np.round(minutes.battery[_EVERY_30])),
     }
     if profile.patch:
-        readings["body_temperature"] = series(at[_EVERY_5], np.round(minutes.core + 0.03 * noise[5], 2)[_EVERY_5])
+        warm = worn & _EVERY_5
+        readings["body_temperature"] = series(at[warm], np.round(minutes.core + 0.03 * noise[5], 2)[warm])
     return readings

@@ -48,7 +48,7 @@ class Profile:
     phase_ms: int  # when within the minute the device measures
     jitter_ms: int  # how irregular that is; 0 for an even cadence
     frame_min: int  # minutes in one frame
-    patch: bool  # wears a temperature patch
+    patch: bool  # the device also measures body temperature
     drift: NDArray[np.float64]  # (DAYS_REMEMBERED,) that day's resting heart rate minus the mean
 
 

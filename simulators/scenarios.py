@@ -34,7 +34,7 @@ Count = Literal["rejected", "duplicate", "quarantined", "late"]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """An alert that must be raised: its episode must touch ``from_ms``..``to_ms`` (Unix ms UTC)."""
+    """An alert that must be raised: found in event time within ``from_ms``..``to_ms`` (Unix ms UTC)."""
 
     rule: str
     kind: Literal["clinical", "technical"]

@@ -30,8 +30,8 @@ CERTAIN: Final = frozenset(
 ADAPTIVE_DAY: Final = "resting_heart_rate_rise"
 
 _ALERTS: Final = """
-    SELECT p.key, a.rule, a.kind, a.priority, a.state, a.late, a.provisional, a.started_at, a.raised_at,
-           greatest(a.last_evidence_at, a.found_at, coalesce(a.resolved_at, a.found_at)), a.sentence
+    SELECT p.key, a.rule, a.kind, a.priority, a.state, a.late, a.provisional, a.started_at, a.found_at, a.raised_at,
+           a.sentence
     FROM alert a JOIN patient p ON p.id = a.patient_id ORDER BY a.raised_at, a.started_at, p.key"""
 _FATES: Final = """
     SELECT p.key, sum(f.stored)::bigint, sum(f.duplicate)::bigint,
@@ -60,8 +60,8 @@ class Alert:
     late: bool
     provisional: bool
     started_ms: int
+    found_ms: int  # when its rule had seen enough
     raised_ms: int
-    ended_ms: int  # last evidence or resolution
     sentence: str
     document: dict[str, Any]
 
@@ -77,7 +77,7 @@ class Report:
 def alerts(settings: Settings) -> list[Alert]:
     """Return every alert of the run, in the order they were raised."""
     found = []
-    for patient, rule, kind, priority, state, late, provisional, started, raised, ended, sentence in counted(
+    for patient, rule, kind, priority, state, late, provisional, started, found_at, raised, sentence in counted(
         settings, _ALERTS
     ):
         document = {
@@ -94,8 +94,8 @@ def alerts(settings: Settings) -> list[Alert]:
                 late,
                 provisional,
                 to_ms(started),
+                to_ms(found_at),
                 to_ms(raised),
-                to_ms(ended),
                 sentence,
                 document,
             )  # fmt: skip
@@ -194,12 +194,12 @@ def _truth(
 
 
 def matches(alert: Alert, wanted: Expected) -> bool:
-    """Whether an alert is the expected one: its rule and kind, in its time, late where it must be."""
-    return (
-        (alert.rule, alert.kind, alert.late) == (wanted.rule, wanted.kind, wanted.late)
-        and alert.started_ms <= wanted.to_ms
-        and alert.ended_ms >= wanted.from_ms
-    )
+    """Whether an alert is the expected one: its rule and kind, found in its time, late where it must be.
+
+    An alert that was open before, for another reason, does not count.
+    """
+    same = (alert.rule, alert.kind, alert.late) == (wanted.rule, wanted.kind, wanted.late)
+    return same and wanted.from_ms <= alert.found_ms <= wanted.to_ms
 
 
 def is_false(alert: Alert, story: Scenario, span: Span) -> bool:
