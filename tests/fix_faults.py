@@ -270,12 +270,16 @@ async def ended(process: Process, timeout_s: float) -> int:
 
 
 @asynccontextmanager
-async def held_in_a_transaction(system: System, processors: int = 1) -> AsyncIterator[None]:
-    """Hold so many processors at work on a batch: inside the block they wait for a lock, half of it written."""
+async def held_in_a_transaction(system: System, stream: Stream, processors: int = 1) -> AsyncIterator[None]:
+    """Hold so many processors at work on a batch: inside the block they wait for a lock, half of it written.
+
+    The stream's next part gives them work.
+    """
     waiting = """SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-                 AND application_name = 'keepwell-writer' AND query LIKE '%%frame_log%%'"""
+                 AND application_name = 'keepwell-writer'"""
     async with await psycopg.AsyncConnection.connect(system.settings.postgres.conninfo("admin")) as holder:
         await holder.execute("LOCK TABLE frame_log IN EXCLUSIVE MODE")
+        await stream.release()
         await eventually(lambda: len(system.query(waiting)) == processors, "a batch being written")
         yield
         await holder.rollback()

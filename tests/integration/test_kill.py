@@ -197,7 +197,7 @@ async def _frame_ids(system: System, spans: dict[int, tuple[int, int]]) -> list[
 
 async def _kill_in_a_transaction(stack: LiveStack, system: System, stream: Stream, group: Group) -> str:
     """Kill the processor with a batch half written: all of it is handed to the next one again."""
-    async with held_in_a_transaction(system):
+    async with held_in_a_transaction(system, stream):
         system.processor.kill()
         before, ends = system.stored_positions(), await system.ends()
     handed = sum(ends[p] - offset for p, offset in before.items())
@@ -277,8 +277,7 @@ async def test_a_processor_frozen_in_a_transaction_writes_nothing_when_it_wakes(
     with faulty as system, system.another("second") as second:
         await _both_own_partitions(system)
         async with stream_into(system, tmp_path, FEW) as stream:
-            await stream.release()
-            async with held_in_a_transaction(system, processors=2):
+            async with held_in_a_transaction(system, stream, processors=2):
                 pause(system.processor.pid)
             await stream.all_released()
             await system.drained(by=second)  # once the frozen one's session and transaction have timed out
