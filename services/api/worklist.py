@@ -22,6 +22,7 @@ from services.api.times import rfc3339
 ATTENTION: Final = ("unacknowledged", "late", "acknowledged", "technical", "unknown", "none")
 PREFERRED: Final = "heart_rate"  # shown where no alert says what to show
 SPARK: Final = timedelta(hours=24)
+STALE: Final = timedelta(minutes=15)  # an older value is shown with its age, never as if it were now's
 
 # rank: index into ATTENTION; urgency: the alert's priority, else nothing known before something unknown, else the
 # data state's place from the worst.
@@ -135,6 +136,7 @@ def _item(
         "age_s": max(0, int((now - row["since"]).total_seconds())),
         "metric": words.metric(metric_id),
         "value": last and {"value": last["last_value"], "at": rfc3339(last["last_at"])},
+        "stale": last is None or now - last["last_at"] > STALE,
         "baseline": usual and {key: usual[key] for key in ("center", "spread", "context")},
         "data": {
             "state": row["worst_state"] or "unknown",

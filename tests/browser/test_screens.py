@@ -125,6 +125,7 @@ async def test_the_worklist_shows_first_who_needs_somebody(page: Page) -> None:
     await expect(page.locator("tr", has_text="Rosa Graf")).to_contain_text("late finding")
     await expect(page.locator("tr", has_text="Margarethe")).to_contain_text("now unknown since")
     await expect(page.locator("tr", has_text="Elke Engel")).to_contain_text("not worn")
+    await expect(page.locator("tr", has_text="Elke Engel").locator(".c-value")).to_contain_text("5 h ago")
     await expect(page.locator("tr", has_text="Theo Hansen")).to_contain_text("Nothing received yet")
     await expect(page.locator("footer")).to_contain_text("Not a medical device")
 
@@ -291,7 +292,7 @@ async def test_pictures_for_the_readme(page: Page) -> None:
     await page.screenshot(path=IMAGES / "patient.png")
     if extra := os.environ.get("KEEPWELL_MORE_SCREENSHOTS"):  # for whoever works on the screens
         for scheme in ("light", "dark"):
-            await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            await page.emulate_media(color_scheme=scheme)
             for name, size, path in (
                 ("worklist-narrow", NARROW, "/"), ("patient-narrow", NARROW, "/patients/p04"),
                 ("worklist", WIDE, "/"), ("patient", WIDE, "/patients/p03"),

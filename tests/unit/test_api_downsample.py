@@ -82,9 +82,7 @@ def test_gaps_keep_both_edges_and_no_line_crosses_them() -> None:
         (24 * HOUR, 6 * 24 * HOUR, True),
     ],
 )
-def test_what_counts_as_a_gap_follows_the_metrics_own_cadence(
-    step_ms: int, silence_ms: int, expected: bool
-) -> None:
+def test_what_counts_as_a_gap_follows_the_metrics_own_cadence(step_ms: int, silence_ms: int, expected: bool) -> None:
     steps = np.full(50, step_ms)
     steps[25] = silence_ms
     assert gap_after(readings(np.cumsum(steps), np.ones(50))).any() == expected

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,3 +91,23 @@ def test_a_day_in_small_breaks_its_line_at_a_missing_hour() -> None:
 def test_a_token_is_stored_as_its_sha256_only() -> None:
     assert len(token_hash("secret")) == 32
     assert b"secret" not in token_hash("secret")
+
+
+def test_vendored_scripts_are_the_ones_named() -> None:
+    folder = present.__file__.rsplit("/", 1)[0] + "/static/vendor"
+    told = Path(folder, "README.md").read_text("utf-8")
+    for name in ("htmx.min.js", "uPlot.iife.min.js", "uPlot.min.css"):
+        assert name in told
+        assert hashlib.sha256(Path(folder, name).read_bytes()).hexdigest() in told
+    for name in ("htmx.LICENSE.txt", "uPlot.LICENSE.txt"):
+        assert Path(folder, name).stat().st_size > 300
+
+
+def test_no_page_names_another_origin() -> None:
+    web = Path(present.__file__).parent
+    for path in (*web.glob("templates/*"), *web.glob("static/*.*")):
+        text = path.read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text, path.name
+        assert "https://" not in text, path.name
+        assert "<script>" not in text, path.name
+        assert " style=" not in text, path.name

@@ -5,6 +5,7 @@
 
 (() => {
   const SILENCE_MS = 4000;
+  const REFRESH_MS = 200;
   const RETRY_MS = [500, 1000, 2000, 4000];
   const lost = document.getElementById("lost");
   const badge = document.getElementById("live");
@@ -18,7 +19,11 @@
     badge.lastElementChild.textContent = words;
     lost.hidden = state !== "lost";
   };
-  const refresh = (event) => htmx.trigger(document.body, "alert-change", event || {});
+  // At most one refresh in REFRESH_MS, and always one after the last change.
+  let due = 0;
+  const refresh = () => {
+    due ||= setTimeout(() => { due = 0; htmx.trigger(document.body, "alert-change"); }, REFRESH_MS);
+  };
 
   const take = (block) => {
     let id = "", data = "";
@@ -29,7 +34,7 @@
     if (id) lastId = id;
     if (!data) return;
     const event = JSON.parse(data);
-    if (!ours || event.patient === ours) refresh(event);
+    if (!ours || event.patient === ours) refresh();
   };
 
   const follow = async () => {
