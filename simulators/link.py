@@ -64,6 +64,7 @@ class SimulatedDevice:
         """Return what is sent at ``to_ms`` of what was measured since ``from_ms``; spans must adjoin."""
         waiting, self._later = self._later, []
         frames: list[Frame] = []
+        packed_to = 0
         for start, stop in self._cut(from_ms, to_ms, frame_min or self.patient.profile.frame_min):
             frame = self._pack("main", start, stop, to_ms)
             if frame is None:
@@ -73,8 +74,10 @@ class SimulatedDevice:
                 continue
             self._later += self._held + self._again(frame, start, stop)
             self._held = []
-            swap = self._has("swapped", start, stop) and frame.seq % 2 and frames
+            # only with its neighbour: swapped across a gap it would be late, not out of order
+            swap = self._has("swapped", start, stop) and frame.seq % 2 and packed_to == start
             frames.insert(len(frames) - 1 if swap else len(frames), frame)
+            packed_to = stop
         broken: list[bytes] = []
         if self._has("malformed", from_ms, to_ms):
             frames.append(self._nonsense(to_ms))
