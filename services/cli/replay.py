@@ -25,7 +25,7 @@ from services.cli import replay_report, replay_send
 from services.cli.demo import running_stack
 from services.cli.demo_run import Processes, RunError, until_processed
 from services.cli.replay_report import ASSUMED, Account, Snapshot
-from services.cli.replay_run import ReplayRun, erase
+from services.cli.replay_run import ReplayRun, Window, erase
 from services.cli.replay_send import Person
 from services.devices import EnrolmentError
 from services.store.migrate import migrate
@@ -181,12 +181,13 @@ async def _play(
             players, door = await replay_send.connect(stack, settings, people, tokens, book)
             async with asyncio.timeout(READY_S):
                 await until_door_answers(door)
+        window = await stack.enter_async_context(Window(run))
         with times.part("send"), _progress(console, sum(one.recording.n for one in people)) as told:
             # Everyone is heard once before the processor looks: after a day without a replay nobody is "silent".
             for player in players:
                 told(await player.first())
             processes.start("processor", ["processor"])
-            await replay_send.play(players, options.speed, told)
+            await replay_send.play(players, options.speed, told, window.room)
     with times.part("process"), console.status("waiting for the processor"):
         await until_processed(settings, PROCESSED_S)
     with times.part("check"), console.status("comparing the books with the database"):

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import psycopg
 from aiokafka.admin import AIOKafkaAdminClient
 from psycopg import sql
 
+from services import topics
 from services.cli.demo_run import Run, RunError
 from services.settings import load
 
 BOOK: Final = ".book"
+STUCK_S: Final = 300.0
+WINDOW: Final = 400  # frames that may wait for the processor: beyond it the devices wait
 PART: Final = ".part.book"  # a book of a replay that is not finished
 
 
@@ -100,6 +105,8 @@ def _own(name: str, port: int) -> dict[str, str | int]:
         # one device sends months at once here, which in real life would be a fault
         "gateway.frames_per_second": 100_000,
         "gateway.burst": 100_000,
+        # hours full of readings: a batch of them must stay well within the time a transaction may wait for us
+        "processor.max_records": WINDOW,
     }
 
 
@@ -107,6 +114,46 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+class Window:
+    """Keeps the devices no further ahead of the processor than `WINDOW` frames: ``async with Window(run)``.
+
+    So each of the processor's batches holds the same days of everybody, and nothing piles up.
+    """
+
+    def __init__(self, run: ReplayRun) -> None:
+        self._conninfo = run.settings.postgres.conninfo("writer")
+        self._before = 0
+        self._connection: psycopg.AsyncConnection | None = None
+
+    async def __aenter__(self) -> Self:
+        self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        self._before = await self._processed()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def room(self, sent: int) -> None:
+        """Return once no more than `WINDOW` of the ``sent`` frames wait.
+
+        Raises:
+            RunError: the processor got nowhere within `STUCK_S`.
+        """
+        until = time.monotonic() + STUCK_S
+        while sent - (await self._processed() - self._before) > WINDOW:
+            if time.monotonic() > until:
+                msg = f"the processor has not made room for {STUCK_S:g} s; see its log"
+                raise RunError(msg)
+            await asyncio.sleep(0.02)
+
+    async def _processed(self) -> int:
+        assert self._connection is not None  # noqa: S101 - opened on entry
+        query = "SELECT coalesce(sum(next_offset), 0)::bigint FROM partition_position WHERE topic = %s"
+        row = await (await self._connection.execute(query, [topics.READINGS])).fetchone()
+        return int(row[0]) if row else 0
 
 
 async def erase(run: ReplayRun) -> None:

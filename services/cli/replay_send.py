@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -123,6 +123,7 @@ class Player:
 
     def __init__(self, person: Person, client: DeviceClient) -> None:
         self.person = person
+        self.sent = 0  # frames
         self._client = client
         self._began_ms = person.recording.span_ms[0]
         self._frames = self._cut()
@@ -161,14 +162,21 @@ class Player:
             self._next = next(self._frames, None)
         if frames:
             await self._client.send(frames)
+            self.sent += len(frames)
         return readings
 
 
-async def play(players: Sequence[Player], speed: float | None, told: Callable[[int], None]) -> None:
+async def play(
+    players: Sequence[Player],
+    speed: float | None,
+    told: Callable[[int], None],
+    room: Callable[[int], Awaitable[None]],
+) -> None:
     """Send everything; ``speed`` None: as fast as it goes, else so many times faster than it was measured.
 
     Everyone begins together, whatever the dates, and goes round by round, so that the processor meets everybody
-    in each batch. ``told`` hears how many readings each answer was for.
+    in each batch. ``told`` hears how many readings each answer was for; ``room`` is asked before each round whether
+    there is room after so many frames.
 
     Raises:
         NotDelivered, DoorClosed: the gateway does not take them.
@@ -184,4 +192,5 @@ async def play(players: Sequence[Player], speed: float | None, told: Callable[[i
         async def send(player: Player, until_ms: int) -> None:
             told(await player.until(until_ms))
 
+        await room(sum(player.sent for player in players))
         await asyncio.gather(*(send(player, elapsed_ms) for player in players if not player.over))
