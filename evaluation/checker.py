@@ -95,7 +95,7 @@ def check(books: Iterable[Path], conninfo: str, *, only_booked: bool = False) ->
         names = Names(connection.execute("SELECT id, key, unit FROM metric").fetchall())
         accepted = _distinct(_all([part for book in books for part in _book(book, names)]))
         booked = len(names.keys) if only_booked else 1 << 13
-        stored = _of(_stored(connection, names), booked)
+        stored = _sorted(_of(_stored(connection, names), booked))
         conflict = _distinct(_of(_single(connection, "reading_conflict", names), booked))
         quarantined = _distinct(_of(_single(connection, "quarantined_reading", names), booked))
         dead = _distinct(_of(_dead(connection, names), booked))
@@ -105,7 +105,7 @@ def check(books: Iterable[Path], conninfo: str, *, only_booked: bool = False) ->
     _say(verdict, names, "accepted but nowhere kept", _without(accepted, kept))
     _say(verdict, names, "kept but never accepted", _without(kept, accepted))
     _say(verdict, names, "stored more than once", _repeated(stored))
-    _say(verdict, names, "stored and a conflict with itself", _common(_distinct(stored), conflict))
+    _say(verdict, names, "stored and a conflict with itself", _common(stored[~_again(stored)], conflict))
     return verdict
 
 
@@ -151,9 +151,8 @@ def _say(verdict: Verdict, names: Names, what: str, found: Readings) -> None:
         verdict.problems.append(f"{len(found)} readings {what}, e.g. {shown}")
 
 
-def _repeated(stored: Readings) -> Readings:
-    """Return the readings whose (device, metric, instant) is stored more than once."""
-    order = _sorted(stored)
+def _repeated(order: Readings) -> Readings:
+    """Return the readings, of sorted ones, whose (device, metric, instant) is there more than once."""
     repeated: Readings = order[1:][order["key"][1:] == order["key"][:-1]]
     return repeated
 
@@ -176,12 +175,16 @@ def _distinct(readings: Readings) -> Readings:
 
 def _common(one: Readings, other: Readings) -> Readings:
     """Return what is in both of two sets of distinct readings."""
+    if not len(one) or not len(other):
+        return one[:0]
     order = _sorted(np.concatenate([one, other]))
     return order[_again(order)]
 
 
 def _without(one: Readings, other: Readings) -> Readings:
     """Return what is in ``one`` and not in ``other``, both of distinct readings."""
+    if np.array_equal(one, other):
+        return one[:0]
     order = _sorted(np.concatenate([one, _common(one, other)]))
     again = _again(order)
     again[:-1] |= again[1:]
