@@ -17,14 +17,16 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
+from ingest.catalogue import catalogue
 from ingest.client import Credentials, DeviceClient
 from ingest.doors import HttpDoors, MqttDoor
-from ingest.frame import FRAME_VERSION, Block, Frame
+from ingest.frame import FRAME_VERSION, Block, Frame, StampedBlock, StampedFrame
 from ingest.ledger import Ledger
 from services import topics
 from services.settings import Settings
 from tests.cast import HOUR, OFFSET_MIN, Person, strips
 from tests.fix_doors import Doors, Process, drop_database, is_ready, migrated_settings
+from tests.fix_processor import stamped
 from tests.fix_stack import LiveStack
 
 T0 = 1_760_054_400_000  # 2025-10-10T00:00:00Z
@@ -52,6 +54,22 @@ def _blocks(person: Person, hour: int) -> list[Block]:
         )
         for s in strips(person, T0, hour)
     ]  # fmt: skip
+
+
+def stamped_story(patient: int, person: Person, days: int) -> list[StampedFrame]:
+    """The same as the gateway would put it on Kafka for a patient by number, received as each hour ends."""
+    made: list[StampedFrame] = []
+    for hour in range(days * 24):
+        blocks = [
+            StampedBlock(
+                catalogue()[s.metric].id, s.t0_ms, s.step_ms * 1000 if len(s.values) > 1 else 0, "f4",
+                s.values.astype("<f4").tobytes(), quality=s.quality,
+            )
+            for s in strips(person, T0, hour)
+        ]  # fmt: skip
+        if blocks:
+            made.append(stamped(patient, len(made), blocks, received_ms=T0 + (hour + 1) * HOUR))
+    return made
 
 
 class System:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from ingest.catalogue import catalogue
-from ingest.frame import StampedBlock, StampedFrame
-from tests.cast import HOUR, Person, cast, strips
-from tests.fix_processor import T0, Bench, stamped
+from tests.cast import HOUR, cast
+from tests.fix_faults import stamped_story
+from tests.fix_processor import T0, Bench
 from tests.sentence_sql import Report, check_sentences
 
 pytestmark = pytest.mark.stack
@@ -21,24 +20,9 @@ RULES = {
 }  # fmt: skip
 
 
-def frames(patient: int, person: Person, days: int) -> list[StampedFrame]:
-    made: list[StampedFrame] = []
-    for hour in range(days * 24):
-        blocks = [
-            StampedBlock(
-                catalogue()[s.metric].id, s.t0_ms, s.step_ms * 1000 if len(s.values) > 1 else 0, "f4",
-                s.values.astype("<f4").tobytes(), quality=s.quality,
-            )
-            for s in strips(person, T0, hour)
-        ]  # fmt: skip
-        if blocks:
-            made.append(stamped(patient, len(made), blocks, received_ms=T0 + (hour + 1) * HOUR))
-    return made
-
-
 async def live(bench: Bench, days: int = DAYS) -> None:
     """Feed everybody's story, half a day of all at a time."""
-    told = [frame for number, person in enumerate(cast(days), 1) for frame in frames(number, person, days)]
+    told = [frame for number, person in enumerate(cast(days), 1) for frame in stamped_story(number, person, days)]
     told.sort(key=lambda frame: frame.received_ms)
     step = 12 * len(cast(days))
     for start in range(0, len(told), step):
