@@ -70,12 +70,12 @@ class Times:
     lapse: float = 0.0
 
     def document(self, first_alert: float | None) -> dict[str, float | None]:
-        """Return the times for the report, in seconds."""
+        """Return the times for the report, in seconds; the first alert is counted from when the stack was up."""
         install = float(os.environ.get("KEEPWELL_INSTALL_S", "0") or 0)
         total = install + time.monotonic() - self.began
         parts = {"install": install, "up": self.up, "ready": self.ready, "lapse": self.lapse, "total": total}
         return {name: round(value, 2) for name, value in parts.items()} | {
-            "first_alert": None if first_alert is None else round(first_alert, 2)
+            "first_alert": None if first_alert is None else round(self.ready - self.up + first_alert, 2)
         }
 
 

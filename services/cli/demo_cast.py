@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +31,7 @@ from simulators.sending import RecordedDevice, Sender, Source
 
 ORGANISATION: Final = "demo"
 NURSE: Final = "nurse"
+CONNECTIONS: Final = 6  # of all devices together; httpx looks at each of them for each request
 MQTT_EVERY: Final = 4  # each fourth device sends over MQTT
 NAMES: Final = (
     "Ada Berg", "Bruno Costa", "Chiara Diaz", "Dilan Ege", "Eva Fischer", "Farid Gul", "Greta Holm", "Hugo Ito",
@@ -90,8 +93,11 @@ async def connect(
     stack: AsyncExitStack, settings: Settings, parts: Sequence[Part], tokens: dict[str, str], book: Ledger
 ) -> tuple[list[Sender], list[Door]]:
     """Return a sender for each part, and one door of each way by which the time can be asked."""
+    # httpcore asks for this optional module at each request; where it is missing, the search costs a millisecond
+    if find_spec("sniffio") is None:
+        sys.modules["sniffio"] = None  # type: ignore[assignment]
     ca = settings.tls.ca_file
-    https = await stack.enter_async_context(HttpDoors(gateway_url(settings), ca, connections=32))
+    https = await stack.enter_async_context(HttpDoors(gateway_url(settings), ca, connections=CONNECTIONS))
     senders = []
     asked: dict[str, Door] = {}
     for number, part in enumerate(parts):
