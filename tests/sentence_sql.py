@@ -337,5 +337,11 @@ class _Patient:
         return [f"{percent:.0f}"]
 
     def _silent(self, told: Told) -> Expected:
-        last = self._one("SELECT max(t) FROM told WHERE t < %(start)s", start=told.start)[0]
+        """What came later, and late, had not been received when silence was told."""
+        last = self._one(
+            """SELECT max(t) FROM told WHERE t < %(start)s AND NOT EXISTS (
+                   SELECT 1 FROM frame_log f WHERE f.patient_id = %(patient)s AND f.late > 0
+                   AND f.received_at > %(start)s AND told.t BETWEEN f.t_first AND f.t_last)""",
+            start=told.start, patient=self._patient,
+        )[0]  # fmt: skip
         return [*since(last, told.offset), *duration(told.start - last)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.cast import HOUR, cast
+from tests.cast import DAY, HOUR, cast
 from tests.fix_faults import stamped_story
-from tests.fix_processor import T0, Bench
+from tests.fix_processor import T0, Bench, block, stamped
 from tests.sentence_sql import Report, check_sentences
 
 pytestmark = pytest.mark.stack
@@ -29,6 +29,14 @@ async def live(bench: Bench, days: int = DAYS) -> None:
         await bench.frames(told[start : start + step])
 
 
+async def late_burst(bench: Bench) -> None:
+    """What was measured in the silence arrives weeks later, with an abnormal hour in it."""
+    number = [person.key for person in cast(DAYS)].index("silent") + 1
+    began = T0 + 4 * DAY + 10 * HOUR
+    blocks = [block("heart_rate", began, [70] * 60), block("spo2", began + HOUR, [82] * 6 + [97] * 6, 300)]
+    await bench.frames([stamped(number, 0, blocks, session="late", received_ms=T0 + DAYS * DAY)])
+
+
 def check(bench: Bench) -> Report:
     with psycopg.connect(bench.settings.postgres.conninfo("admin"), autocommit=True) as connection:
         return check_sentences(connection)
@@ -36,6 +44,7 @@ def check(bench: Bench) -> Report:
 
 async def test_every_number_in_every_sentence_is_true(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     await live(bench)
+    await late_burst(bench)
     await bench.silence(T0 + DAYS * 24 * HOUR + 3 * HOUR)  # now everybody is silent
     report = check(bench)
     with capsys.disabled():
@@ -45,6 +54,7 @@ async def test_every_number_in_every_sentence_is_true(bench: Bench, capsys: pyte
     assert report.problems == []
     assert not report.left_out
     assert set(report.rules) == RULES
+    assert await bench.rows("SELECT rule FROM alert WHERE late") == [("spo2_low",)]
 
 
 SPOILT = [  # what is made untrue, whose sentences must be found out
