@@ -26,6 +26,7 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     aggregation: Literal["mean", "sum", "last"]
     decimals: int
     kind: Literal["vital", "waveform", "status"] = "vital"
+    expected_every_h: float = 2.0
     max_step: float | None = None
     loinc: str | None = None
     mdc: int | None = None

@@ -139,7 +139,7 @@ def decode_stamped(data: bytes) -> StampedFrame:
     """
     frame = _stamped_decoder.decode(data)
     if frame.version != STAMPED_VERSION:
-        msg = f"stamped frame version {frame.version} is not known here (known: {STAMPED_VERSION}); upgrade the processor"
+        msg = f"stamped frame version {frame.version} is not known (known: {STAMPED_VERSION}); upgrade the processor"
         raise ValueError(msg)
     return frame
 

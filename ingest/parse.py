@@ -73,6 +73,10 @@ def split(body: bytes, form: Form) -> list[Raw]:
     return raws
 
 
+# What a hostile or broken body makes the decoders raise: bad bytes, bad text, numbers out of range, odd map keys.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, OverflowError, TypeError, RecursionError)
+
+
 def parse(raw: Raw, form: Form, now_ms: int) -> Frame:
     """Return one frame of a body; ``now_ms`` stands in for ``sent`` where JSON leaves it out.
 
@@ -83,9 +87,15 @@ def parse(raw: Raw, form: Form, now_ms: int) -> Frame:
         if form == "json":
             return from_json(_json_frame.decode(raw), now_ms)
         return wire.decode_frame(raw)
+    except Rejected:
+        raise
     except msgspec.ValidationError as error:
-        raise _explained(str(error), raw, form) from error
-    except (msgspec.DecodeError, RecursionError) as error:
+        try:
+            explained = _explained(str(error), raw, form)
+        except _UNREADABLE:  # the body's own oddities keep it from being explained
+            refuse("frame", str(error), f"one {form} frame", "encode the frame again")
+        raise explained from error
+    except _UNREADABLE as error:
         refuse("frame", str(error), f"one {form} frame", "encode the frame again")
 
 
@@ -93,7 +103,7 @@ def identity(raw: Raw, form: Form) -> tuple[str | None, int | None]:
     """Return a rejected frame's session and sequence number as far as they can be read, for its verdict."""
     try:
         sent = _builtin(raw, form)
-    except (msgspec.DecodeError, RecursionError):
+    except _UNREADABLE:
         return None, None
     if isinstance(sent, dict):
         session, seq = sent.get("session"), sent.get("seq")

@@ -113,12 +113,13 @@ def _check_values(block: Block, metric: Metric, at: str) -> NDArray[np.float32] 
     raw: NDArray[np.float32] | NDArray[np.int16] = np.frombuffer(block.values, dtype)
     if block.dtype == "i2" and not (_moderate(block.scale) and _moderate(block.offset) and block.scale != 0):
         found = f"{block.scale}, {block.offset}"
-        refuse(f"{at}.scale, offset", found, "finite, below 1e9, scale not 0", "value = raw * scale + offset")
+        refuse(f"{at}.scale, offset", found, "0 or 1e-30 to 1e9 in size, scale not 0", "value = raw * scale + offset")
     return raw
 
 
 def _moderate(number: float) -> bool:
-    return abs(number) < 1e9
+    """Tell whether a float32 holds it: neither overflowing nor vanishing."""
+    return number == 0 or 1e-30 <= abs(number) < 1e9
 
 
 def _check_quality(block: Block, n: int, at: str) -> None:

@@ -76,6 +76,7 @@ class PostgresSettings(Section):
             password=password.get_secret_value(),
             application_name=f"keepwell-{role}",
             connect_timeout=5,
+            tcp_user_timeout=20_000,
         )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.settings import load
+from ingest.clock import SystemClock, to_datetime
+from services import topics
+from services.settings import Settings, load
 
 
 def register(app: typer.Typer) -> None:
@@ -40,21 +43,51 @@ def register(app: typer.Typer) -> None:
 
     @dead.command()
     def skip(topic: str, partition: int, offset: int) -> None:
-        """Move a partition's stored position past OFFSET, when the record there stops every processor.
+        """Step over the record at OFFSET, when a partition stands there and it stops every processor.
 
-        Stop the processors first. The record stays in Kafka until its retention ends.
+        Stop the processors first. The record's bytes are filed as a dead letter, so that nothing is lost.
         """
         import psycopg
 
-        with psycopg.connect(load().settings.postgres.conninfo("admin")) as connection:
+        settings = load().settings
+        key, value = asyncio.run(_record(settings, topic, partition, offset))
+        now = to_datetime(SystemClock().now_ms())
+        with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
             moved = connection.execute(
                 """UPDATE partition_position SET next_offset = %s, epoch = epoch + 1
-                   WHERE topic = %s AND partition = %s AND next_offset <= %s RETURNING 1""",
+                   WHERE topic = %s AND partition = %s AND next_offset = %s RETURNING 1""",
                 [offset + 1, topic, partition, offset],
             ).fetchone()
-        if moved is None:
-            Console(stderr=True).print(
-                f"{topic}/{partition} has no position at or before {offset}: see partition_position", style="red"
+            if moved is None:
+                row = connection.execute(
+                    "SELECT next_offset FROM partition_position WHERE topic = %s AND partition = %s", [topic, partition]
+                ).fetchone()
+                stands = f"stands at {row[0]}" if row else "is not known"
+                Console(stderr=True).print(
+                    f"{topic}/{partition} {stands}, not at {offset}; only that one may be skipped"
+                )
+                raise typer.Exit(2)
+            connection.execute(
+                """INSERT INTO dead_letter
+                       (topic, partition, record_offset, reason, detail, record_key, record, recorded_at)
+                   VALUES (%s, %s, %s, 'skipped', 'skipped by an operator', %s, %s, %s) ON CONFLICT DO NOTHING""",
+                [topic, partition, offset, key, value, now],
             )
-            raise typer.Exit(2)
-        Console().print(f"{topic}/{partition} goes on at {offset + 1}")
+        Console().print(f"{topic}/{partition} goes on at {offset + 1}; the record is filed as dead", highlight=False)
+
+
+async def _record(settings: Settings, topic: str, partition: int, offset: int) -> tuple[bytes | None, bytes]:
+    """Return the key and value at an offset; empty when the log no longer holds it."""
+    from aiokafka import AIOKafkaConsumer, TopicPartition
+
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap, group_id=None)
+    await consumer.start()
+    try:
+        place = TopicPartition(topics.named(topic, settings.kafka), partition)
+        consumer.assign([place])
+        consumer.seek(place, offset)
+        found = await consumer.getmany(timeout_ms=5_000, max_records=1)
+        records = [record for batch in found.values() for record in batch if record.offset == offset]
+        return (records[0].key, records[0].value or b"") if records else (None, b"")
+    finally:
+        await consumer.stop()

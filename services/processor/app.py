@@ -22,10 +22,13 @@ from services.settings import Settings
 
 def create_app(settings: Settings) -> faust.App:
     """Return the app; ``run`` starts its worker."""
+    folder = settings.stack.home / "faust"  # Faust wants one; nothing of ours is kept there
+    folder.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         settings.kafka.prefix + "processor",
         broker=f"kafka://{settings.kafka.bootstrap}",
         store="memory://",
+        datadir=folder,
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,

@@ -15,17 +15,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.frame import NOT_WORN, StampedFrame
+from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN, StampedFrame
 from services.processor import dedupe, intake, safety, settle, watermark
-from services.processor.core import HOUR_MS, Core
+from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
-from services.processor.hot import Hot
+from services.processor.hot import MAX_LATE, Hot
 from services.processor.readings import Table
 from services.processor.records import DeadRecord, Effects, FrameFate, Record
 from services.processor.technical import ALL_RULES, Technical
 from services.store.reader import Reader, Span
 
 INJECTED_BUG: Final = os.environ.get("KEEPWELL_INJECT_BUG", "")  # drop | double | learn-anomaly: so that checks fail
+
+GOOD_QUALITIES: Final = (GOOD, MOTION, IMPLAUSIBLE)  # what counts as hearing of a metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +72,19 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     _note_dirty(core, stored[late_minutes])
 
     slots = sorted(effects.touched)
-    technical.battery(stored)
-    _hear_again(core, engine, effects, stored)
-    fresh = replace(stored, frame=np.where(late_minutes, settle.LATE, -1).astype(np.int32))
+    _hear_again(core, engine, effects, stored[~late_safety])
+    fresh = replace(stored, frame=np.where(late_minutes, LATE, -1).astype(np.int32))
     work = Table.concatenate([*(table for slot in slots for table in core.pending[slot]), fresh])
     new = np.zeros(len(work), bool)
     new[len(work) - len(fresh) :] = late_safety
     safety.judge(core, engine, work[~new & (work.quality != NOT_WORN)], before, slots)
     await safety.judge_late(core, engine, reader, stored[late_safety], stored)
-    for hour in settle.settle(core, engine, effects, work, slots):
+    slices, settled = settle.settle(core, engine, effects, work, slots)
+    for hour in slices:
         technical.minutes(hour)
+    technical.settled(settled)
     await _recompute_buckets(core, reader, effects, stored[late_minutes])
-    _trim(core, work[~new], slots)
+    _trim(core, work, slots)
     _last_values(core, effects, stored)
     return effects
 
@@ -211,24 +214,38 @@ def _note_dirty(core: Core, late: Table) -> None:
         hot = core.hot[slot]
         first = int(late.t_ms[late.slot == slot].min())
         hot.dirty_ms = first if hot.dirty_ms is None else min(first, hot.dirty_ms)
+        needed = core.needed_from(hot)
+        mine = late[(late.slot == slot) & (late.t_ms >= needed)]
+        for metric in hot.late.keys() | set(mine.metric.tolist()):
+            instants = {t for t in hot.late.get(metric, []) if t >= needed}
+            instants |= set(mine.t_ms[mine.metric == metric].tolist())
+            hot.late[metric] = sorted(instants)[-MAX_LATE:]
 
 
 def _hear_again(core: Core, engine: Engine, effects: Effects, stored: Table) -> None:
-    """Data flow again: open alerts are known again, quiet metrics get their data state back."""
+    """Good data flow again: open alerts are known again, quiet metrics are no longer "no data".
+
+    What they are is known when their hour closes; until then they are learning, never the state of long ago.
+    """
+    good = stored[np.isin(stored.quality, GOOD_QUALITIES)]
     for slot in np.unique(stored.slot).tolist():
         hot, patient_id = core.hot[slot], int(core.patient_of[slot])
-        heard = set(np.unique(stored.metric[stored.slot == slot]).tolist())
+        mine = good[good.slot == slot]
+        for metric in np.unique(mine.metric).tolist():
+            hot.good[metric] = max(hot.good.get(metric, 0), int(mine.t_ms[mine.metric == metric].max()))
+        heard = set(np.unique(mine.metric).tolist())
         for episode in hot.episodes:
             if episode.unknown_since_ms is not None and episode.metric_id in heard:
-                engine.known(hot, patient_id, episode, hot.newest[episode.metric_id])
+                engine.known(hot, patient_id, episode, hot.good[episode.metric_id])
         for metric in heard & set(hot.silent):
             hot.silent.remove(metric)
-            effects.states.append(
-                settle.state_row(hot.organisation_id, patient_id, metric, hot.states.get(metric, 0), hot.newest[metric])
-            )
-        for metric in heard - hot.states.keys():
             hot.states[metric] = 0
-            effects.states.append(settle.state_row(hot.organisation_id, patient_id, metric, 0, hot.newest[metric]))
+            effects.states.append(settle.state_row(hot.organisation_id, patient_id, metric, 0, hot.good[metric]))
+        for metric in heard:
+            if hot.states.get(metric, settle.NO_DATA_CODE) != settle.NO_DATA_CODE:
+                continue
+            hot.states[metric] = 0
+            effects.states.append(settle.state_row(hot.organisation_id, patient_id, metric, 0, hot.good[metric]))
 
 
 async def _recompute_buckets(core: Core, reader: Reader, effects: Effects, late: Table) -> None:

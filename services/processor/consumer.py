@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Final
 
 import psycopg
@@ -21,7 +22,7 @@ from ingest.clock import Clock
 from services import topics
 from services.processor.batch import Bounds, process_batch
 from services.processor.core import Core
-from services.processor.records import Effects, Record
+from services.processor.records import DeadRecord, Effects, Record
 from services.processor.silence import judge_silence
 from services.settings import Settings
 from services.store import fence, writer
@@ -38,7 +39,13 @@ FETCH_WAIT_MS: Final = 200  # how long an empty getmany waits: bounds how late a
 FIRST_BACKOFF_S, MAX_BACKOFF_S, MAX_TRIES = 0.2, 5.0, 28
 POISON_WINDOW, POISON_RATIO = 200, 0.5  # more than half of the last 200 records dead: a bad deploy, not bad records
 
-TRANSIENT: Final = (psycopg.OperationalError, psycopg.InterfaceError)
+MAX_PART_BYTES: Final = 512 * 1024  # of one transaction: some 100,000 readings, a second or two on a busy machine
+# A batch takes well under a second; a server that is frozen rather than gone is given up after this long.
+BATCH_S: Final = 60.0
+
+TRANSIENT: Final = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
+# What a record's content can cause; anything else stops the process.
+POISON: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, LookupError, ArithmeticError, TypeError)
 
 
 class PoisonError(RuntimeError):
@@ -112,11 +119,11 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
                 if generation != self._generation:
                     self._seek()  # rebalanced while these were fetched: drop them, begin again where we stand
                     return
-                records = self._fresh(fetched)
-                if not records:
-                    return
                 try:
-                    await self._transact(records)
+                    await self._connected()  # first: a lost answer to a commit may have moved the positions
+                    for part in _parts(self._fresh(fetched)):
+                        async with asyncio.timeout(BATCH_S):
+                            await self._settle_batch(part)
                 except TRANSIENT as error:
                     log.warning("database_trouble", error=str(error).strip(), attempt=attempt)
                     await self._drop_connection()
@@ -143,6 +150,33 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             records += fresh
         records.sort(key=lambda record: record.topic != topics.CONTROL)  # what people changed comes first
         return records
+
+    async def _settle_batch(self, records: list[Record]) -> None:
+        """Commit the records; one that can't be processed is found by halving and filed as dead, then on."""
+        if not records:
+            return
+        try:
+            await self._transact(records)
+        except POISON as error:
+            log.error("poison", error=str(error).strip()[:300], kind=type(error).__name__, records=len(records))
+            if len(records) == 1:
+                await self._bury(records[0], error)
+                return
+            middle = len(records) // 2
+            await self._settle_batch(records[:middle])
+            await self._settle_batch(records[middle:])
+
+    async def _bury(self, record: Record, error: Exception) -> None:
+        connection = await self._connected()
+        effects = Effects(recorded_ms=self._clock.now_ms())
+        effects.dead = [DeadRecord(record, "unprocessable", f"{type(error).__name__}: {error}"[:300])]
+        effects.positions = {(record.topic, record.partition): record.offset + 1}
+        self._check_poison([record], effects)
+        async with connection.transaction():
+            await fence.check(connection, self._epochs)
+            await self._write(connection, effects)
+        self._positions.update(effects.positions)
+        self.wrote.set()
 
     async def _transact(self, records: list[Record]) -> None:
         """Run one batch as one transaction; on any failure memory is dropped and loaded again."""
@@ -290,13 +324,26 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             self._connection = await psycopg.AsyncConnection.connect(
                 self._settings.postgres.conninfo("writer"), autocommit=True
             )
-            await self._connection.execute("SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '15s'")
+            await self._connection.execute(
+                "SET lock_timeout = '10s'; "
+                "SET idle_in_transaction_session_timeout = '30s'; SET statement_timeout = '50s'"
+            )
+            await self._read_positions()
         if not self._core.loaded and self._epochs:
             async with self._connection.transaction():
                 reader = Reader(self._connection)
                 since = self._core.load(await reader.states(self.partitions))
                 self._core.take_pending(await reader.recent(since))
         return self._connection
+
+    async def _read_positions(self) -> None:
+        """Take the positions from the database: a commit whose answer was lost has moved them."""
+        if self._connection is None or not self._epochs:
+            return
+        cursor = await self._connection.execute("SELECT topic, partition, next_offset FROM partition_position")
+        for topic, partition, offset in await cursor.fetchall():
+            if (topic, partition) in self._epochs:
+                self._positions[topic, partition] = offset
 
     async def _drop_connection(self) -> None:
         if self._connection is not None:
@@ -308,3 +355,17 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._commit_to_kafka()
         await self._consumer.stop()
         await self._drop_connection()
+
+
+def _parts(records: list[Record]) -> Iterator[list[Record]]:
+    """Cut a batch where its bytes would make a transaction long; the order stays."""
+    part: list[Record] = []
+    size = 0
+    for record in records:
+        if part and size + len(record.value) > MAX_PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(record)
+        size += len(record.value)
+    if part:
+        yield part

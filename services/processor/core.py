@@ -24,6 +24,7 @@ from services.store.writer import HotRow
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 QUIET_MS: Final = 30 * 60_000  # a metric this far behind its patient's watermark no longer holds anything up
+LATE: Final = -2  # in a pending reading's ``frame``: came after its minute was settled, awaits a rebuild
 LOOK_BACK_MS: Final = 15 * 60_000  # the steps that tell whether a heart rate was at rest
 _FIRST_CAPACITY: Final = 256
 
@@ -91,6 +92,8 @@ class Core:
             slot = self.slot_of[patient_id]
             mine = readings[readings.slot == patient_id]
             mine.slot[:] = slot
+            for metric, instants in self.hot[slot].late.items():
+                mine.frame[(mine.metric == metric) & np.isin(mine.t_ms, instants)] = LATE
             self.pending[slot] = [mine]
 
     def keep(self, slot: int, closed: tuple[int, bytes] | None) -> HotRow:

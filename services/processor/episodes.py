@@ -13,7 +13,6 @@ from typing import Any, Final, Literal
 from uuid import UUID, uuid5
 
 from detectors.explain import patient_sentence, sentence
-
 from detectors.protocol import Finding, Priority
 from ingest.catalogue import catalogue
 from services.processor.hot import Episode, Hot
@@ -57,6 +56,7 @@ class Engine:
                 self.withdraw(hot, patient_id, episode, finding.at_ms)
             self.raise_alert(hot, patient_id, finding, provisional=False)
         elif episode is not None and finding.change == "worsened":
+            episode.settled = self._rules[finding.rule].priority[finding.level]
             self._worsen(hot, patient_id, episode, finding)
         elif episode is not None:
             self.resolve(hot, patient_id, episode, finding.at_ms, finding.evidence)
@@ -74,11 +74,22 @@ class Engine:
             if episode is None:
                 self.raise_alert(hot, patient_id, finding, provisional=True)
 
-    def withdraw_unfounded(self, hot: Hot, patient_id: int, rules: Iterable[str], found: set[tuple[str, int]]) -> None:
-        """Withdraw the provisional alerts of ``rules`` whose (rule, start) is no longer found."""
-        for episode in [e for e in hot.episodes if e.provisional and e.rule in rules]:
-            if (episode.rule, episode.start_ms) not in found:
+    def take_back(
+        self, hot: Hot, patient_id: int, rules: Iterable[str], found: Mapping[tuple[str, int], Priority]
+    ) -> None:
+        """Take back what unsettled data no longer bear out: a provisional alert, or only its worsening.
+
+        ``found``: (rule, start) → the highest priority the unsettled data give.
+        """
+        for episode in [e for e in hot.episodes if e.rule in rules]:
+            unsettled = found.get((episode.rule, episode.start_ms))
+            if episode.settled is None and unsettled is None:
                 self.withdraw(hot, patient_id, episode, episode.found_ms)
+                continue
+            borne_out = max((p for p in (episode.settled, unsettled) if p is not None), key=ORDER.__getitem__)
+            if ORDER[borne_out] < ORDER[episode.priority]:
+                episode.priority = borne_out
+                self._change(hot, patient_id, episode, "settled", episode.found_ms, None)
 
     def raise_alert(
         self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, late: bool = False
@@ -101,10 +112,17 @@ class Engine:
             hot.episodes.append(
                 Episode(
                     str(identity), finding.rule, facts.kind, finding.start_ms, finding.at_ms, priority, provisional,
+                    None if provisional else priority,
                     catalogue()[facts.metric].id if facts.metric else 0,
                 )
             )  # fmt: skip
         self._event(hot, patient_id, identity, "raised", priority, finding.at_ms, row.sentence, late=late)
+
+    def covers(self, patient_id: int, finding: Finding) -> bool:
+        """Tell whether an alert of this very batch already stands for a finding's episode."""
+        facts = self._rules[finding.rule]
+        identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
+        return any(row.id == identity for row in self._effects.alerts)
 
     def resolve(self, hot: Hot, patient_id: int, episode: Episode, at_ms: int, evidence: dict[str, Any] | None) -> None:
         """Close an episode on good data."""
@@ -137,6 +155,7 @@ class Engine:
         if episode.provisional:
             episode.provisional = False
             episode.found_ms = finding.at_ms
+            episode.settled = self._rules[finding.rule].priority[finding.level]
             self._change(hot, patient_id, episode, "settled", finding.at_ms, finding.evidence)
 
     def _worsen(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding) -> None:

@@ -9,6 +9,8 @@ import msgspec
 from detectors.protocol import Priority
 
 MAX_SESSIONS: Final = 32  # device sessions remembered a patient; the oldest are forgotten first
+MAX_OFFSETS: Final = 16  # changes of the wearer's UTC offset remembered a patient
+MAX_LATE: Final = 1000  # instants of late readings remembered a patient, until their hour is closed
 MAX_MISSING: Final = 64  # missing sequence numbers remembered a session
 
 
@@ -22,6 +24,7 @@ class Episode(msgspec.Struct):
     found_ms: int
     priority: Priority
     provisional: bool
+    settled: Priority | None = None  # the priority settled data bear out; None while provisional
     metric_id: int = 0
     unknown_since_ms: int | None = None
 
@@ -49,8 +52,11 @@ class Hot(msgspec.Struct):
     closed_ms: int = 0  # end of the last hour the kept baseline row has taken in
     newest_ms: int = 0  # newest instant, clamped by the time of receipt
     utc_offset_min: int = 0
-    heard_ms: int = 0  # newest time of receipt
+    offsets: list[tuple[int, int]] = []
+    heard_ms: int = 0  # time of receipt of the newest reading
     newest: dict[int, int] = {}
+    good: dict[int, int] = {}
+    late: dict[int, list[int]] = {}
     judged: dict[int, int] = {}
     last_stored: dict[str, int] = {}
     sessions: dict[str, Session] = {}
@@ -60,6 +66,8 @@ class Hot(msgspec.Struct):
     layout: int = 0  # checksum of the limits' layout; another one starts them afresh
     states: dict[int, int] = {}
     silent: list[int] = []
+    listened_ms: int = 0  # newest settled reading: silence and battery have been judged up to here
+    silent_ms: int = 0  # where the last silence told began
     skewed_frames: int = 0  # consecutive frames whose device clock was off
     off_ms: int = 0  # first minute of the present stretch of not being worn; 0: worn
     worn_to_ms: int = 0  # minutes before this have been looked at for wear

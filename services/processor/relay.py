@@ -7,6 +7,7 @@ so receivers go by the event's identity.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 import psycopg
@@ -24,6 +25,9 @@ log = structlog.get_logger()
 BATCH: Final = 500
 IDLE_S: Final = 2.0  # how long a row left by a crash waits at the most
 BACKOFF_S: Final = 1.0
+MAX_RECORD_BYTES: Final = 2 * 1024 * 1024 - 4096  # a dead record of 1 MiB in base64; the broker allows 2 MiB
+KEEP_SENT_MS: Final = 24 * 3_600_000  # sent rows are kept for a day, to look at
+PURGE_EVERY_S: Final = 600.0
 
 
 class OutboxRelay:
@@ -31,6 +35,7 @@ class OutboxRelay:
 
     def __init__(self, settings: Settings, clock: Clock, loop: StreamLoop) -> None:
         self._settings, self._clock, self._loop = settings, clock, loop
+        self._purged_at = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Relay until ``stopping``; a dead broker or database is waited for, with nothing lost."""
@@ -39,6 +44,7 @@ class OutboxRelay:
             acks="all",
             enable_idempotence=True,
             request_timeout_ms=10_000,
+            max_request_size=MAX_RECORD_BYTES,
         )
         await producer.start()
         try:
@@ -56,11 +62,19 @@ class OutboxRelay:
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
             while not stopping.is_set():
                 self._loop.wrote.clear()
+                await self._purge(connection)
                 if not await self._send_some(connection, producer):
                     try:
                         await asyncio.wait_for(self._loop.wrote.wait(), IDLE_S)
                     except TimeoutError:
                         continue
+
+    async def _purge(self, connection: psycopg.AsyncConnection) -> None:
+        if time.monotonic() - self._purged_at > PURGE_EVERY_S:
+            self._purged_at = time.monotonic()
+            await connection.execute(
+                "DELETE FROM outbox WHERE sent_at < %s", [to_datetime(max(0, self._clock.now_ms() - KEEP_SENT_MS))]
+            )
 
     async def _send_some(self, connection: psycopg.AsyncConnection, producer: AIOKafkaProducer) -> int:
         cursor = await connection.execute(

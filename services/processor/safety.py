@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import LIMIT_METRICS, Finding, Readings
+from detectors.protocol import LIMIT_METRICS, Finding, Priority, Readings
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE
 from services.processor.core import LOOK_BACK_MS, Core
@@ -51,7 +51,7 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
     open_ones = limited & (work.t_ms >= after)
     found = _provisional(core, engine, _readings(work, index, rest, open_ones))
     for slot in slots:
-        engine.withdraw_unfounded(core.hot[slot], int(core.patient_of[slot]), rules, found.get(slot, set()))
+        engine.take_back(core.hot[slot], int(core.patient_of[slot]), rules, found.get(slot, {}))
 
 
 def _marks(
@@ -77,8 +77,8 @@ def _readings(work: Table, index: NDArray[np.int16], rest: NDArray[np.bool_], ch
     )
 
 
-def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, set[tuple[str, int]]]:
-    """Judge unsettled readings on a copy of the state; return slot → episodes found."""
+def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, dict[tuple[str, int], Priority]]:
+    """Judge unsettled readings on a copy of the state; return slot → (rule, start) → highest priority found."""
     slots, row = np.unique(readings.row, return_inverse=True)
     if not len(slots):
         return {}
@@ -86,12 +86,13 @@ def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, se
     renumbered = Readings(
         row.astype(np.intp), readings.metric, readings.t_ms, readings.value, readings.good, readings.at_rest
     )
-    found: dict[int, set[tuple[str, int]]] = {}
+    priorities = {rule.id: rule.priority for rule in core.limits.rules}
+    found: dict[int, dict[tuple[str, int], Priority]] = {}
     for finding in core.limits.advance(copy, renumbered):
         slot = int(slots[finding.row])
         engine.provisional(core.hot[slot], int(core.patient_of[slot]), finding)
-        if finding.change == "raised":
-            found.setdefault(slot, set()).add((finding.rule, finding.start_ms))
+        if finding.change != "cleared":
+            found.setdefault(slot, {})[finding.rule, finding.start_ms] = priorities[finding.rule][finding.level]
     return found
 
 
@@ -152,7 +153,7 @@ async def _list_late(
         if finding.change == "raised":
             touches = bool(np.any((times >= finding.start_ms) & (times <= finding.at_ms)))
             known = await reader.overlapping_alert(patient_id, finding.rule, finding.start_ms, finding.at_ms)
-            if touches and not known:
+            if touches and not known and not engine.covers(patient_id, finding):
                 engine.raise_alert(hot, patient_id, finding, provisional=False, late=True)
                 listed[finding.rule] = finding.start_ms
         elif finding.change == "cleared" and listed.get(finding.rule) == finding.start_ms:

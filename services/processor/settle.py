@@ -13,13 +13,15 @@ from detectors.settled import Settled
 from ingest.catalogue import by_id, catalogue
 from ingest.clock import to_datetime
 from ingest.frame import GOOD, MOTION, NOT_WORN
-from services.processor.core import HOUR_MS, Core
+from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
+from services.processor.hot import Hot
 from services.processor.readings import Table, group_starts
 from services.processor.records import Effects, RollupRows
+from services.processor.watermark import offset_at
 
 MINUTE_MS: Final = 60_000
-LATE: Final = -2  # in a pending reading's ``frame``: came after its minute was settled, awaits a rebuild
+NO_DATA_CODE: Final = 3 * 4 + 1  # unknown, no_data
 EPOCH: Final = date(1970, 1, 1)
 M: Final = len(VITALS)
 FAST: Final = 90  # readings an hour: more get minute buckets too
@@ -31,7 +33,9 @@ for _place, _key in enumerate(VITALS):
 _METRIC: Final = np.array([catalogue()[key].id for key in VITALS], np.int16)
 
 
-def settle(core: Core, engine: Engine, effects: Effects, work: Table, slots: list[int]) -> list[HourSlice]:
+def settle(
+    core: Core, engine: Engine, effects: Effects, work: Table, slots: list[int]
+) -> tuple[list[HourSlice], Table]:
     """Hand every newly settled minute to the detectors, hour after hour.
 
     Args:
@@ -42,11 +46,11 @@ def settle(core: Core, engine: Engine, effects: Effects, work: Table, slots: lis
         slots: the touched patients; each is fed from where it stood (``core.fed``) to its watermark.
 
     Returns:
-        the slices, for the technical rules.
+        the slices and the settled readings of those hours in time, for the technical rules.
     """
     moved = {slot: core.fed[slot] for slot in slots if core.hot[slot].settled_ms > core.fed[slot]}
     if not moved:
-        return []
+        return [], Table.empty()
     inside = _inside(core, work, moved)
     segments = _segments(core, inside, moved)
     in_time = inside[inside.frame != LATE]
@@ -60,7 +64,7 @@ def settle(core: Core, engine: Engine, effects: Effects, work: Table, slots: lis
     for slot in moved:
         core.fed[slot] = core.hot[slot].settled_ms
     effects.rollups += rollups(core, inside, segments)
-    return slices
+    return slices, in_time
 
 
 class _Segments:
@@ -138,7 +142,9 @@ def _slice(
     return HourSlice(
         rows=slots,
         hour_ms=hours,
-        utc_offset_min=np.array([core.hot[s].utc_offset_min for s in slots.tolist()], np.int16),
+        utc_offset_min=np.array(
+            [offset_at(core.hot[s], ms) for s, ms in zip(slots.tolist(), hours.tolist(), strict=True)], np.int16
+        ),
         first=segments.first[chosen],
         last=segments.last[chosen],
         mean=mean.astype(np.float32),
@@ -168,11 +174,17 @@ def _take_states(core: Core, effects: Effects, settled: Settled) -> None:
             if metric not in hot.newest:
                 continue
             code = int(hours.state[place, column]) * 4 + int(hours.cause[place, column])
+            if code == NO_DATA_CODE and _expected_later(hot, metric, int(hours.hour_ms[place]) + HOUR_MS):
+                continue  # measured at night only: what it was stands until it is overdue
             if hot.states.get(metric) != code:
                 hot.states[metric] = code
                 effects.states.append(
                     state_row(hot.organisation_id, patient_id, metric, code, int(hours.hour_ms[place]) + HOUR_MS)
                 )
+
+
+def _expected_later(hot: Hot, metric: int, at_ms: int) -> bool:
+    return at_ms - hot.good.get(metric, 0) < by_id()[metric].expected_every_h * HOUR_MS
 
 
 def state_row(organisation_id: int, patient_id: int, metric: int, code: int, since_ms: int) -> tuple[object, ...]:

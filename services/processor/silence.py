@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from ingest.catalogue import by_id
 from services.processor import settle
 from services.processor.batch import Bounds
-from services.processor.core import Core
+from services.processor.core import HOUR_MS, Core
 from services.processor.episodes import Engine
 from services.processor.records import Effects
 from services.processor.technical import ALL_RULES, Technical
 
 UNKNOWN_AFTER_MS: Final = 30 * 60_000  # an open alert without data of its metric for this long reads "now unknown"
-NO_DATA_CODE: Final = 3 * 4 + 1  # unknown, no_data
 
 
 def judge_silence(core: Core, bounds: Bounds, now_ms: int) -> Effects:
@@ -27,11 +27,11 @@ def judge_silence(core: Core, bounds: Bounds, now_ms: int) -> Effects:
         patient_id = int(core.patient_of[slot])
         present_ms = min(now_ms, hot.newest_ms + max(0, now_ms - hot.heard_ms))  # on the patient's own time line
         if hot.newest_ms and present_ms - hot.newest_ms > bounds.silence_ms and not _is_silent(core, slot):
-            technical.silent(slot, None)
+            technical.silent(slot, None, hot.newest_ms)
             effects.silences.append((patient_id, hot.newest_ms))
             effects.touched.add(slot)
         for episode in hot.episodes:
-            newest = hot.newest.get(episode.metric_id, hot.newest_ms)
+            newest = hot.good.get(episode.metric_id, hot.newest_ms)
             if (
                 episode.kind == "clinical"
                 and episode.unknown_since_ms is None
@@ -39,11 +39,13 @@ def judge_silence(core: Core, bounds: Bounds, now_ms: int) -> Effects:
             ):
                 engine.unknown(hot, patient_id, episode, newest)
                 effects.touched.add(slot)
-        for metric, newest in hot.newest.items():
-            if metric not in hot.silent and present_ms - newest > bounds.silence_ms:
+        for metric in hot.newest:
+            newest = hot.good.get(metric, 0)
+            overdue_ms = max(bounds.silence_ms, int(by_id()[metric].expected_every_h * HOUR_MS))
+            if metric not in hot.silent and newest and present_ms - newest > overdue_ms:
                 hot.silent.append(metric)
                 effects.states.append(
-                    settle.state_row(hot.organisation_id, patient_id, metric, NO_DATA_CODE, newest + bounds.silence_ms)
+                    settle.state_row(hot.organisation_id, patient_id, metric, settle.NO_DATA_CODE, newest + overdue_ms)
                 )
                 effects.touched.add(slot)
     return effects

@@ -50,7 +50,7 @@ class Technical:
         self._silence_ms, self._skew_ms = silence_ms, skew_ms
 
     def frame(self, slot: int, frame: StampedFrame, first_ms: int | None) -> None:
-        """Judge a frame's clock, and the silence that ended with it. Call before its instants are taken in."""
+        """Judge a frame's clock, and end the silence that it breaks. Call before its instants are taken in."""
         hot = self._core.hot[slot]
         ahead = frame.sent_ms - frame.received_ms
         hot.skewed_frames = hot.skewed_frames + 1 if ahead > self._skew_ms else 0
@@ -60,22 +60,45 @@ class Technical:
             self._tell(slot, "clock_fault", "cleared", frame.received_ms, frame.received_ms, {})
         first_ms = None if first_ms is None else min(first_ms, frame.received_ms)
         if first_ms is not None and hot.newest_ms and first_ms > hot.newest_ms:
-            if first_ms - hot.newest_ms > self._silence_ms:
-                self.silent(slot, frame.device_id)
             self._tell(slot, "device_silent", "cleared", first_ms, first_ms, {})
 
-    def silent(self, slot: int, device_id: int | None) -> None:
-        """Say that nothing came from a patient's devices since its newest reading."""
+    def silent(self, slot: int, device_id: int | None, last_ms: int) -> None:
+        """Say that nothing came from a patient's devices after ``last_ms``."""
         hot = self._core.hot[slot]
-        start = hot.newest_ms + self._silence_ms
-        device = self._core.device_keys.get(device_id or 0, "device")
-        evidence = {"device": device, "last_ms": hot.newest_ms, "limit_s": self._silence_ms // 1000}
+        start = hot.silent_ms = last_ms + self._silence_ms
+        device = self._core.device_keys.get(device_id or 0, "the device")
+        evidence = {"device": device, "last_ms": last_ms, "limit_s": self._silence_ms // 1000}
         self._tell(slot, "device_silent", "raised", start, start, evidence)
 
-    def battery(self, stored: Table) -> None:
-        """Judge the battery readings among the new ones, in time order."""
-        rows = stored[stored.metric == BATTERY]
-        rows = rows.sorted(rows.slot, rows.t_ms)
+    def settled(self, readings: Table) -> None:
+        """Judge newly settled readings in time order: the silence between them, the battery.
+
+        ``readings``: of whole hours, sorted by (slot, instant), as `settle.settle` returns them. Judged on arrival,
+        frames that overtake each other would look like silence.
+        """
+        heard = np.zeros(len(self._core.hot), np.int64)
+        for slot in np.unique(readings.slot).tolist():
+            heard[slot] = self._core.hot[slot].listened_ms
+        rows = readings[readings.t_ms > heard[readings.slot]]
+        if not len(rows):
+            return
+        first = np.append(True, rows.slot[1:] != rows.slot[:-1])
+        before = np.where(first, heard[rows.slot], np.append(0, rows.t_ms[:-1]))
+        for at in np.flatnonzero((before > 0) & (rows.t_ms - before > self._silence_ms)).tolist():
+            self._was_silent(int(rows.slot[at]), int(rows.device[at]), int(before[at]), int(rows.t_ms[at]))
+        self._battery(rows[rows.metric == BATTERY])
+        last = np.append(first[1:], True)
+        for slot, t_ms in zip(rows.slot[last].tolist(), rows.t_ms[last].tolist(), strict=True):
+            self._core.hot[slot].listened_ms = t_ms
+
+    def _was_silent(self, slot: int, device_id: int, last_ms: int, first_ms: int) -> None:
+        hot = self._core.hot[slot]
+        told = last_ms + self._silence_ms <= hot.silent_ms  # by the clock, while it lasted
+        if not told and not any(episode.rule == "device_silent" for episode in hot.episodes):
+            self.silent(slot, device_id, last_ms)
+            self._tell(slot, "device_silent", "cleared", first_ms, first_ms, {})
+
+    def _battery(self, rows: Table) -> None:
         for slot, t_ms, percent in zip(rows.slot.tolist(), rows.t_ms.tolist(), rows.value.tolist(), strict=True):
             if percent <= BATTERY_LOW:
                 self._tell(slot, "battery_low", "raised", t_ms, t_ms, {"percent": percent})

@@ -14,7 +14,7 @@ import numpy as np
 from ingest.catalogue import catalogue
 from ingest.frame import StampedFrame
 from services.processor.core import DAY_MS, QUIET_MS
-from services.processor.hot import MAX_MISSING, MAX_SESSIONS, Hold, Hot, Session
+from services.processor.hot import MAX_MISSING, MAX_OFFSETS, MAX_SESSIONS, Hold, Hot, Session
 
 MINUTE_MS: Final = 60_000
 _STEPS: Final = catalogue()["steps"].id
@@ -35,17 +35,20 @@ def advance(hot: Hot, frame: StampedFrame, spans: list[tuple[int, int, int]], bo
         spans: (metric, first instant, last instant) of the frame's readings.
         bound_ms: the reordering bound.
     """
-    hot.heard_ms = max(hot.heard_ms, frame.received_ms)
-    hot.utc_offset_min = frame.utc_offset_min
     _follow_sequence(hot, frame, bound_ms)
+    if spans:
+        _note_offset(hot, min(first for _, first, _ in spans), frame.utc_offset_min)
     if spans and not hot.settled_ms:
-        start = min(first for _, first, _ in spans) // MINUTE_MS * MINUTE_MS
+        first = min(frame.received_ms, *(first for _, first, _ in spans))  # a fast clock must not set the start
+        start = first // MINUTE_MS * MINUTE_MS
         hot.settled_ms = hot.closed_ms = start - DAY_MS if hot.holds else start  # an earlier frame is still on its way
     for metric, _, last in spans:
         newest = min(last, frame.received_ms)
         hot.judged.setdefault(metric, hot.settled_ms - QUIET_MS)
         hot.newest[metric] = max(hot.newest.get(metric, 0), newest)
-        hot.newest_ms = max(hot.newest_ms, newest)
+        if newest > hot.newest_ms:
+            hot.newest_ms = newest
+            hot.heard_ms = max(hot.heard_ms, frame.received_ms)  # news, not a heartbeat or a re-send
     settle(hot, bound_ms)
 
 
@@ -67,14 +70,15 @@ def _follow_sequence(hot: Hot, frame: StampedFrame, bound_ms: int) -> None:
     for key, hold in list(hot.holds.items()):
         if frame.received_ms >= hold.deadline_ms:
             del hot.holds[key]
-            hot.sessions[key].missing = []
+            if key in hot.sessions:
+                hot.sessions[key].missing = []
     key = f"{frame.device_id}:{frame.session}"
     session = hot.sessions.get(key)
     if session is None:
         # A session starts at 0. One first met far on has a past nobody waits for.
-        session = Session(next_seq=0 if frame.seq <= MAX_MISSING else frame.seq)
+        session = Session(next_seq=0 if frame.seq <= MAX_MISSING else frame.seq, touched_ms=frame.received_ms)
         hot.sessions[key] = session
-        _forget_oldest(hot)
+        _forget_oldest(hot, key)
     session.touched_ms = frame.received_ms
     if frame.seq >= session.next_seq:
         missing = list(range(session.next_seq, frame.seq))
@@ -90,9 +94,24 @@ def _follow_sequence(hot: Hot, frame: StampedFrame, bound_ms: int) -> None:
             hot.holds.pop(key, None)
 
 
-def _forget_oldest(hot: Hot) -> None:
+def _note_offset(hot: Hot, from_ms: int, offset_min: int) -> None:
+    """Remember from which instant on the wearer's clock stood at this offset, by event time."""
+    known = offset_at(hot, from_ms)
+    if not hot.offsets or known != offset_min:
+        hot.offsets = sorted([*(o for o in hot.offsets if o[0] != from_ms), (from_ms, offset_min)])[-MAX_OFFSETS:]
+    hot.utc_offset_min = hot.offsets[-1][1]
+
+
+def offset_at(hot: Hot, at_ms: int) -> int:
+    """Return the wearer's UTC offset in minutes at an instant: the last one noted before it, else the first."""
+    if not hot.offsets:
+        return hot.utc_offset_min
+    return next((offset for from_ms, offset in reversed(hot.offsets) if from_ms <= at_ms), hot.offsets[0][1])
+
+
+def _forget_oldest(hot: Hot, newcomer: str) -> None:
     while len(hot.sessions) > MAX_SESSIONS:
-        oldest = min(hot.sessions, key=lambda key: hot.sessions[key].touched_ms)
+        oldest = min(hot.sessions.keys() - {newcomer}, key=lambda key: hot.sessions[key].touched_ms)
         del hot.sessions[oldest]
         hot.holds.pop(oldest, None)
 

@@ -25,7 +25,9 @@ _INSERT: Final = """
         (priority, state, provisional, found_at, last_evidence_at) =
         (excluded.priority, excluded.state, excluded.provisional, excluded.found_at, excluded.last_evidence_at),
         (unknown_since, resolved_at, sentence, patient_sentence, evidence) =
-        (excluded.unknown_since, excluded.resolved_at, excluded.sentence, excluded.patient_sentence, excluded.evidence)"""
+        (excluded.unknown_since, excluded.resolved_at, excluded.sentence, excluded.patient_sentence,
+         excluded.evidence),
+        (acknowledged_at, acknowledged_by, acknowledge_note) = (NULL, NULL, NULL)"""
 
 _COLUMNS: Final = {
     "settled": "provisional = false",
@@ -57,14 +59,16 @@ async def write(
                     last_evidence_at = greatest(last_evidence_at, %(at)s)
                 WHERE id = %(id)s""".encode(),
             {
-                "id": change.id, "at": to_datetime(change.at_ms), "priority": change.priority, "sentence": change.sentence,
+                "id": change.id, "at": to_datetime(change.at_ms), "priority": change.priority,
+                "sentence": change.sentence,
                 "patient_sentence": change.patient_sentence,
                 "evidence": None if change.evidence is None else Jsonb(change.evidence),
             },
         )  # fmt: skip
     if events:
         await connection.cursor().executemany(
-            """INSERT INTO alert_event (organisation_id, patient_id, alert_id, change, priority, late, at, recorded_at, sentence)
+            """INSERT INTO alert_event
+                   (organisation_id, patient_id, alert_id, change, priority, late, at, recorded_at, sentence)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
             [
                 (

@@ -104,7 +104,8 @@ class Reader:
         """Tell whether an alert of this rule already covers part of the span."""
         cursor = await self._connection.execute(
             """SELECT 1 FROM alert WHERE patient_id = %s AND rule = %s AND state <> 'withdrawn'
-               AND started_at <= %s AND coalesce(resolved_at, 'infinity') >= %s LIMIT 1""",
+               AND started_at <= %s
+                 AND coalesce(resolved_at, CASE WHEN late THEN last_evidence_at ELSE 'infinity' END) >= %s LIMIT 1""",
             [patient_id, rule, to_datetime(to_ms), to_datetime(from_ms)],
         )
         return await cursor.fetchone() is not None

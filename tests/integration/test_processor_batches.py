@@ -8,7 +8,10 @@ import numpy as np
 import psycopg
 import pytest
 
-from ingest.frame import NOT_WORN, OUT_OF_RANGE, StampedFrame
+from ingest.catalogue import catalogue
+from ingest.clock import SystemClock
+from ingest.frame import NOT_WORN, OUT_OF_RANGE, StampedBlock, StampedFrame
+from services.processor.consumer import PoisonError, StreamLoop
 from services.processor.records import Record
 from services.store.fence import FencedError
 from tests.fix_processor import DAY, HOUR, MINUTE, T0, TOPIC, Bench, block, records, stamped
@@ -199,6 +202,8 @@ async def test_no_resolve_without_data(bench: Bench) -> None:
     await bench.silence(T0 + 6 * HOUR)
     rows = await bench.rows("SELECT state, unknown_since IS NOT NULL FROM alert WHERE rule = 'spo2_low'")
     assert rows == [("active", True)]
+    assert await bench.rows("SELECT state FROM metric_state WHERE metric_id = 4") == [("learning",)]
+    await bench.silence(T0 + 40 * HOUR)  # measured at night at least: overdue after 26 h
     assert await bench.rows("SELECT state, cause FROM metric_state WHERE metric_id = 4") == [("unknown", "no_data")]
 
 
@@ -238,6 +243,38 @@ async def test_a_clock_in_2038_silences_nobody(bench: Bench) -> None:
     assert await bench.rows("SELECT rule, late FROM alert") == [("spo2_low", False)]
 
 
+async def test_one_poisonous_record_is_found_filed_and_stepped_over(bench: Bench) -> None:
+    """A scale no float4 holds gets past no door of ours; another producer's must not stop a partition for ever."""
+    loop = StreamLoop(bench.settings, SystemClock(), bench.core)
+    loop._epochs, loop._positions = dict(bench.epochs), {(TOPIC, 0): 0}
+    ecg = StampedBlock(catalogue()["ecg"].id, T0, 4000, "i2", bytes(20), scale=1e-60)
+    frames = [stamped(1, seq, [block("heart_rate", T0 + seq * HOUR, [60, 61])]) for seq in range(7)]
+    frames.insert(4, stamped(2, 0, [ecg]))
+    await loop._settle_batch(records(frames))
+    loop._epochs.clear()
+    await loop._close()
+    assert await bench.rows("SELECT record_offset, reason FROM dead_letter") == [(4, "unprocessable")]
+    assert await bench.rows("SELECT sum(stored)::int FROM frame_log") == [(14,)]
+    assert await bench.rows("SELECT next_offset FROM partition_position WHERE topic = %s", TOPIC) == [(8,)]
+
+
+async def test_a_bad_deploy_stops_before_everything_is_dead(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = StreamLoop(bench.settings, SystemClock(), bench.core)
+    loop._epochs, loop._positions = dict(bench.epochs), {(TOPIC, 0): 0}
+
+    def broken(*_: object) -> None:
+        msg = "a detector that raises on every message"
+        raise ValueError(msg)
+
+    monkeypatch.setattr(bench.core.limits, "advance", broken)
+    frames = [stamped(1, seq, [block("heart_rate", T0 + seq * HOUR, [60])]) for seq in range(400)]
+    with pytest.raises(PoisonError, match="stopping before everything"):
+        await loop._settle_batch(records(frames))
+    loop._epochs.clear()
+    await loop._close()
+    assert (await bench.rows("SELECT count(*) FROM dead_letter"))[0][0] <= 200
+
+
 async def test_a_zombie_writes_nothing(bench: Bench) -> None:
     await bench.frames([stamped(1, 0, [block("heart_rate", T0, [60])])])
     zombie_epochs = dict(bench.epochs)
@@ -255,3 +292,84 @@ async def test_a_day_is_the_sum_of_its_hours(bench: Bench) -> None:
     assert rows[0][0] == 86400
     assert rows[0][2:] == (120, 60.0, 61.0, 60.5)
     assert [row[2] for row in rows[1:]] == [60, 60]
+
+
+async def test_a_device_may_begin_as_many_sessions_as_it_likes(bench: Bench) -> None:
+    for day in range(40):
+        start = T0 + day * HOUR
+        frames = [
+            stamped(1, seq, [block("heart_rate", start + seq * MINUTE, [60])], session=f"day{day}", received_ms=start + seq * 130_000)
+            for seq in (0, 2, 3)
+        ]
+        for frame in frames:
+            await bench.frames([frame])
+    assert await bench.rows("SELECT count(*) FROM frame_log") == [(120,)]
+    assert len(bench.core.hot[0].sessions) <= 32
+
+
+async def test_heartbeats_without_readings_do_not_hide_silence(bench: Bench) -> None:
+    await bench.frames([stamped(1, 0, [block("heart_rate", T0, [60] * 60)])])
+    for hour in range(1, 6):
+        again = block("heart_rate", T0, [60] * 60)  # a re-send brings nothing new
+        await bench.frames([stamped(1, hour, [again], received_ms=T0 + hour * HOUR)])
+    await bench.silence(T0 + 6 * HOUR)
+    assert await bench.rows("SELECT rule FROM alert") == [("device_silent",)]
+
+
+async def test_readings_while_not_worn_are_no_news_of_the_person(bench: Bench) -> None:
+    await bench.frames([stamped(1, 0, [block("spo2", T0, [83] * 6, 300)])])
+    off = [block("spo2", T0 + HOUR // 2, [96] * 30, 300, quality=bytes([NOT_WORN] * 30))]
+    await bench.frames([stamped(1, 1, off, received_ms=T0 + 3 * HOUR)])
+    await bench.silence(T0 + 3 * HOUR + 10 * MINUTE)
+    assert await bench.rows("SELECT state, unknown_since IS NOT NULL FROM alert WHERE rule = 'spo2_low'") == [("active", True)]
+
+
+async def test_a_first_frame_with_a_fast_clock_does_not_make_all_others_late(bench: Bench) -> None:
+    ahead = stamped(1, 0, [block("heart_rate", T0 + 20 * HOUR, [70] * 5)], received_ms=T0)
+    await bench.frames([ahead])
+    await bench.frames([stamped(1, 1, [block("spo2", T0, [83] * 6, 300)], received_ms=T0 + 30 * MINUTE)])
+    assert await bench.rows("SELECT late FROM alert WHERE rule = 'spo2_low'") == [(False,)]
+
+
+async def test_a_provisional_worsening_is_taken_back_when_its_evidence_goes(bench: Bench) -> None:
+    await bench.frames([stamped(1, 0, [block("spo2", T0, [89] * 7, 300)], received_ms=T0 + 40 * MINUTE)])
+    assert await bench.rows("SELECT priority FROM alert") == [("medium",)]
+    start = T0 + 35 * MINUTE
+    received = T0 + 50 * MINUTE
+    await bench.frames([stamped(1, 2, [block("spo2", start, [84, 84], 330)], received_ms=received)])
+    assert await bench.rows("SELECT priority FROM alert") == [("high",)]
+    await bench.frames([stamped(1, 1, [block("spo2", start + 3 * MINUTE, [88])], received_ms=received)])
+    assert await bench.rows("SELECT priority FROM alert") == [("medium",)]
+
+
+async def test_a_change_of_the_utc_offset_gives_the_same_however_it_is_cut(bench: Bench, second_bench: Bench) -> None:
+    frames = [
+        StampedFrame(f.version, f.frame_id, 1, f.patient_id, f.device_id, f.session, f.seq, f.sent_ms, f.received_ms,
+                     60 if f.seq < 50 else -300, f.blocks)
+        for f in fortnight(days=4, patients=1)
+    ]  # fmt: skip
+    await bench.frames(frames)
+    for frame in frames:
+        await second_bench.frames([frame])
+    whole, cut = await outcome(bench), await outcome(second_bench)
+    for name in OUTCOME:
+        assert whole[name] == cut[name], name
+
+
+async def test_late_readings_survive_a_restart_as_late(bench: Bench, second_bench: Bench) -> None:
+    hour = np.full(60, 60.0)
+    frames = [
+        stamped(1, 0, [block("heart_rate", T0, hour), block("steps", T0, np.zeros(60))]),
+        stamped(1, 1, [block("heart_rate", T0 + HOUR, hour[:40]), block("steps", T0 + HOUR, hour[:40] * 0)], received_ms=T0 + 3 * HOUR),
+        stamped(1, 2, [block("heart_rate", T0 + HOUR + 10_000, [150] * 10)], received_ms=T0 + 4 * HOUR),
+        stamped(1, 3, [block("heart_rate", T0 + 2 * HOUR, hour), block("steps", T0 + 2 * HOUR, hour * 0)], received_ms=T0 + 5 * HOUR),
+    ]
+    for frame in frames:
+        await bench.frames([frame])
+        await second_bench.take_over()
+        await second_bench.frames([frame])
+    whole, restarted = await outcome(bench), await outcome(second_bench)
+    assert (await bench.rows("SELECT sum(late)::int FROM frame_log"))[0] == (10,)
+    for name in OUTCOME:
+        assert whole[name] == restarted[name], name
+    assert (await bench.rows("SELECT n, high FROM rollup WHERE metric_id = 1 AND bucket_s = 3600 ORDER BY t0 OFFSET 1 LIMIT 1")) == [(50, 150.0)]
