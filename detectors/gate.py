@@ -22,9 +22,7 @@ REASONS: Final = ("usable", "absent", "not_worn", "doubted", "implausible", "jum
 NEAR_MINUTES = 5
 """A minute is compared with the last one before it that is at most this old."""
 
-GATE_DTYPE = np.dtype(
-    [("mean", "f4", (len(VITALS),)), ("minute", "i4", (len(VITALS),)), ("run", "u1", (len(VITALS),))]
-)
+GATE_DTYPE = np.dtype([("mean", "f4", (len(VITALS),)), ("minute", "i4", (len(VITALS),)), ("run", "u1", (len(VITALS),))])
 
 
 @dataclass(frozen=True, slots=True)

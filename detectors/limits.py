@@ -222,9 +222,7 @@ class _Walk:
         return live[at[live] < self.end[live]]
 
 
-def _step(
-    state: State, parameters: State, t: Longs, value: Floats, at_rest: Bools
-) -> list[tuple[Change, Bools]]:
+def _step(state: State, parameters: State, t: Longs, value: Floats, at_rest: Bools) -> list[tuple[Change, Bools]]:
     """Let each pair take one good reading, in place; return which were raised, worsened and cleared."""
     sign, thresholds = parameters["sign"], parameters["level"]
     signed = sign * value

@@ -9,9 +9,7 @@ from typing import Final
 from detectors.limits import DEFAULT_LIMITS
 from detectors.protocol import Rule
 
-RESTING_HEART = Rule(
-    "resting_heart_rate_rise", 1, "adaptive", ("medium",), "heart_rate", "Resting heart rate rising"
-)
+RESTING_HEART = Rule("resting_heart_rate_rise", 1, "adaptive", ("medium",), "heart_rate", "Resting heart rate rising")
 REST_HEART_HOURS = Rule(
     "heart_rate_unusual_at_rest", 1, "adaptive", ("low",), "heart_rate", "Heart rate unusual at rest"
 )

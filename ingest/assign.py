@@ -139,8 +139,7 @@ def _shown(ms: int) -> str:
 
 def _check_size(frame: StampedFrame) -> None:
     size = sum(
-        len(block.values) + len(block.offsets_ms or b"") + len(block.quality or b"") + 64
-        for block in frame.blocks
+        len(block.values) + len(block.offsets_ms or b"") + len(block.quality or b"") + 64 for block in frame.blocks
     )
     if size > MAX_STAMPED_BYTES:
         refuse(

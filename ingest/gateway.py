@@ -69,9 +69,7 @@ class _Gateway:
 
     async def post_frames(self, request: Request) -> Response:
         if self._in_flight >= self._limits.max_in_flight:
-            return _answer(
-                Problem(problems.OVERLOADED, f"{self._in_flight} requests are in flight; send again", 1)
-            )
+            return _answer(Problem(problems.OVERLOADED, f"{self._in_flight} requests are in flight; send again", 1))
         self._in_flight += 1
         try:
             return await self._take(request)
@@ -112,9 +110,7 @@ class _Gateway:
                 problems.REGISTRY_UNAVAILABLE, "the device registry does not answer; send again", 2
             ) from error
         if device is None:
-            raise Problem(
-                problems.UNAUTHENTICATED, "the token is unknown or revoked; `keepwell enrol` makes one"
-            )
+            raise Problem(problems.UNAUTHENTICATED, "the token is unknown or revoked; `keepwell enrol` makes one")
         return device
 
     async def alive(self, _request: Request) -> Response:
@@ -134,9 +130,7 @@ def _form(request: Request) -> parse.Form:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     form = parse.CONTENT_TYPES.get(content_type)
     if form is None:
-        raise Problem(
-            problems.UNSUPPORTED_TYPE, f"{content_type or 'none'}; send {' or '.join(parse.CONTENT_TYPES)}"
-        )
+        raise Problem(problems.UNSUPPORTED_TYPE, f"{content_type or 'none'}; send {' or '.join(parse.CONTENT_TYPES)}")
     return form
 
 
@@ -185,9 +179,7 @@ def _split(body: bytes, form: parse.Form) -> list[Raw]:
 
 
 def _too_large() -> Problem:
-    return Problem(
-        problems.BODY_TOO_LARGE, f"{wire.MAX_REQUEST_BYTES} bytes are allowed, unpacked; send fewer frames"
-    )
+    return Problem(problems.BODY_TOO_LARGE, f"{wire.MAX_REQUEST_BYTES} bytes are allowed, unpacked; send fewer frames")
 
 
 def _answer(problem: Problem) -> Response:

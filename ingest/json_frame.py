@@ -88,9 +88,7 @@ def _values(block: JsonBlock, at: str) -> NDArray[np.float32]:
     beyond = np.flatnonzero(np.abs(values) > FLOAT32_MAX)
     if beyond.size:
         i = int(beyond[0])
-        refuse(
-            f"{at}.values[{i}]", block.values[i], "a finite float32", "send the value in the metric's unit"
-        )
+        refuse(f"{at}.values[{i}]", block.values[i], "a finite float32", "send the value in the metric's unit")
     return values.astype("<f4")
 
 
@@ -109,9 +107,7 @@ def _instants(block: JsonBlock, at: str) -> tuple[int, int, bytes | None]:
     times = [_ms(moment) for moment in block.times]
     for i, ms in enumerate(times):
         if abs(ms - times[0]) > wire.MAX_SPAN_MS:
-            refuse(
-                f"{at}.times[{i}]", str(block.times[i]), "a span of 1 h at most", "cut the block at the hour"
-            )
+            refuse(f"{at}.times[{i}]", str(block.times[i]), "a span of 1 h at most", "cut the block at the hour")
     return times[0], 0, (np.array(times, np.int64) - times[0]).astype("<i4").tobytes()
 
 

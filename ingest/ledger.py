@@ -88,9 +88,7 @@ class Ledger:
             for i, (frame, body) in enumerate(frames)
         ]
         self._last += len(rows)
-        self._write(
-            "INSERT INTO frame (id, device, session, seq, body, state) VALUES (?, ?, ?, ?, ?, 'sent')", rows
-        )
+        self._write("INSERT INTO frame (id, device, session, seq, body, state) VALUES (?, ?, ?, ?, ?, 'sent')", rows)
         return [row[0] for row in rows]
 
     def settle(self, ids: Sequence[int], verdicts: Sequence[Verdict]) -> None:

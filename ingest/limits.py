@@ -15,9 +15,7 @@ class RateLimit:
     ``monotonic`` gives seconds and is there for tests.
     """
 
-    def __init__(
-        self, per_second: float, burst: float, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, per_second: float, burst: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_second
         self._burst = burst
         self._monotonic = monotonic

@@ -37,6 +37,4 @@ def password_matches(password: str, stored: str) -> bool:
 
 def _format(password: str, salt: bytes, iterations: int) -> str:
     digest = hashlib.pbkdf2_hmac("sha512", password.encode("utf-8"), salt, iterations, HASH_BYTES)
-    return (
-        f"$7${iterations}${base64.b64encode(salt).decode('ascii')}${base64.b64encode(digest).decode('ascii')}"
-    )
+    return f"$7${iterations}${base64.b64encode(salt).decode('ascii')}${base64.b64encode(digest).decode('ascii')}"

@@ -53,9 +53,7 @@ def _waveform(checked: CheckedBlock, at: str) -> StampedBlock:
     if block.dtype == "i2":
         scale, offset = block.scale * factor, block.offset * factor + shift
         return StampedBlock(metric.id, t0_ms, step_us, "i2", block.values, offsets, quality, scale, offset)
-    kept = np.clip(
-        kept, *metric.hard
-    )  # an impossible sample is marked; it must not cost the others precision
+    kept = np.clip(kept, *metric.hard)  # an impossible sample is marked; it must not cost the others precision
     low, high = float(kept.min()), float(kept.max())
     offset = (low + high) / 2
     scale = (high - low) / 2 / INT16_MAX or 1.0
@@ -132,9 +130,7 @@ def _waveform_instants(checked: CheckedBlock, at: str) -> tuple[int, int, bytes 
     return t0_ms, step_us, None
 
 
-def _refuse_not_a_number(
-    values: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int16], at: str
-) -> NoReturn:
+def _refuse_not_a_number(values: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int16], at: str) -> NoReturn:
     i = int(np.flatnonzero(~(np.abs(values) <= FLOAT32_MAX))[0])
     hint = "leave a missing value out and mark a doubtful one in quality"
     refuse(f"{at}.values[{i}]", str(values[i]), "a finite float32", hint)

@@ -138,9 +138,7 @@ def _explained(message: str, raw: Raw, form: Form) -> Rejected:
     unknown = re.search(r"unknown field `(.*)`", allowed)
     if unknown:
         keys = _KEYS.get(kind, ())
-        return Rejected(
-            _below(field, unknown[1]), None, "one of " + ", ".join(keys), suggest(unknown[1], keys)
-        )
+        return Rejected(_below(field, unknown[1]), None, "one of " + ", ".join(keys), suggest(unknown[1], keys))
     missing = re.search(r"missing required field `(.*)`", allowed)
     if missing:
         return Rejected(_below(field, missing[1]), None, "a value", f"add {missing[1]}")

@@ -7,9 +7,7 @@ import msgspec
 from ingest.validate import Rejected
 
 
-class Accepted(
-    msgspec.Struct, tag_field="verdict", tag="accepted", frozen=True, kw_only=True, omit_defaults=True
-):
+class Accepted(msgspec.Struct, tag_field="verdict", tag="accepted", frozen=True, kw_only=True, omit_defaults=True):
     """Kafka holds the frame; ``href`` tells its fate."""
 
     frame_id: str

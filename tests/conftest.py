@@ -1,3 +1,10 @@
 """Fixtures live one family a file; they are listed here."""
 
-pytest_plugins = ["tests.fix_stack", "tests.fix_doors", "tests.fix_browser", "tests.fix_api", "tests.fix_processor", "tests.fix_faults"]
+pytest_plugins = [
+    "tests.fix_stack",
+    "tests.fix_doors",
+    "tests.fix_browser",
+    "tests.fix_api",
+    "tests.fix_processor",
+    "tests.fix_faults",
+]

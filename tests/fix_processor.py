@@ -32,9 +32,7 @@ BOUNDS = Bounds(reordering_ms=120_000, skew_ms=300_000, silence_ms=7_200_000)
 TOPIC = "readings.v1"
 
 
-def block(
-    metric: str, t0_ms: int, values: ArrayLike, step_s: float = 60, quality: bytes | None = None
-) -> StampedBlock:
+def block(metric: str, t0_ms: int, values: ArrayLike, step_s: float = 60, quality: bytes | None = None) -> StampedBlock:
     """One stamped block of evenly spaced readings."""
     return StampedBlock(
         catalogue()[metric].id, t0_ms, int(step_s * 1e6), "f4", np.asarray(values, "<f4").tobytes(), quality=quality

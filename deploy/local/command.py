@@ -43,9 +43,7 @@ def run(
         err.seek(0)
         told = (err.read() + b"\n" + out.read()).decode("utf-8", "replace").strip()
         if not in_time:
-            msg = (
-                f"{what} took longer than {limit_s:.0f} s and was stopped; try again. It said:\n{_end(told)}"
-            )
+            msg = f"{what} took longer than {limit_s:.0f} s and was stopped; try again. It said:\n{_end(told)}"
             raise StackError(msg)
         if child.returncode != 0:
             how = f"{argv[0]} exited with {child.returncode}"

@@ -118,9 +118,7 @@ def _fetched() -> Finding:
     parts = {"TimescaleDB and mosquitto": debian.tree(programs), "Kafka": kafka.jars(programs)}
     missing = [name for name, folder in parts.items() if not (folder / ".complete").exists()]
     if missing:
-        return Finding(
-            "downloads", True, f"{' and '.join(missing)} not fetched yet: `keepwell up` downloads 85 MB"
-        )
+        return Finding("downloads", True, f"{' and '.join(missing)} not fetched yet: `keepwell up` downloads 85 MB")
     return Finding("downloads", True, f"all in {programs}")
 
 

@@ -19,9 +19,7 @@ HOW = "apt-get install --no-install-recommends default-jre-headless maven"
 def version(java: str) -> int:
     """Return the major version of one ``java``; 0 when it does not run."""
     try:
-        told = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, timeout=30, check=False
-        ).stderr
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
     except (OSError, subprocess.TimeoutExpired):
         return 0
     found = re.search(r'version "(\d+)(?:\.(\d+))?', told)
@@ -57,9 +55,7 @@ def ensure(report: Report, *, maven: bool) -> str:
     java = find_java()
     if java and (find_maven() or not maven):
         return java
-    missing = " and ".join(
-        [*([] if java else ["Java >= 17"]), *([] if find_maven() or not maven else ["Maven"])]
-    )
+    missing = " and ".join([*([] if java else ["Java >= 17"]), *([] if find_maven() or not maven else ["Maven"])])
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         msg = f"{missing} not found; as root: {HOW}"
         raise StackError(msg)

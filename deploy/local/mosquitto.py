@@ -159,9 +159,7 @@ def write_passwords(home: Path, devices: Mapping[str, str]) -> None:
         raise StackError(msg)
     for name, line in devices.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) or name in SYSTEM_USERS:
-            msg = (
-                f"MQTT user {name!r} is not possible: 1 to 64 of A-Z a-z 0-9 . _ - and none of {SYSTEM_USERS}"
-            )
+            msg = f"MQTT user {name!r} is not possible: 1 to 64 of A-Z a-z 0-9 . _ - and none of {SYSTEM_USERS}"
             raise StackError(msg)
         if not re.fullmatch(r"\$7\$\d+\$[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+", line):
             msg = f"the entry of {name!r} is not a $7$ hash; make it with ingest.mqtt_password.password_hash"

@@ -131,15 +131,11 @@ class Postgres:
 
     async def _ensure_database(self) -> None:
         try:
-            async with await psycopg.AsyncConnection.connect(
-                self._conninfo("postgres"), autocommit=True
-            ) as connection:
+            async with await psycopg.AsyncConnection.connect(self._conninfo("postgres"), autocommit=True) as connection:
                 found = await connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
                 if await found.fetchone() is None:
                     await connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-            async with await psycopg.AsyncConnection.connect(
-                self._conninfo(DATABASE), autocommit=True
-            ) as connection:
+            async with await psycopg.AsyncConnection.connect(self._conninfo(DATABASE), autocommit=True) as connection:
                 await connection.execute("SET client_min_messages = error")
                 await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         except psycopg.OperationalError as error:
@@ -164,9 +160,7 @@ async def probe(conninfo: str) -> None:
     """
     try:
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-            found = await connection.execute(
-                "SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'"
-            )
+            found = await connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
             if await found.fetchone() is None:
                 msg = "this database has no TimescaleDB: run CREATE EXTENSION timescaledb as its superuser"
                 raise StackError(msg)

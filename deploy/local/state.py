@@ -35,9 +35,7 @@ class State:
         for name in SECRETS:
             self.secrets.setdefault(name, secrets.token_urlsafe(24))
         if not self.cluster_id:
-            self.cluster_id = (
-                base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii")[:22].replace("-", "A")
-            )
+            self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii")[:22].replace("-", "A")
 
 
 def load(home: Home) -> State | None:

@@ -50,9 +50,7 @@ async def _one(stack: Stack, known: state.State, name: str) -> Status:
     try:
         await asyncio.wait_for(server_of(name, stack.context(known)).probe(), ANSWER_S)
     except (NotReadyError, StackError, TimeoutError) as error:
-        return Status(
-            name, "silent", pid, port, memory, uptime, str(error) or f"no answer within {ANSWER_S:.0f} s"
-        )
+        return Status(name, "silent", pid, port, memory, uptime, str(error) or f"no answer within {ANSWER_S:.0f} s")
     return Status(name, "up", pid, port, memory, uptime, "")
 
 

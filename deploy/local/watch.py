@@ -14,9 +14,7 @@ from deploy.local.server import NotReadyError, Server
 ASK_EVERY_S = 0.05
 
 
-async def until_ready(
-    server: Server, who: process.Identity, log: Path, child: process.Detached | None = None
-) -> float:
+async def until_ready(server: Server, who: process.Identity, log: Path, child: process.Detached | None = None) -> float:
     """Probe a server until it answers as to a client; return the seconds that took.
 
     Raises:
@@ -26,9 +24,7 @@ async def until_ready(
     asked = asyncio.create_task(_ask(server))
     died = asyncio.create_task(_death(who))
     try:
-        done, _ = await asyncio.wait(
-            {asked, died}, timeout=server.ready_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait({asked, died}, timeout=server.ready_s, return_when=asyncio.FIRST_COMPLETED)
         if asked in done:
             asked.result()
             return time.monotonic() - began

@@ -95,9 +95,7 @@ def enrol(settings: Settings, people: Sequence[Person]) -> dict[str, str]:
     """
     now = to_datetime(SystemClock().now_ms())
     wanted = [
-        Enrolment(
-            one.patient, one.device, to_datetime(one.recording.span_ms[0]) - timedelta(days=1), model="recording"
-        )
+        Enrolment(one.patient, one.device, to_datetime(one.recording.span_ms[0]) - timedelta(days=1), model="recording")
         for one in people
     ]
     with psycopg.connect(settings.postgres.conninfo("admin")) as connection:

@@ -26,9 +26,7 @@ FAILED = 1
 NOT_UP = 3
 FOLLOW_S = 0.2
 
-HOME = typer.Option(
-    None, "--home", help="folder of the stack; default: setting stack.home", show_default=False
-)
+HOME = typer.Option(None, "--home", help="folder of the stack; default: setting stack.home", show_default=False)
 BASE = typer.Option(
     None, "--base-port", min=0, max=65400, show_default=False,
     help="first of its ports (kafka +92, postgres +32, mqtt +83, gateway +43, api +80); 0: free ones, kept",
@@ -85,9 +83,7 @@ def up(home: Path | None = HOME, base_port: int | None = BASE, as_json: bool = J
 
 def down(
     home: Path | None = HOME,
-    erase: bool = typer.Option(
-        False, "--erase", help="also delete its data, logs, certificates and passwords"
-    ),
+    erase: bool = typer.Option(False, "--erase", help="also delete its data, logs, certificates and passwords"),
     as_json: bool = JSON,
 ) -> None:
     """Stop the stack cleanly; its data stay for the next `keepwell up`."""
@@ -101,9 +97,7 @@ def down(
         if as_json:
             _print_json({"home": str(stack.home.path), "stopped": stopped, "erased": erase})
         else:
-            console.print(
-                f"Stopped: {', '.join(stopped)}." if stopped else f"Nothing ran in {stack.home.path}."
-            )
+            console.print(f"Stopped: {', '.join(stopped)}." if stopped else f"Nothing ran in {stack.home.path}.")
 
 
 def status(home: Path | None = HOME, as_json: bool = JSON) -> None:
@@ -116,9 +110,7 @@ def status(home: Path | None = HOME, as_json: bool = JSON) -> None:
         rows = look.of(stack)
         named = {choice.server: _check(loaded, choice) for choice in choices if choice.how == "named"}
         if as_json:
-            _print_json(
-                {"home": str(stack.home.path), "servers": [asdict(row) for row in rows], "named": named}
-            )
+            _print_json({"home": str(stack.home.path), "servers": [asdict(row) for row in rows], "named": named})
         else:
             table = Table("server", "state", "port", "pid", "memory", "up for", "", box=None)
             for row in rows:
@@ -241,9 +233,7 @@ def _failing(as_json: bool) -> Iterator[None]:
         if as_json:
             _print_json({"error": str(error)})
         else:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(
-                f"keepwell: {error}", style="red", markup=False
-            )
+            Console(stderr=True, highlight=False, soft_wrap=True).print(f"keepwell: {error}", style="red", markup=False)
         raise typer.Exit(FAILED) from error
 
 

@@ -298,7 +298,13 @@ async def test_a_device_may_begin_as_many_sessions_as_it_likes(bench: Bench) -> 
     for day in range(40):
         start = T0 + day * HOUR
         frames = [
-            stamped(1, seq, [block("heart_rate", start + seq * MINUTE, [60])], session=f"day{day}", received_ms=start + seq * 130_000)
+            stamped(
+                1,
+                seq,
+                [block("heart_rate", start + seq * MINUTE, [60])],
+                session=f"day{day}",
+                received_ms=start + seq * 130_000,
+            )
             for seq in (0, 2, 3)
         ]
         for frame in frames:
@@ -321,7 +327,9 @@ async def test_readings_while_not_worn_are_no_news_of_the_person(bench: Bench) -
     off = [block("spo2", T0 + HOUR // 2, [96] * 30, 300, quality=bytes([NOT_WORN] * 30))]
     await bench.frames([stamped(1, 1, off, received_ms=T0 + 3 * HOUR)])
     await bench.silence(T0 + 3 * HOUR + 10 * MINUTE)
-    assert await bench.rows("SELECT state, unknown_since IS NOT NULL FROM alert WHERE rule = 'spo2_low'") == [("active", True)]
+    assert await bench.rows("SELECT state, unknown_since IS NOT NULL FROM alert WHERE rule = 'spo2_low'") == [
+        ("active", True)
+    ]
 
 
 async def test_a_first_frame_with_a_fast_clock_does_not_make_all_others_late(bench: Bench) -> None:
@@ -360,9 +368,19 @@ async def test_late_readings_survive_a_restart_as_late(bench: Bench, second_benc
     hour = np.full(60, 60.0)
     frames = [
         stamped(1, 0, [block("heart_rate", T0, hour), block("steps", T0, np.zeros(60))]),
-        stamped(1, 1, [block("heart_rate", T0 + HOUR, hour[:40]), block("steps", T0 + HOUR, hour[:40] * 0)], received_ms=T0 + 3 * HOUR),
+        stamped(
+            1,
+            1,
+            [block("heart_rate", T0 + HOUR, hour[:40]), block("steps", T0 + HOUR, hour[:40] * 0)],
+            received_ms=T0 + 3 * HOUR,
+        ),
         stamped(1, 2, [block("heart_rate", T0 + HOUR + 10_000, [150] * 10)], received_ms=T0 + 4 * HOUR),
-        stamped(1, 3, [block("heart_rate", T0 + 2 * HOUR, hour), block("steps", T0 + 2 * HOUR, hour * 0)], received_ms=T0 + 5 * HOUR),
+        stamped(
+            1,
+            3,
+            [block("heart_rate", T0 + 2 * HOUR, hour), block("steps", T0 + 2 * HOUR, hour * 0)],
+            received_ms=T0 + 5 * HOUR,
+        ),
     ]
     for frame in frames:
         await bench.frames([frame])
@@ -372,4 +390,8 @@ async def test_late_readings_survive_a_restart_as_late(bench: Bench, second_benc
     assert (await bench.rows("SELECT sum(late)::int FROM frame_log"))[0] == (10,)
     for name in OUTCOME:
         assert whole[name] == restarted[name], name
-    assert (await bench.rows("SELECT n, high FROM rollup WHERE metric_id = 1 AND bucket_s = 3600 ORDER BY t0 OFFSET 1 LIMIT 1")) == [(50, 150.0)]
+    assert (
+        await bench.rows(
+            "SELECT n, high FROM rollup WHERE metric_id = 1 AND bucket_s = 3600 ORDER BY t0 OFFSET 1 LIMIT 1"
+        )
+    ) == [(50, 150.0)]

@@ -27,7 +27,9 @@ def test_the_curl_block_is_answered_as_printed(doors: Doors, gateway_url: str) -
     (watch,) = doors.enrol(("p20", "watch-p20"))
     ca = doors.settings.tls.ca_file
     environment = {**os.environ, "GATEWAY": gateway_url, "TOKEN": watch.token, "CA": str(ca)}
-    done = subprocess.run(["bash", "-c", block("bash")], env=environment, capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(
+        ["bash", "-c", block("bash")], env=environment, capture_output=True, text=True, check=True, timeout=30
+    )
     answer, printed = json.loads(done.stdout), json.loads(block("json"))
     assert answer["frames"][0].keys() == printed["frames"][0].keys()
     for key in ("verdict", "frame_id", "session", "seq"):

@@ -35,7 +35,9 @@ def run(stack: LiveStack, tmp_path: Path) -> Iterator[ReplayRun]:
     asyncio.run(erase(one))
 
 
-def replay(run: ReplayRun, path: Path, out: Path, *words: str, timeout_s: float = 120) -> tuple[int, str, dict[str, Any]]:
+def replay(
+    run: ReplayRun, path: Path, out: Path, *words: str, timeout_s: float = 120
+) -> tuple[int, str, dict[str, Any]]:
     """The command's exit code, what it printed, and its JSON."""
     told = {key: value for key, value in os.environ.items() if not key.startswith("KEEPWELL_")}
     done = subprocess.run(

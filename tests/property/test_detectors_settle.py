@@ -63,9 +63,7 @@ def test_any_cut_of_minutes_and_patients(seed: int, data: st.DataObject) -> None
         for low, high in zip([0, *cuts], [*cuts, 60], strict=True):
             for who in (np.array([2, 0]), np.array([1])):
                 piece = take(hour, who)
-                piece = replace(
-                    piece, first=np.full(len(who), low, np.int16), last=np.full(len(who), high, np.int16)
-                )
+                piece = replace(piece, first=np.full(len(who), low, np.int16), last=np.full(len(who), high, np.int16))
                 settled.append(pipeline.settle(parts, piece))
         found += [finding for piece_told in settled for finding in piece_told.findings]
         for name, (left, right) in told.items():

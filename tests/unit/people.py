@@ -39,16 +39,12 @@ def fill(hour: HourSlice, metric: str, values: NDArray[np.float64]) -> None:
     hour.good[:, :, m] = 4
 
 
-def live(
-    pipeline: Pipeline, state: State, days: range, rise: NDArray[np.float64], seed: int = 0
-) -> list[Settled]:
+def live(pipeline: Pipeline, state: State, days: range, rise: NDArray[np.float64], seed: int = 0) -> list[Settled]:
     """Settle whole days for people at 60 /min plus ``rise`` (days, R), each day with its own level."""
     settled = []
     for k, day in enumerate(days):
         level = 60 + np.random.default_rng([seed, day, 7]).normal(0, 1.5, rise.shape[1]) + rise[k]
-        settled += [
-            pipeline.settle(state, hour_of(day * 24 - 14 + h, level, seed)) for h in range(24)
-        ]
+        settled += [pipeline.settle(state, hour_of(day * 24 - 14 + h, level, seed)) for h in range(24)]
     return settled
 
 

@@ -23,9 +23,7 @@ Points = Sequence[tuple[int, float]]
 Flags = bool | NDArray[np.bool_]
 
 
-def readings(
-    points: Points, metric: str = "spo2", good: Flags = True, at_rest: Flags = True, row: int = 0
-) -> Readings:
+def readings(points: Points, metric: str = "spo2", good: Flags = True, at_rest: Flags = True, row: int = 0) -> Readings:
     n = len(points)
     return Readings(
         row=np.full(n, row, np.intp),
