@@ -125,6 +125,9 @@ class DeviceClient:
         while True:
             try:
                 verdicts = await self._door.deliver(body)
+                if len(verdicts) != len(ids) > 1:
+                    msg = f"{len(verdicts)} verdicts for {len(ids)} frames: another bridge answers on this broker"
+                    raise NotDelivered(msg)
             except Unread as error:
                 verdicts = [Refused(field="body", value=None, allowed="a list of frames", hint=str(error)) for _ in ids]
             except NotDelivered as error:

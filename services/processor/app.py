@@ -16,7 +16,7 @@ from services.processor.batch import INJECTED_BUG
 from services.processor.consumer import StreamLoop
 from services.processor.core import Core
 from services.processor.relay import OutboxRelay
-from services.runtime import clock_for
+from services.runtime import clock_for, configure_logging
 from services.settings import Settings
 
 
@@ -70,6 +70,7 @@ def create_app(settings: Settings) -> faust.App:
 
 def run(settings: Settings) -> int:
     """Run the processor until it is told to stop; return the exit code."""
+    configure_logging()
     worker = faust.Worker(create_app(settings), loglevel="WARN", redirect_stdouts=False, quiet=True)
     code = 0
     try:
