@@ -28,6 +28,7 @@ ENOUGH_INFECTIONS: Final = 0.8
 MOST_FALSE: Final = 0.3  # clinical alerts per patient-week of patients who are well
 RUN_S: Final = 400.0
 RESAMPLED: Final = 2000
+LOG_WIDTH: Final = 140
 
 Document = Mapping[str, Any]
 
@@ -163,7 +164,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="write the figures into this file")
     parser.add_argument("--folder", type=Path, default=Path(".keepwell/seeds"), help="where each run's result goes")
     arguments = parser.parse_args()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     seeds = arguments.seeds or [secrets.randbelow(1_000_000) for _ in range(arguments.count)]
     up = [sys.executable, "-m", "services.cli.main", "up"]
