@@ -112,6 +112,8 @@ async def _demo(home: Path, options: Options, times: Times, console: Console) ->
             if times.lapse and not playing.done() and not watching.done():
                 with contextlib.suppress(TimeoutError):  # once live it ends by itself, and tells what it came to
                     await asyncio.wait_for(asyncio.shield(playing), ENDING_S)
+            if stopping.done() and not times.lapse:
+                console.print("stopped before it was live; nothing was judged")
             for task in (watching, stopping, playing):
                 if not task.done():
                     task.cancel()
