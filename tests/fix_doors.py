@@ -218,7 +218,7 @@ def gateway_url(gateway_process: Process, migrated: Settings) -> str:
     return f"https://127.0.0.1:{migrated.gateway.port}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a bridge that stays would answer other tests' devices on the shared broker
 def bridge_process(migrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """The real bridge, subscribed."""
     with Process(migrated, ["bridge"], tmp_path_factory.mktemp("logs") / "bridge.log") as process:

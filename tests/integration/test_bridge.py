@@ -197,4 +197,3 @@ async def test_nothing_is_lost_when_broker_bridge_and_kafka_are_killed(
 def test_a_stopped_bridge_ends_well(bridge_process: Process) -> None:
     assert bridge_process.stop() == 0
     assert "Traceback" not in bridge_process.log.read_text()
-    bridge_process.start()
