@@ -122,7 +122,9 @@ class ProcessorSettings(Section):
     reordering_bound_s: int = Field(
         120, ge=1, le=3600, description="how long settled results wait for out-of-order data"
     )
-    clock_skew_s: int = Field(300, ge=0, description="a device whose clock is further ahead than this raises clock_fault")
+    clock_skew_s: int = Field(
+        300, ge=0, description="a device whose clock is further ahead than this raises clock_fault"
+    )
     silence_s: int = Field(7200, ge=60, description="no data for this long raises the technical alert device_silent")
     max_records: int = Field(2000, ge=1, le=20000, description="Kafka records in one transaction at the most")
     instance_id: str = Field("", description="static membership: a name unique to this process, or empty")
