@@ -126,6 +126,11 @@ class ProcessorSettings(Section):
         300, ge=0, description="a device whose clock is further ahead than this raises clock_fault"
     )
     silence_s: int = Field(7200, ge=60, description="no data for this long raises the technical alert device_silent")
+    history_after_s: int = Field(
+        21_600,
+        ge=3600,
+        description="data older than this when received are history: they go by backfill.v1 and nobody is paged",
+    )
     max_records: int = Field(2000, ge=1, le=20000, description="Kafka records in one transaction at the most")
     instance_id: str = Field("", description="static membership: a name unique to this process, or empty")
 
