@@ -130,17 +130,21 @@ def encode(value: Frame | StampedFrame | list[Frame]) -> bytes:
     return _encoder.encode(value)
 
 
+class UnknownVersion(ValueError):
+    """A stamped frame of a schema version this code doesn't know."""
+
+
 def decode_stamped(data: bytes) -> StampedFrame:
     """Return the stamped frame in a Kafka record.
 
     Raises:
         msgspec.DecodeError: not msgpack, or not of this shape (``ValidationError`` is one).
-        ValueError: a schema version this code doesn't know.
+        UnknownVersion: a schema version this code doesn't know.
     """
     frame = _stamped_decoder.decode(data)
     if frame.version != STAMPED_VERSION:
         msg = f"stamped frame version {frame.version} is not known (known: {STAMPED_VERSION}); upgrade the processor"
-        raise ValueError(msg)
+        raise UnknownVersion(msg)
     return frame
 
 

@@ -1,93 +1,110 @@
-"""``keepwell dead``: records that could not be processed."""
+"""``keepwell dead``: records that could not be processed, and values that could not be true."""
 
 from __future__ import annotations
 
-import asyncio
-import json
+from typing import Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from ingest.clock import SystemClock, to_datetime
-from services import topics
-from services.settings import Settings, load
+from services.cli import dead_act
+from services.cli import dead_say as say
+from services.cli.dead_say import JSON, MAX_LISTED, TOPIC
+from services.settings import load
+
+HELP: Final = """Look at records that could not be processed; mend them, send them again or give them up.
+
+    keepwell dead list                                  what is there, and why
+    keepwell dead show readings.v1 3 1204               all of it: fields, reason, bytes
+    keepwell dead fix readings.v1 3 1204 --set patient_id=7
+    keepwell dead redrive --reason unprocessable        after a mended version: send them again
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the ``dead`` commands."""
-    dead = typer.Typer(
-        help="Look at records that could not be processed, and step over one that stops a processor.",
-        no_args_is_help=True,
-    )
+    dead = typer.Typer(help=HELP, no_args_is_help=True)
     app.add_typer(dead, name="dead")
-
-    @dead.command("list")
-    def list_(as_json: bool = typer.Option(False, "--json", help="print JSON for scripts")) -> None:
-        """List the dead letters, newest first (at most 1,000), with the reason of each."""
-        import psycopg
-
-        with psycopg.connect(load().settings.postgres.conninfo("admin")) as connection:
-            rows = connection.execute(
-                """SELECT topic, partition, record_offset, reason, detail, recorded_at FROM dead_letter
-                   ORDER BY recorded_at DESC LIMIT 1000"""
-            ).fetchall()
-        names = ("topic", "partition", "offset", "reason", "detail", "recorded_at")
-        if as_json:
-            Console().print_json(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str))
-            return
-        table = Table(*names, box=None)
-        for row in rows:
-            table.add_row(*map(str, row))
-        Console().print(table if rows else "no dead letters")
-
-    @dead.command()
-    def skip(topic: str, partition: int, offset: int) -> None:
-        """Step over the record at OFFSET, when a partition stands there and it stops every processor.
-
-        Stop the processors first. The record's bytes are filed as a dead letter, so that nothing is lost.
-        """
-        import psycopg
-
-        settings = load().settings
-        key, value = asyncio.run(_record(settings, topic, partition, offset))
-        now = to_datetime(SystemClock().now_ms())
-        with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
-            moved = connection.execute(
-                """UPDATE partition_position SET next_offset = %s, epoch = epoch + 1
-                   WHERE topic = %s AND partition = %s AND next_offset = %s RETURNING 1""",
-                [offset + 1, topic, partition, offset],
-            ).fetchone()
-            if moved is None:
-                row = connection.execute(
-                    "SELECT next_offset FROM partition_position WHERE topic = %s AND partition = %s", [topic, partition]
-                ).fetchone()
-                stands = f"stands at {row[0]}" if row else "is not known"
-                Console(stderr=True).print(
-                    f"{topic}/{partition} {stands}, not at {offset}; only that one may be skipped"
-                )
-                raise typer.Exit(2)
-            connection.execute(
-                """INSERT INTO dead_letter
-                       (topic, partition, record_offset, reason, detail, record_key, record, recorded_at)
-                   VALUES (%s, %s, %s, 'skipped', 'skipped by an operator', %s, %s, %s) ON CONFLICT DO NOTHING""",
-                [topic, partition, offset, key, value, now],
-            )
-        Console().print(f"{topic}/{partition} goes on at {offset + 1}; the record is filed as dead", highlight=False)
+    for command in (show, dead_act.fix, dead_act.redrive, dead_act.give_up, dead_act.skip, quarantined, reasons):
+        dead.command(command.__name__.replace("_", "-"))(command)
+    dead.command("list")(list_)
 
 
-async def _record(settings: Settings, topic: str, partition: int, offset: int) -> tuple[bytes | None, bytes]:
-    """Return the key and value at an offset; empty when the log no longer holds it."""
-    from aiokafka import AIOKafkaConsumer, TopicPartition
+def list_(
+    reason: str = typer.Option(None, help="only this reason; `keepwell dead reasons` explains them"),
+    everything: bool = typer.Option(False, "--all", help="also those that were redriven or given up"),
+    limit: int = typer.Option(100, min=1, max=MAX_LISTED),
+    as_json: bool = JSON,
+) -> None:
+    """List the dead letters that wait for somebody, newest first, with the reason of each."""
+    from services.cli import dead_letters
 
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka.bootstrap, group_id=None)
-    await consumer.start()
-    try:
-        place = TopicPartition(topics.named(topic, settings.kafka), partition)
-        consumer.assign([place])
-        consumer.seek(place, offset)
-        found = await consumer.getmany(timeout_ms=5_000, max_records=1)
-        records = [record for batch in found.values() for record in batch if record.offset == offset]
-        return (records[0].key, records[0].value or b"") if records else (None, b"")
-    finally:
-        await consumer.stop()
+    states = dead_letters.STATES if everything else dead_letters.OPEN
+    with dead_letters.connect(load().settings) as connection:
+        letters = dead_letters.find(connection, states=states, reason=reason, limit=limit, oldest_first=False)
+    say.rows([letter.brief() for letter in letters], as_json, "no dead letters")
+
+
+def show(
+    topic: str = TOPIC,
+    partition: int = typer.Argument(...),
+    offset: int = typer.Argument(...),
+    most: int = typer.Option(512, "--bytes", min=0, help="how many of the original bytes to show"),
+    as_json: bool = JSON,
+) -> None:
+    """Show one dead letter: reason, what to do, its fields as far as they decode, its original bytes."""
+    from services.cli import dead_form, dead_letters
+    from services.reasons import explain
+
+    with dead_letters.connect(load().settings) as connection:
+        letter = say.letter(connection, topic, partition, offset)
+    about = explain(letter.reason)
+    told = letter.brief() | {
+        "meaning": about.meaning, "action": about.action, "key": letter.key,
+        "handled_at": letter.handled_at and letter.handled_at.isoformat(),
+        "decoded": dead_form.readable(letter.record),
+        "fixed": None if letter.fixed is None else dead_form.readable(letter.fixed),
+        "record": letter.record,
+    }  # fmt: skip
+    console = Console(highlight=False, markup=False)
+    if as_json:
+        print(dead_form.as_json(told))  # noqa: T201 - one document on stdout, not wrapped
+        return
+    for name in ("topic", "partition", "offset", "state", "reason", "meaning", "detail", "action", "note", "key"):
+        console.print(f"{name:10} {told[name]}", soft_wrap=True)
+    for name in ("decoded", "fixed"):
+        if told[name] is not None:
+            console.print(f"{name}:")
+            console.print_json(dead_form.as_json(told[name]))
+    console.print(f"original bytes ({len(letter.record):,}):")
+    for line in dead_form.hexdump(letter.record, most):
+        console.print(line, soft_wrap=True)
+
+
+def quarantined(
+    reason: str = typer.Option(None, help="only this reason"),
+    limit: int = typer.Option(100, min=1, max=MAX_LISTED),
+    as_json: bool = JSON,
+) -> None:
+    """List the values that could not be true: never readings, never lost. Newest first."""
+    from services.cli import dead_letters
+
+    with dead_letters.connect(load().settings) as connection:
+        rows = connection.execute(
+            """SELECT p.key AS patient, d.key AS device, m.key AS metric, q.t::text AS at, q.value, m.unit, q.reason,
+                      q.frame_id
+               FROM quarantined_reading q JOIN patient p ON p.id = q.patient_id JOIN device d ON d.id = q.device_id
+               JOIN metric m ON m.id = q.metric_id
+               WHERE %s::text IS NULL OR q.reason = %s ORDER BY q.t DESC, q.metric_id LIMIT %s""",
+            [reason, reason, limit],
+        ).fetchall()
+    names = ("patient", "device", "metric", "at", "value", "unit", "reason", "frame_id")
+    say.rows([dict(zip(names, row, strict=True)) for row in rows], as_json, "nothing is quarantined")
+
+
+def reasons(as_json: bool = JSON) -> None:
+    """Explain every reason: what it means, and what to do."""
+    from services.reasons import ABOUT
+
+    say.rows([{"reason": str(code), "meaning": about.meaning, "what to do": about.action}
+           for code, about in ABOUT.items()], as_json, "")  # fmt: skip

@@ -23,6 +23,7 @@ from services.processor.hot import MAX_LATE, Hot
 from services.processor.readings import Table
 from services.processor.records import DeadRecord, Effects, FrameFate, Record
 from services.processor.technical import ALL_RULES, Technical
+from services.reasons import DeadReason
 from services.store.reader import Reader, Span
 
 INJECTED_BUG: Final = os.environ.get("KEEPWELL_INJECT_BUG", "")  # drop | double | learn-anomaly: so that checks fail
@@ -110,7 +111,7 @@ async def _place_patients(
 def _bury(taken: intake.Intake, effects: Effects, records: list[Record], missing: set[int]) -> None:
     by_key = {b"%d" % patient_id for patient_id in missing}
     effects.dead += [
-        DeadRecord(record, "unknown_patient", f"patient {record.key!r} is not enrolled")
+        DeadRecord(record, DeadReason.UNKNOWN_PATIENT, f"patient {record.key!r} is not enrolled")
         for record in records
         if record.key in by_key
     ]

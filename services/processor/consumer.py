@@ -24,6 +24,7 @@ from services.processor.batch import Bounds, process_batch
 from services.processor.core import Core
 from services.processor.records import DeadRecord, Effects, Record
 from services.processor.silence import judge_silence
+from services.reasons import DeadReason
 from services.settings import Settings
 from services.store import fence, writer
 from services.store.reader import Reader
@@ -169,7 +170,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _bury(self, record: Record, error: Exception) -> None:
         connection = await self._connected()
         effects = Effects(recorded_ms=self._clock.now_ms())
-        effects.dead = [DeadRecord(record, "unprocessable", f"{type(error).__name__}: {error}"[:300])]
+        effects.dead = [DeadRecord(record, DeadReason.UNPROCESSABLE, f"{type(error).__name__}: {error}"[:300])]
         effects.positions = {(record.topic, record.partition): record.offset + 1}
         self._check_poison([record], effects)
         async with connection.transaction():

@@ -15,6 +15,7 @@ from ingest.frame import (
     StampedBlock,
     StampedFrame,
     Tick,
+    UnknownVersion,
     block_quality,
     block_times_ms,
     block_values,
@@ -23,6 +24,7 @@ from ingest.frame import (
 from services import topics
 from services.processor.readings import Table
 from services.processor.records import ControlRecord, DeadRecord, Record, Waveform
+from services.reasons import DeadReason
 
 MAX_DETAIL: Final = 300  # characters of an error kept with a dead record
 EARLIEST_MS: Final = 946_684_800_000  # 2000-01-01: the doors refuse anything before
@@ -67,12 +69,24 @@ def take_in(records: list[Record]) -> Intake:
     return intake
 
 
-def _reason(error: Exception) -> str:
+class Unfit(ValueError):
+    """A record can't be taken in, for a reason of its own."""
+
+    def __init__(self, reason: DeadReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def _reason(error: Exception) -> DeadReason:
+    if isinstance(error, Unfit):
+        return error.reason
+    if isinstance(error, UnknownVersion):
+        return DeadReason.UNKNOWN_VERSION
     if isinstance(error, msgspec.ValidationError):
-        return "wrong_shape"
+        return DeadReason.WRONG_SHAPE
     if isinstance(error, msgspec.DecodeError):
-        return "not_msgpack"
-    return "impossible_content"
+        return DeadReason.NOT_MSGPACK
+    return DeadReason.IMPOSSIBLE_CONTENT
 
 
 def _take_control(record: Record, intake: Intake) -> None:
@@ -86,8 +100,7 @@ def _take_control(record: Record, intake: Intake) -> None:
 def _take_frame(record: Record, intake: Intake, parts: list[Table]) -> None:
     frame = decode_stamped(record.value)
     if record.key != b"%d" % frame.patient_id:
-        msg = f"record key {record.key!r} is not patient {frame.patient_id}"
-        raise ValueError(msg)
+        raise Unfit(DeadReason.WRONG_KEY, f"record key {record.key!r} is not patient {frame.patient_id}")
     index = len(intake.frames)
     blocks = [_read_block(block, frame, index) for block in frame.blocks]
     intake.frames.append(frame)
@@ -99,7 +112,9 @@ def _take_frame(record: Record, intake: Intake, parts: list[Table]) -> None:
 
 
 def _read_block(block: StampedBlock, frame: StampedFrame, index: int) -> Table | Waveform:
-    metric = by_id()[block.metric_id]
+    metric = by_id().get(block.metric_id)
+    if metric is None:
+        raise Unfit(DeadReason.UNKNOWN_METRIC, f"metric {block.metric_id} is not in the catalogue")
     if metric.kind == "waveform":
         sample = np.frombuffer(block.values, "<i2").astype(np.int16)
         return Waveform(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from detectors.protocol import Priority
 from services.processor.readings import Table
+from services.reasons import DeadReason
 
 
 class Record(NamedTuple):
@@ -27,7 +28,7 @@ class DeadRecord(NamedTuple):
     """A record that can't be processed, with its reason as a code and in words."""
 
     record: Record
-    reason: str
+    reason: DeadReason
     detail: str
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -99,6 +100,22 @@ class Reader:
             [partitions],
         )
         return [StateRow(*row) for row in await cursor.fetchall()]
+
+    async def open_letters(self, positions: Mapping[tuple[str, int], int], back: int) -> set[tuple[str, int, int]]:
+        """Return the dead letters nobody looked at among the last ``back`` records before each position.
+
+        ``positions``: (topic, partition) → next offset. What an operator skipped on purpose is left out.
+        """
+        keys = list(positions)
+        cursor = await self._connection.execute(
+            """SELECT d.topic, d.partition, d.record_offset FROM dead_letter d
+               JOIN unnest(%s::text[], %s::int[], %s::bigint[]) AS p (topic, partition, next_offset)
+                 ON d.topic = p.topic AND d.partition = p.partition
+                AND d.record_offset >= p.next_offset - %s AND d.record_offset < p.next_offset
+               WHERE d.state = 'open' AND d.reason <> 'skipped'""",
+            [[topic for topic, _ in keys], [number for _, number in keys], list(positions.values()), back],
+        )
+        return {(topic, partition, offset) for topic, partition, offset in await cursor.fetchall()}
 
     async def overlapping_alert(self, patient_id: int, rule: str, from_ms: int, to_ms: int) -> bool:
         """Tell whether an alert of this rule already covers part of the span."""

@@ -135,7 +135,16 @@ async def _measured(connection: psycopg.AsyncConnection, effects: Effects, patie
         "dead_letter",
         ["topic", "partition", "record_offset", "reason", "detail", "record_key", "record", "recorded_at"],
         [
-            (d.record.topic, d.record.partition, d.record.offset, d.reason, d.detail, d.record.key, d.record.value, now)
+            (
+                d.record.topic,
+                d.record.partition,
+                d.record.offset,
+                d.reason.value,
+                d.detail,
+                d.record.key,
+                d.record.value,
+                now,
+            )
             for d in effects.dead
         ],
         _DO_NOTHING,

@@ -1,0 +1,82 @@
+"""Bad records, or a bad deploy? Stops a process before it files everything it is handed as dead.
+
+The judgement survives restarts: the outcome of the last records of each partition is in the database already (a
+dead letter, or a position that moved past it), so a process that begins takes it from there. A supervisor that
+restarts a broken version for ever therefore files nothing more, while good records after a mended version need
+nobody's leave to go on. Letters that were looked at (fixed, redriven, given up) or skipped on purpose do not count.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Set
+from typing import Final
+
+from services.processor.records import DeadRecord, Record
+
+WINDOW: Final = 200  # the last records that were handled
+RATIO: Final = 0.5  # of a full window dead: stop
+RUN: Final = 50  # dead in a row: stop
+
+
+class PoisonError(RuntimeError):
+    """Too many records can't be processed; going on would drain everything into the dead letters."""
+
+
+class PoisonGuard:
+    """Remembers of the last `WINDOW` records whether they were dead."""
+
+    def __init__(self) -> None:
+        self._dead: deque[bool] = deque(maxlen=WINDOW)
+
+    def recall(self, positions: Mapping[tuple[str, int], int], letters: Set[tuple[str, int, int]]) -> None:
+        """Begin with what became of the last records of the partitions taken over.
+
+        Args:
+            positions: (topic, partition) → next offset.
+            letters: (topic, partition, offset) of the open dead letters among the last `RUN` records of each.
+        """
+        self._dead.clear()
+        if not positions:
+            return
+        each = WINDOW // len(positions)
+        older: list[bool] = []
+        run = 0
+        for place, next_offset in positions.items():
+            flags = [
+                (*place, offset) in letters for offset in range(next_offset - 1, max(-1, next_offset - RUN - 1), -1)
+            ]
+            trailing = flags.index(False) if False in flags else len(flags)
+            run += trailing
+            older += flags[trailing:each]
+        # Which partition's record was handled last is not known: what is dead since each one's last good record is
+        # taken as one run. The first good record ends it.
+        self._dead.extend([*older, *[True] * run])
+
+    def check(self, records: Iterable[Record], dead: Iterable[DeadRecord]) -> None:
+        """Take the outcome of a part of a batch into account, before it is committed.
+
+        Raises:
+            PoisonError: too many are dead; the part must not be committed.
+        """
+        places = {(d.record.topic, d.record.partition, d.record.offset): d for d in dead}
+        for record in records:
+            letter = places.get((record.topic, record.partition, record.offset))
+            self._dead.append(letter is not None)
+            if letter is not None:
+                self._judge(letter)
+
+    def _judge(self, letter: DeadRecord) -> None:
+        last = list(self._dead)
+        in_a_row = len(last) >= RUN and all(last[-RUN:])
+        too_many = len(last) == WINDOW and sum(last) > RATIO * WINDOW
+        if not in_a_row and not too_many:
+            return
+        counted = f"the last {RUN} records" if in_a_row else f"{sum(last)} of the last {WINDOW} records"
+        place = f"{letter.record.topic} {letter.record.partition} {letter.record.offset}"
+        msg = (
+            f"{counted} can't be processed, {place} is the latest ({letter.reason}: {letter.detail}); stopping before "
+            "everything is filed as dead. It stays in Kafka. See `keepwell dead list` for the reasons; mend or roll "
+            "back the version and start it, or step over bad records with `keepwell dead skip`"
+        )
+        raise PoisonError(msg)
