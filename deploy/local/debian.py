@@ -32,6 +32,7 @@ PROGRAMS = (
     "usr/lib/postgresql/17/bin/initdb",
     "usr/lib/postgresql/17/bin/psql",
     "usr/lib/postgresql/17/bin/pg_dump",
+    "usr/lib/postgresql/17/bin/pg_restore",
     "usr/sbin/mosquitto",
 )
 UPDATE_S = 180.0

@@ -2,7 +2,7 @@
 
 An id given out first may commit last, so a reader that remembers the largest id it saw loses events. The cursor
 is (xid, id), and only events whose transaction lies below the snapshot's xmin are read: below it nothing can
-appear any more.
+appear any more. After a restore the numbers go on above all that were ever given out (``stream_base`` in the schema).
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Event(NamedTuple):
 
 async def position(connection: Connection) -> Cursor:
     """Return the place before every event that is not visible to all yet."""
-    row = await first(connection, "SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS xmin")
+    row = await first(connection, "SELECT stream_horizon()::text AS horizon")
     assert row is not None  # noqa: S101 - it always answers one row
-    return Cursor(int(row["xmin"]), 0)
+    return Cursor(int(row["horizon"]), 0)
 
 
 async def after(connection: Connection, cursor: Cursor, limit: int = PAGE) -> list[Event]:
@@ -65,7 +65,7 @@ async def after(connection: Connection, cursor: Cursor, limit: int = PAGE) -> li
         """SELECT e.xid::text AS xid, e.id, e.patient_id, e.alert_id, e.change, e.priority, e.late, e.at, e.sentence,
                   a.rule, a.kind, a.provisional, p.key AS patient_key
            FROM alert_event e JOIN alert a ON a.id = e.alert_id JOIN patient p ON p.id = e.patient_id
-           WHERE (e.xid, e.id) > (%s::text::xid8, %s) AND e.xid < pg_snapshot_xmin(pg_current_snapshot())
+           WHERE (e.xid, e.id) > (%s::text::xid8, %s) AND e.xid < stream_horizon()
            ORDER BY e.xid, e.id LIMIT %s""",
         [str(cursor.xid), cursor.id, limit],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 import sqlalchemy
@@ -10,28 +11,69 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from ingest.catalogue import catalogue
 from services import topics
-from services.settings import KafkaSettings, PostgresSettings, Settings
+from services.settings import KafkaSettings, PostgresSettings, Settings, SettingsError
+
+
+class SchemaError(SettingsError):
+    """The database's schema is not the one this code was written for."""
+
 
 LOGIN_ROLES = ("writer", "api", "gateway")
+MIGRATION_WAIT_S = 300  # for another `keepwell migrate` on the same server
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def migrate_database(settings: PostgresSettings) -> None:
-    """Create the database and roles where missing, run every migration, refresh the metric table.
+def migrate_database(settings: PostgresSettings, to: str = "head") -> list[str]:
+    """Create the database and roles where missing, run the migrations up to ``to``, refresh the metric table.
+
+    One at a time on a server, and each in one transaction: what fails leaves the schema as it was. Returns the
+    revisions that were applied, in order.
 
     Raises:
         psycopg.Error: the server refused; the text says what.
+        SchemaError: the database has a revision this code does not know.
     """
-    _create_database(settings)
-    with psycopg.connect(settings.conninfo("admin"), autocommit=True) as connection:
-        _create_roles(connection, settings)
-    _run_migrations(settings)
-    with psycopg.connect(settings.conninfo("admin")) as connection:
-        _fill_metrics(connection)
+    with psycopg.connect(settings.conninfo("admin", "postgres"), autocommit=True) as server:
+        server.execute("SELECT set_config('lock_timeout', %s, false)", [f"{MIGRATION_WAIT_S}s"])
+        server.execute("SELECT pg_advisory_lock(hashtext('keepwell migrate'))")  # released with the connection
+        _create_database(server, settings)
+        create_roles(server, settings)
+        applied = _run_migrations(settings, to)
+        with psycopg.connect(settings.conninfo("admin")) as connection:
+            _fill_metrics(connection)
+    return applied
+
+
+def revisions() -> list[str]:
+    """Return the schema's revisions this code knows, the newest first."""
+    return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+
+
+def check_schema(settings: PostgresSettings, role: Literal["admin", "writer", "api", "gateway"]) -> None:
+    """Let nobody run on a schema that is not this code's.
+
+    Raises:
+        SchemaError: the database has another revision, or none; the text says which command helps.
+        psycopg.Error: the database can't be asked.
+    """
+    head = revisions()[0]
+    with psycopg.connect(settings.conninfo(role)) as connection:
+        try:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+            row = None
+    if row is None or row[0] in revisions()[1:]:
+        found = row[0] if row else "an older one, or none"
+        msg = f"database {settings.database} has schema {found}, this Keepwell needs {head}: run `keepwell migrate`"
+        raise SchemaError(msg)
+    if row[0] != head:
+        raise SchemaError(_unknown(settings, row[0], head))
 
 
 async def migrate_topics(settings: KafkaSettings) -> None:
@@ -65,20 +107,21 @@ async def migrate_topics(settings: KafkaSettings) -> None:
         await admin.close()
 
 
-async def migrate(settings: Settings) -> None:
-    """Make or upgrade everything a start of Keepwell needs."""
-    migrate_database(settings.postgres)
+async def migrate(settings: Settings) -> list[str]:
+    """Make or upgrade everything a start of Keepwell needs; return the schema's revisions that were applied."""
+    applied = migrate_database(settings.postgres)
     await migrate_topics(settings.kafka)
+    return applied
 
 
-def _create_database(settings: PostgresSettings) -> None:
-    with psycopg.connect(settings.conninfo("admin", "postgres"), autocommit=True) as connection:
-        exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [settings.database]).fetchone()
-        if not exists:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(settings.database)))
+def _create_database(server: psycopg.Connection, settings: PostgresSettings) -> None:
+    exists = server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [settings.database]).fetchone()
+    if not exists:
+        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(settings.database)))
 
 
-def _create_roles(connection: psycopg.Connection, settings: PostgresSettings) -> None:
+def create_roles(connection: psycopg.Connection, settings: PostgresSettings) -> None:
+    """Make the roles where missing, and give them the passwords of the settings."""
     known = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'keepwell_%'")}
     if "keepwell_reader" not in known:
         connection.execute("CREATE ROLE keepwell_reader NOLOGIN NOSUPERUSER NOBYPASSRLS")
@@ -93,7 +136,7 @@ def _create_roles(connection: psycopg.Connection, settings: PostgresSettings) ->
         )
 
 
-def _run_migrations(settings: PostgresSettings) -> None:
+def _run_migrations(settings: PostgresSettings, to: str) -> list[str]:
     engine = sqlalchemy.create_engine(
         "postgresql+psycopg://",
         creator=lambda: psycopg.connect(settings.conninfo("admin")),
@@ -101,11 +144,26 @@ def _run_migrations(settings: PostgresSettings) -> None:
     )
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            before = MigrationContext.configure(connection).get_current_revision()
+            if before is not None and before not in (known := revisions()):
+                raise SchemaError(_unknown(settings, before, known[0]))
+            config.attributes["connection"] = connection
+            command.upgrade(config, to)
+            after = MigrationContext.configure(connection).get_current_revision()
+            connection.commit()
+    finally:
+        engine.dispose()
+    steps = ScriptDirectory(str(MIGRATIONS)).iterate_revisions(after or "base", before or "base")
+    return [step.revision for step in steps][::-1]
+
+
+def _unknown(settings: PostgresSettings, found: str, head: str) -> str:
+    return (
+        f"database {settings.database} has schema {found}, which this Keepwell (up to {head}) does not know: "
+        "run the newer Keepwell that made it"
+    )
 
 
 def _fill_metrics(connection: psycopg.Connection) -> None:
