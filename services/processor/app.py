@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from contextlib import AsyncExitStack
 from typing import Any
 
 import faust
+import psycopg
 from mode import Service
 
 from detectors.limits import Limits
@@ -18,6 +20,7 @@ from services.processor.core import Core
 from services.processor.relay import OutboxRelay
 from services.runtime import clock_for, configure_logging
 from services.settings import Settings
+from services.store.migrate import check_schema
 
 
 def create_app(settings: Settings) -> faust.App:
@@ -71,6 +74,8 @@ def create_app(settings: Settings) -> faust.App:
 def run(settings: Settings) -> int:
     """Run the processor until it is told to stop; return the exit code."""
     configure_logging()
+    with contextlib.suppress(psycopg.OperationalError):  # a database that is away is waited for, and asked then
+        check_schema(settings.postgres, "writer")
     worker = faust.Worker(create_app(settings), loglevel="WARN", redirect_stdouts=False, quiet=True)
     code = 0
     try:
