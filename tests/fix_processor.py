@@ -15,6 +15,7 @@ from psycopg import sql
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from ingest.catalogue import catalogue
+from ingest.clock import to_datetime
 from ingest.frame import STAMPED_VERSION, StampedBlock, StampedFrame, encode, frame_id
 from services.processor.batch import Bounds, process_batch
 from services.processor.core import Core
@@ -76,7 +77,7 @@ class Bench:
 
     async def take_over(self) -> None:
         """Become the owner, as a process does on assignment: a new epoch, memory from the database."""
-        taken = await fence.take_over(self.connection, [(TOPIC, 0)])
+        taken = await fence.take_over(self.connection, [(TOPIC, 0)], "bench", to_datetime(self.now_ms))
         self.epochs = {key: epoch for key, (_, epoch) in taken.items()}
         self.offset = taken[TOPIC, 0][0]
         reader = Reader(self.connection)

@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> faust.App:
                     clock = await stack.enter_async_context(clock_for(settings))
                     core = Core(Pipeline(guard=INJECTED_BUG != "learn-anomaly"), Limits(), settings.kafka.partitions)
                     loop = StreamLoop(settings, clock, core)
-                    relay = asyncio.create_task(OutboxRelay(settings, clock, loop).run(self._stopping))
+                    relay = asyncio.create_task(OutboxRelay(settings, clock, loop.worker).run(self._stopping))
                     relay.add_done_callback(lambda _: self._stopping.set())
                     try:
                         await loop.run(self._stopping)

@@ -1,15 +1,17 @@
-"""The loop: Kafka records in batches, each batch one transaction, under the fence of the partitions' epochs.
+"""The loop: records from Kafka to the worker, live ones first, history in small slices beside them.
 
-Its own aiokafka loop inside a Faust service: a Faust agent costs 12 to 17 times the CPU a message. Position and
-fence are in the database; Kafka's committed offsets, at most one a second, only display the lag.
+Its own aiokafka loop inside a Faust service: a Faust agent costs 12 to 17 times the CPU a message. Two consumers:
+one in the group takes live readings and control changes; a second one, without a group, follows its assignment and
+takes ``backfill.v1``, so that prefetched history never stands in front of a live record. Position and fence are in
+the database; Kafka's committed offsets, at most one a second, only display the lag.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
-from collections import deque
-from collections.abc import Iterator
 from typing import Any, Final
 
 import psycopg
@@ -20,58 +22,47 @@ from aiokafka.errors import KafkaError
 
 from ingest.clock import Clock
 from services import topics
-from services.processor.batch import Bounds, process_batch
+from services.processor.batch import Bounds
 from services.processor.core import Core
-from services.processor.records import DeadRecord, Effects, Record
-from services.processor.silence import judge_silence
-from services.reasons import DeadReason
+from services.processor.records import Record
+from services.processor.worker import Place, Worker
 from services.settings import Settings
-from services.store import fence, writer
-from services.store.reader import Reader
+from services.store.session import Session
 
 log = structlog.get_logger()
+
+Fetched = dict[TopicPartition, list[Any]]
 
 LIVE_TOPICS: Final = (topics.READINGS, topics.CONTROL)
 COMMIT_EVERY_S: Final = 1.0
 SILENCE_EVERY_S: Final = 1.0
 FETCH_WAIT_MS: Final = 200  # how long an empty getmany waits: bounds how late a stop or a timer is noticed
+HISTORY_WAIT_MS: Final = 20  # the same while there is history to take in
+# History beside live records: 50 at a time and 16 KiB a fetch keep live p99 where it was (measured); alone: all it can.
+HISTORY_SLICE, HISTORY_FETCH_BYTES = 50, 16 * 1024
+LIVE_LATELY_S: Final = 2.0
 # A dead database is retried in place: 0.2 s doubling to 5 s, about two minutes in all, then the process stops loudly
 # and its supervisor starts it again. Heartbeats go on meanwhile.
 FIRST_BACKOFF_S, MAX_BACKOFF_S, MAX_TRIES = 0.2, 5.0, 28
-POISON_WINDOW, POISON_RATIO = 200, 0.5  # more than half of the last 200 records dead: a bad deploy, not bad records
-
-MAX_PART_BYTES: Final = 512 * 1024  # of one transaction: some 100,000 readings, a second or two on a busy machine
-# A batch takes well under a second; a server that is frozen rather than gone is given up after this long.
-BATCH_S: Final = 60.0
-
 TRANSIENT: Final = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
-# What a record's content can cause; anything else stops the process.
-POISON: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, LookupError, ArithmeticError, TypeError)
-
-
-class PoisonError(RuntimeError):
-    """Too many records can't be processed; going on would drain everything into the dead letters."""
 
 
 class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Owns the partitions it is assigned, and stops at anything it does not expect."""
+    """Feeds the worker what its partitions hold, and stops at anything it does not expect."""
 
     def __init__(self, settings: Settings, clock: Clock, core: Core) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._core = core
+        self._settings, self._clock = settings, clock
         chosen = settings.processor
-        self._bounds = Bounds(chosen.reordering_bound_s * 1000, chosen.clock_skew_s * 1000, chosen.silence_s * 1000)
-        self._connection: psycopg.AsyncConnection | None = None
-        self._epochs: dict[tuple[str, int], int] = {}
-        self._positions: dict[tuple[str, int], int] = {}
+        bounds = Bounds(chosen.reordering_bound_s * 1000, chosen.clock_skew_s * 1000, chosen.silence_s * 1000)
+        owner = chosen.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+        self.worker = Worker(Session(settings.postgres.conninfo("writer")), clock, core, bounds, owner)
         self._generation = 0
         self._lock = asyncio.Lock()
-        self._dead: deque[bool] = deque(maxlen=POISON_WINDOW)
-        self._committed_at = self._silence_at = time.monotonic()
+        self._control_ends: dict[Place, int] = {}  # readings wait until control has been taken in up to here
+        self._history_waits = False
+        self._committed_at = self._silence_at = self._live_at = time.monotonic()
         self._failure: BaseException | None = None
-        self.wrote = asyncio.Event()  # set after each commit that left something in the outbox
-        self._consumer = AIOKafkaConsumer(
+        self._live = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka.bootstrap,
             group_id=topics.named("processor", settings.kafka),
             group_instance_id=chosen.instance_id or None,
@@ -85,11 +76,14 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=1 << 20,
         )
-
-    @property
-    def partitions(self) -> list[int]:
-        """Return the numbers of the partitions owned now."""
-        return sorted({partition for _, partition in self._epochs})
+        self._history = AIOKafkaConsumer(
+            bootstrap_servers=settings.kafka.bootstrap,
+            group_id=None,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=HISTORY_FETCH_BYTES,
+        )
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until ``stopping``.
@@ -98,53 +92,69 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             FencedError, PoisonError: this process must not go on.
             RuntimeError: the log and the stored positions contradict each other.
         """
-        await self._consumer.start()
-        self._consumer.subscribe([topics.named(name, self._settings.kafka) for name in LIVE_TOPICS], listener=self)
         try:
+            await self._live.start()
+            await self._history.start()
+            self._live.subscribe([self._named(name) for name in LIVE_TOPICS], listener=self)
             while not stopping.is_set():
-                generation = self._generation
-                fetched = await self._consumer.getmany(
-                    timeout_ms=FETCH_WAIT_MS, max_records=self._settings.processor.max_records
-                )
-                if self._failure is not None:
-                    raise self._failure
-                if fetched:
-                    await self._handle(fetched, generation)
-                await self._timers()
+                await self._turn()
         finally:
             await self._close()
 
-    async def _handle(self, fetched: dict[TopicPartition, list[Any]], generation: int) -> None:
+    async def _turn(self) -> None:
+        generation = self._generation
+        wait_ms = HISTORY_WAIT_MS if self._history_waits else FETCH_WAIT_MS
+        fetched = await self._live.getmany(timeout_ms=wait_ms, max_records=self._settings.processor.max_records)
+        if self._failure is not None:
+            raise self._failure
+        if fetched:
+            self._live_at = time.monotonic()
+            await self._handle(fetched, generation)
+            self._resume_when_control_is_in()
+        if not self._control_ends and self._history.assignment():
+            await self._take_history()
+        await self._timers()
+
+    async def _take_history(self) -> None:
+        generation = self._generation
+        beside = time.monotonic() - self._live_at < LIVE_LATELY_S
+        limit = HISTORY_SLICE if beside else self._settings.processor.max_records
+        fetched = await self._history.getmany(timeout_ms=0, max_records=limit)
+        if fetched:
+            await self._handle(fetched, generation)
+        self._history_waits = any(
+            (self._history.highwater(tp) or 0) > self.worker.positions.get(self._place(tp), 0)
+            for tp in self._history.assignment()
+        )
+
+    async def _handle(self, fetched: Fetched, generation: int) -> None:
         for attempt in range(MAX_TRIES):
             async with self._lock:
                 if generation != self._generation:
                     self._seek()  # rebalanced while these were fetched: drop them, begin again where we stand
                     return
                 try:
-                    await self._connected()  # first: a lost answer to a commit may have moved the positions
-                    for part in _parts(self._fresh(fetched)):
-                        async with asyncio.timeout(BATCH_S):
-                            await self._settle_batch(part)
+                    await self.worker.prepare()  # first: a lost answer to a commit may have moved the positions
+                    await self.worker.process(self._fresh(fetched))
                 except TRANSIENT as error:
                     log.warning("database_trouble", error=str(error).strip(), attempt=attempt)
-                    await self._drop_connection()
+                    await self.worker.drop()
                 else:
                     return
             await asyncio.sleep(min(FIRST_BACKOFF_S * 2**attempt, MAX_BACKOFF_S))
         msg = f"the database did not answer in {MAX_TRIES} tries; stopping with nothing lost: the records stay in Kafka"
         raise RuntimeError(msg)
 
-    def _fresh(self, fetched: dict[TopicPartition, list[Any]]) -> list[Record]:
+    def _fresh(self, fetched: Fetched) -> list[Record]:
         """Return the fetched records as plain values, without those already processed."""
-        prefix = self._settings.kafka.prefix
         records = []
-        for place, batch in fetched.items():
-            topic = place.topic.removeprefix(prefix)
-            position = self._positions[topic, place.partition]
-            fresh = [Record(topic, r.partition, r.offset, r.key, r.value or b"") for r in batch if r.offset >= position]
+        for tp, batch in fetched.items():
+            topic, partition = place = self._place(tp)
+            position = self.worker.positions[place]
+            fresh = [Record(topic, partition, r.offset, r.key, r.value or b"") for r in batch if r.offset >= position]
             if fresh and fresh[0].offset > position:
                 msg = (
-                    f"{topic}/{place.partition}: the log goes on at {fresh[0].offset}, {position} was expected: "
+                    f"{topic}/{partition}: the log goes on at {fresh[0].offset}, {position} was expected: "
                     "records are gone. Restore the log, or accept the loss with `keepwell dead skip`"
                 )
                 raise RuntimeError(msg)
@@ -152,121 +162,49 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         records.sort(key=lambda record: record.topic != topics.CONTROL)  # what people changed comes first
         return records
 
-    async def _settle_batch(self, records: list[Record]) -> None:
-        """Commit the records; one that can't be processed is found by halving and filed as dead, then on."""
-        if not records:
-            return
-        try:
-            await self._transact(records)
-        except POISON as error:
-            log.error("poison", error=str(error).strip()[:300], kind=type(error).__name__, records=len(records))
-            if len(records) == 1:
-                await self._bury(records[0], error)
-                return
-            middle = len(records) // 2
-            await self._settle_batch(records[:middle])
-            await self._settle_batch(records[middle:])
-
-    async def _bury(self, record: Record, error: Exception) -> None:
-        connection = await self._connected()
-        effects = Effects(recorded_ms=self._clock.now_ms())
-        effects.dead = [DeadRecord(record, DeadReason.UNPROCESSABLE, f"{type(error).__name__}: {error}"[:300])]
-        effects.positions = {(record.topic, record.partition): record.offset + 1}
-        self._check_poison([record], effects)
-        async with connection.transaction():
-            await fence.check(connection, self._epochs)
-            await self._write(connection, effects)
-        self._positions.update(effects.positions)
-        self.wrote.set()
-
-    async def _transact(self, records: list[Record]) -> None:
-        """Run one batch as one transaction; on any failure memory is dropped and loaded again."""
-        connection = await self._connected()
-        try:
-            async with connection.transaction():
-                await fence.check(connection, self._epochs)
-                effects = await process_batch(
-                    records, self._core, Reader(connection), self._bounds, self._clock.now_ms()
-                )
-                self._check_poison(records, effects)
-                await self._write(connection, effects)
-        except BaseException:
-            self._core.clear()
-            raise
-        self._positions.update(effects.positions)
-        if effects.events or effects.dead:
-            self.wrote.set()
-
-    async def _write(self, connection: psycopg.AsyncConnection, effects: Effects) -> None:
-        hot = [self._core.keep(slot, effects.closed.get(slot)) for slot in sorted(effects.touched)]
-        await writer.write(connection, effects, hot, self._core.patient_of)
-
-    def _check_poison(self, records: list[Record], effects: Effects) -> None:
-        dead = {(d.record.topic, d.record.partition, d.record.offset) for d in effects.dead}
-        self._dead.extend((r.topic, r.partition, r.offset) in dead for r in records)
-        if len(self._dead) == POISON_WINDOW and sum(self._dead) > POISON_RATIO * POISON_WINDOW:
-            msg = (
-                f"{sum(self._dead)} of the last {POISON_WINDOW} records can't be processed; stopping before everything "
-                "is filed as dead. See `keepwell dead list` for the reasons"
-            )
-            raise PoisonError(msg)
-
     async def _timers(self) -> None:
         now = time.monotonic()
-        if now - self._silence_at >= SILENCE_EVERY_S and self._epochs:
+        if now - self._silence_at >= SILENCE_EVERY_S and self.worker.epochs:
             self._silence_at = now
             await self._judge_silence()
-        if now - self._committed_at >= COMMIT_EVERY_S and self._epochs:
+        if now - self._committed_at >= COMMIT_EVERY_S and self.worker.epochs:
             self._committed_at = now
             await self._commit_to_kafka()
 
     async def _judge_silence(self) -> None:
         """Judge silence by the clock, only when everything sent before that instant has been processed."""
         now_ms = self._clock.now_ms()
-        owned = [TopicPartition(topics.named(topic, self._settings.kafka), p) for topic, p in self._epochs]
         try:
-            ends = await self._consumer.end_offsets(owned)
+            ends = await self._live.end_offsets([self._partition(place) for place in self.worker.epochs])
         except KafkaError:
             return  # the broker is away: nothing can be judged
         async with self._lock:
-            if not self._caught_up(ends):
+            if any(self.worker.positions.get(self._place(tp), -1) < end for tp, end in ends.items()):
                 return
             try:
-                connection = await self._connected()
-                effects = judge_silence(self._core, self._bounds, now_ms)
-                if effects.touched:
-                    async with connection.transaction():
-                        await fence.check(connection, self._epochs)
-                        await self._write(connection, effects)
-                    self.wrote.set()
+                await self.worker.prepare()
+                await self.worker.judge_silence(now_ms)
             except TRANSIENT as error:
                 log.warning("database_trouble", error=str(error).strip())
-                self._core.clear()
-                await self._drop_connection()
-
-    def _caught_up(self, ends: dict[TopicPartition, int]) -> bool:
-        prefix = self._settings.kafka.prefix
-        return all(
-            self._positions.get((tp.topic.removeprefix(prefix), tp.partition), -1) >= end for tp, end in ends.items()
-        )
+                await self.worker.drop()
 
     async def _commit_to_kafka(self) -> None:
-        places = {
-            TopicPartition(topics.named(topic, self._settings.kafka), p): offset
-            for (topic, p), offset in self._positions.items()
-        }
+        places = {self._partition(place): offset for place, offset in self.worker.positions.items()}
         try:
-            await asyncio.wait_for(self._consumer.commit(places), 10)
+            await asyncio.wait_for(self._live.commit(self._of_the_group(places)), 10)
         except (KafkaError, TimeoutError) as error:
             log.info("commit_skipped", error=type(error).__name__)  # display only: the position is in the database
+
+    def _of_the_group(self, places: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+        return {tp: offset for tp, offset in places.items() if tp in self._live.assignment()}
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
         """Forget everybody; the in-flight batch has finished when the lock is ours."""
         async with self._lock:
             self._generation += 1
-            self._epochs.clear()
-            self._positions.clear()
-            self._core.clear()
+            self._history.unsubscribe()
+            self._control_ends.clear()
+            self.worker.release()
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
         """Raise the epochs, load the states, seek to the stored positions; a failure here stops the process."""
@@ -278,21 +216,28 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             self._failure = error
 
     async def _take_over(self, assigned: list[TopicPartition]) -> None:
-        prefix = self._settings.kafka.prefix
-        owned = {(tp.topic.removeprefix(prefix), tp.partition) for tp in assigned}
+        owned = {self._place(tp) for tp in assigned}
         sets = [{p for topic, p in owned if topic == name} for name in LIVE_TOPICS]
         if any(one != sets[0] for one in sets):
             msg = f"the topics' partitions differ ({owned}); they must be co-partitioned: check the partition counts"
             raise RuntimeError(msg)
         if not owned:
+            log.info("assigned", partitions=[])
             return
-        taken = await self._retrying(owned)
-        self._epochs = {key: epoch for key, (_, epoch) in taken.items()}
-        self._positions = {key: offset for key, (offset, _) in taken.items()}
-        begins = await self._consumer.beginning_offsets(assigned)
-        ends = await self._consumer.end_offsets(assigned)
-        for tp in assigned:
-            position = self._positions[tp.topic.removeprefix(prefix), tp.partition]
+        owned |= {(topics.BACKFILL, partition) for partition in sets[0]}
+        await self._retrying(owned)
+        await self._check_the_log()
+        self._history.assign([self._partition(place) for place in owned if place[0] == topics.BACKFILL])
+        self._seek()
+        self._hold_readings_until_control_is_in()
+        epochs = {f"{topic}/{p}": epoch for (topic, p), epoch in self.worker.epochs.items()}
+        log.info("assigned", partitions=self.worker.partitions, epochs=epochs)
+
+    async def _check_the_log(self) -> None:
+        places = [self._partition(place) for place in self.worker.positions]
+        begins, ends = await self._live.beginning_offsets(places), await self._live.end_offsets(places)
+        for tp in places:
+            position = self.worker.positions[self._place(tp)]
             if not begins[tp] <= position <= ends[tp]:
                 msg = (
                     f"{tp.topic}/{tp.partition}: the stored position {position} is outside the log "
@@ -300,73 +245,56 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
                     "Restore the log, or accept the loss with `keepwell dead skip`"
                 )
                 raise RuntimeError(msg)
-        self._seek()
-        log.info("assigned", partitions=self.partitions, epochs={f"{t}/{p}": e for (t, p), e in self._epochs.items()})
+        self._control_ends = {
+            place: ends[self._partition(place)]
+            for place, position in self.worker.positions.items()
+            if place[0] == topics.CONTROL and position < ends[self._partition(place)]
+        }
+
+    def _hold_readings_until_control_is_in(self) -> None:
+        """Pause the readings; a pause does not survive a rebalance, so this is done at each assignment."""
+        if self._control_ends:
+            self._live.pause(*(tp for tp in self._live.assignment() if self._place(tp)[0] == topics.READINGS))
+
+    def _resume_when_control_is_in(self) -> None:
+        if not self._control_ends:
+            return
+        for place, end in list(self._control_ends.items()):
+            if self.worker.positions.get(place, end) >= end:
+                del self._control_ends[place]
+        if not self._control_ends:
+            self._live.resume(*self._live.paused())
 
     def _seek(self) -> None:
-        for (topic, partition), offset in self._positions.items():
-            self._consumer.seek(TopicPartition(topics.named(topic, self._settings.kafka), partition), offset)
+        for place, offset in self.worker.positions.items():
+            consumer = self._history if place[0] == topics.BACKFILL else self._live
+            consumer.seek(self._partition(place), offset)
 
-    async def _retrying(self, owned: set[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
+    async def _retrying(self, owned: set[Place]) -> None:
         for attempt in range(MAX_TRIES):
             try:
-                connection = await self._connected()
-                return await fence.take_over(connection, owned)
+                await self.worker.take_over(owned)
             except TRANSIENT as error:
                 log.warning("database_trouble", error=str(error).strip(), attempt=attempt)
-                await self._drop_connection()
+                await self.worker.drop()
                 await asyncio.sleep(min(FIRST_BACKOFF_S * 2**attempt, MAX_BACKOFF_S))
+            else:
+                return
         msg = f"the database did not answer in {MAX_TRIES} tries during assignment"
         raise RuntimeError(msg)
 
-    async def _connected(self) -> psycopg.AsyncConnection:
-        """Return the connection, made again when it was lost; memory is loaded where it was dropped."""
-        if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._settings.postgres.conninfo("writer"), autocommit=True
-            )
-            await self._connection.execute(
-                "SET lock_timeout = '10s'; "
-                "SET idle_in_transaction_session_timeout = '30s'; SET statement_timeout = '50s'"
-            )
-            await self._read_positions()
-        if not self._core.loaded and self._epochs:
-            async with self._connection.transaction():
-                reader = Reader(self._connection)
-                since = self._core.load(await reader.states(self.partitions))
-                self._core.take_pending(await reader.recent(since))
-        return self._connection
-
-    async def _read_positions(self) -> None:
-        """Take the positions from the database: a commit whose answer was lost has moved them."""
-        if self._connection is None or not self._epochs:
-            return
-        cursor = await self._connection.execute("SELECT topic, partition, next_offset FROM partition_position")
-        for topic, partition, offset in await cursor.fetchall():
-            if (topic, partition) in self._epochs:
-                self._positions[topic, partition] = offset
-
-    async def _drop_connection(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
-
     async def _close(self) -> None:
-        if self._epochs:
+        if self.worker.epochs:
             await self._commit_to_kafka()
-        await self._consumer.stop()
-        await self._drop_connection()
+        await self._live.stop()
+        await self._history.stop()
+        await self.worker.drop()
 
+    def _named(self, topic: str) -> str:
+        return topics.named(topic, self._settings.kafka)
 
-def _parts(records: list[Record]) -> Iterator[list[Record]]:
-    """Cut a batch where its bytes would make a transaction long; the order stays."""
-    part: list[Record] = []
-    size = 0
-    for record in records:
-        if part and size + len(record.value) > MAX_PART_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(record)
-        size += len(record.value)
-    if part:
-        yield part
+    def _partition(self, place: Place) -> TopicPartition:
+        return TopicPartition(self._named(place[0]), place[1])
+
+    def _place(self, tp: TopicPartition) -> Place:
+        return tp.topic.removeprefix(self._settings.kafka.prefix), tp.partition

@@ -17,7 +17,8 @@ from aiokafka.errors import KafkaError
 
 from ingest.clock import Clock, to_datetime
 from services import topics
-from services.processor.consumer import TRANSIENT, StreamLoop
+from services.processor.consumer import TRANSIENT
+from services.processor.worker import Worker
 from services.settings import Settings
 
 log = structlog.get_logger()
@@ -33,8 +34,8 @@ PURGE_EVERY_S: Final = 600.0
 class OutboxRelay:
     """Sends unsent outbox rows of the owned partitions until told to stop."""
 
-    def __init__(self, settings: Settings, clock: Clock, loop: StreamLoop) -> None:
-        self._settings, self._clock, self._loop = settings, clock, loop
+    def __init__(self, settings: Settings, clock: Clock, worker: Worker) -> None:
+        self._settings, self._clock, self._worker = settings, clock, worker
         self._purged_at = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -61,11 +62,11 @@ class OutboxRelay:
         conninfo = self._settings.postgres.conninfo("writer")
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
             while not stopping.is_set():
-                self._loop.wrote.clear()
+                self._worker.wrote.clear()
                 await self._purge(connection)
                 if not await self._send_some(connection, producer):
                     try:
-                        await asyncio.wait_for(self._loop.wrote.wait(), IDLE_S)
+                        await asyncio.wait_for(self._worker.wrote.wait(), IDLE_S)
                     except TimeoutError:
                         continue
 
@@ -80,7 +81,7 @@ class OutboxRelay:
         cursor = await connection.execute(
             """SELECT id, topic, record_key, record FROM outbox
                WHERE sent_at IS NULL AND partition = ANY(%s) ORDER BY id LIMIT %s""",
-            [self._loop.partitions, BATCH],
+            [self._worker.partitions, BATCH],
         )
         rows = await cursor.fetchall()
         sends = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 import psycopg
 
@@ -12,9 +13,9 @@ class FencedError(RuntimeError):
 
 
 async def take_over(
-    connection: psycopg.AsyncConnection, partitions: Iterable[tuple[str, int]]
+    connection: psycopg.AsyncConnection, partitions: Iterable[tuple[str, int]], owner: str, at: datetime
 ) -> dict[tuple[str, int], tuple[int, int]]:
-    """Raise the epoch of each (topic, partition) and return (next offset, epoch); runs in its own transaction."""
+    """Raise the epoch of each (topic, partition), log it, and return (next offset, epoch); its own transaction."""
     taken = {}
     async with connection.transaction():
         for topic, partition in sorted(partitions):
@@ -27,6 +28,11 @@ async def take_over(
             row = await cursor.fetchone()
             assert row is not None  # noqa: S101 - RETURNING of an upsert
             taken[topic, partition] = (row[0], row[1])
+            await connection.execute(
+                """INSERT INTO partition_owner_log (topic, partition, epoch, owner, taken_at)
+                   VALUES (%s, %s, %s, %s, %s)""",
+                [topic, partition, row[1], owner, at],
+            )
     return taken
 
 

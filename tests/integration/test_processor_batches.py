@@ -11,10 +11,11 @@ import pytest
 from ingest.catalogue import catalogue
 from ingest.clock import SystemClock
 from ingest.frame import NOT_WORN, OUT_OF_RANGE, StampedBlock, StampedFrame
-from services.processor.consumer import PoisonError, StreamLoop
 from services.processor.records import Record
+from services.processor.worker import PoisonError, Worker
 from services.store.fence import FencedError
-from tests.fix_processor import DAY, HOUR, MINUTE, T0, TOPIC, Bench, block, records, stamped
+from services.store.session import Session
+from tests.fix_processor import BOUNDS, DAY, HOUR, MINUTE, T0, TOPIC, Bench, block, records, stamped
 
 pytestmark = pytest.mark.stack
 
@@ -243,24 +244,29 @@ async def test_a_clock_in_2038_silences_nobody(bench: Bench) -> None:
     assert await bench.rows("SELECT rule, late FROM alert") == [("spo2_low", False)]
 
 
+async def worker_of(bench: Bench) -> Worker:
+    session = Session(bench.settings.postgres.conninfo("writer"))
+    worker = Worker(session, SystemClock(), bench.core, BOUNDS, "test")
+    await worker.take_over(bench.epochs)
+    await worker.prepare()
+    return worker
+
+
 async def test_one_poisonous_record_is_found_filed_and_stepped_over(bench: Bench) -> None:
     """A scale no float4 holds gets past no door of ours; another producer's must not stop a partition for ever."""
-    loop = StreamLoop(bench.settings, SystemClock(), bench.core)
-    loop._epochs, loop._positions = dict(bench.epochs), {(TOPIC, 0): 0}
+    worker = await worker_of(bench)
     ecg = StampedBlock(catalogue()["ecg"].id, T0, 4000, "i2", bytes(20), scale=1e-60)
     frames = [stamped(1, seq, [block("heart_rate", T0 + seq * HOUR, [60, 61])]) for seq in range(7)]
     frames.insert(4, stamped(2, 0, [ecg]))
-    await loop._settle_batch(records(frames))
-    loop._epochs.clear()
-    await loop._close()
+    await worker.process(records(frames))
+    await worker.drop()
     assert await bench.rows("SELECT record_offset, reason FROM dead_letter") == [(4, "unprocessable")]
     assert await bench.rows("SELECT sum(stored)::int FROM frame_log") == [(14,)]
     assert await bench.rows("SELECT next_offset FROM partition_position WHERE topic = %s", TOPIC) == [(8,)]
 
 
 async def test_a_bad_deploy_stops_before_everything_is_dead(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = StreamLoop(bench.settings, SystemClock(), bench.core)
-    loop._epochs, loop._positions = dict(bench.epochs), {(TOPIC, 0): 0}
+    worker = await worker_of(bench)
 
     def broken(*_: object) -> None:
         msg = "a detector that raises on every message"
@@ -269,9 +275,8 @@ async def test_a_bad_deploy_stops_before_everything_is_dead(bench: Bench, monkey
     monkeypatch.setattr(bench.core.limits, "advance", broken)
     frames = [stamped(1, seq, [block("heart_rate", T0 + seq * HOUR, [60])]) for seq in range(400)]
     with pytest.raises(PoisonError, match="stopping before everything"):
-        await loop._settle_batch(records(frames))
-    loop._epochs.clear()
-    await loop._close()
+        await worker.process(records(frames))
+    await worker.drop()
     assert (await bench.rows("SELECT count(*) FROM dead_letter"))[0][0] <= 200
 
 

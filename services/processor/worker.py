@@ -1,0 +1,206 @@
+"""A worker owns partitions and makes each batch of their records true in one fenced transaction.
+
+It knows no Kafka: records are handed in, in the order of each partition. It keeps the epochs that fence it, the
+positions its effects reach, and the patients' state in memory, which is dropped and loaded again after any failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol
+
+import psycopg
+import structlog
+
+from ingest.clock import Clock
+from services.processor.batch import Bounds, process_batch
+from services.processor.core import Core
+from services.processor.records import DeadRecord, Effects, Record
+from services.processor.silence import judge_silence
+from services.reasons import DeadReason
+from services.store.session import Transaction
+
+log = structlog.get_logger()
+
+Place = tuple[str, int]  # topic without prefix, partition
+
+POISON_WINDOW, POISON_RATIO = 200, 0.5  # more than half of the last 200 records dead: a bad deploy, not bad records
+MAX_PART_BYTES: Final = 512 * 1024  # of one transaction: some 100,000 readings, a second or two on a busy machine
+# A batch takes well under a second; a server that is frozen rather than gone is given up after this long.
+BATCH_S: Final = 60.0
+
+# What a record's content can cause; anything else stops the process.
+POISON: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, LookupError, ArithmeticError, TypeError)
+
+
+class PoisonError(RuntimeError):
+    """Too many records can't be processed; going on would drain everything into the dead letters."""
+
+
+class Store(Protocol):
+    """What a worker needs of the database; `services.store.session.Session` is the real one.
+
+    Each method may raise what the database raises when it is away; the worker's memory is dropped then.
+    """
+
+    async def connect(self) -> bool:
+        """Connect where needed; return whether the connection is a new one."""
+        ...
+
+    async def take_over(self, partitions: Iterable[Place], owner: str, at_ms: int) -> dict[Place, tuple[int, int]]:
+        """Raise the epoch of each place; return (next offset, epoch) of each."""
+        ...
+
+    async def positions(self) -> dict[Place, int]:
+        """Return every stored next offset."""
+        ...
+
+    def transaction(self, epochs: dict[Place, int]) -> AbstractAsyncContextManager[Transaction]:
+        """Open a transaction under the fence; raises `FencedError` where a place has a newer owner."""
+        ...
+
+    async def close(self) -> None:
+        """Drop the connection; what was not committed has not happened."""
+        ...
+
+
+class Worker:
+    """One process's share of the patients."""
+
+    def __init__(self, store: Store, clock: Clock, core: Core, bounds: Bounds, owner: str) -> None:
+        self._store, self._clock, self._core, self._bounds, self._owner = store, clock, core, bounds, owner
+        self._dead: deque[bool] = deque(maxlen=POISON_WINDOW)
+        self.epochs: dict[Place, int] = {}
+        self.positions: dict[Place, int] = {}
+        self.wrote = asyncio.Event()  # set after each commit that left something in the outbox
+
+    @property
+    def partitions(self) -> list[int]:
+        """Return the numbers of the partitions owned now."""
+        return sorted({partition for _, partition in self.epochs})
+
+    async def take_over(self, places: Iterable[Place]) -> None:
+        """Become the owner: nobody who owned a place before can write any more."""
+        await self._store.connect()
+        taken = await self._store.take_over(places, self._owner, self._clock.now_ms())
+        self.epochs = {place: epoch for place, (_, epoch) in taken.items()}
+        self.positions = {place: offset for place, (offset, _) in taken.items()}
+        self._core.clear()
+
+    def release(self) -> None:
+        """Own nothing, and forget everybody."""
+        self.epochs.clear()
+        self.positions.clear()
+        self._core.clear()
+
+    async def prepare(self) -> None:
+        """Connect where the connection was lost, and load what was dropped. Before anything is asked of it.
+
+        A new connection reads the positions again: a commit whose answer was lost has moved them.
+        """
+        if await self._store.connect() and self.epochs:
+            stored = await self._store.positions()
+            self.positions = {place: stored[place] for place in self.epochs}
+        if not self._core.loaded and self.epochs:
+            async with self._store.transaction(self.epochs) as opened:
+                since = self._core.load(await opened.states(self.partitions))
+                self._core.take_pending(await opened.recent(since))
+
+    async def drop(self) -> None:
+        """Give the connection up and forget everybody; the next `prepare` begins again from what is stored."""
+        self._core.clear()
+        await self._store.close()
+
+    async def process(self, records: list[Record]) -> None:
+        """Make the records true, some of them at a time; `prepare` was called before.
+
+        Raises:
+            FencedError, PoisonError: this process must not go on.
+            psycopg.Error, TimeoutError: the database is in trouble; what was committed stays.
+        """
+        for part in _parts(records):
+            async with asyncio.timeout(BATCH_S):
+                await self._settle(part)
+
+    async def judge_silence(self, now_ms: int) -> None:
+        """Judge silence by the clock; the caller has made sure that everything sent before has been processed."""
+        effects = judge_silence(self._core, self._bounds, now_ms)
+        if effects.touched:
+            try:
+                async with self._store.transaction(self.epochs) as opened:
+                    await self._write(opened, effects)
+            except BaseException:
+                self._core.clear()
+                raise
+            self.wrote.set()
+
+    async def _settle(self, records: list[Record]) -> None:
+        """Commit the records; one that can't be processed is found by halving and filed as dead, then on."""
+        try:
+            await self._transact(records)
+        except POISON as error:
+            log.error("poison", error=str(error).strip()[:300], kind=type(error).__name__, records=len(records))
+            await self.prepare()
+            if len(records) == 1:
+                await self._bury(records[0], error)
+                return
+            middle = len(records) // 2
+            await self._settle(records[:middle])
+            await self._settle(records[middle:])
+
+    async def _transact(self, records: list[Record]) -> None:
+        """Run one batch as one transaction; on any failure memory is dropped."""
+        try:
+            async with self._store.transaction(self.epochs) as opened:
+                effects = await process_batch(records, self._core, opened, self._bounds, self._clock.now_ms())
+                self._check_poison(records, effects)
+                await self._write(opened, effects)
+        except BaseException:
+            self._core.clear()
+            raise
+        self._committed(effects)
+
+    async def _bury(self, record: Record, error: Exception) -> None:
+        effects = Effects(recorded_ms=self._clock.now_ms())
+        effects.dead = [DeadRecord(record, DeadReason.UNPROCESSABLE, f"{type(error).__name__}: {error}"[:300])]
+        effects.positions = {(record.topic, record.partition): record.offset + 1}
+        self._check_poison([record], effects)
+        async with self._store.transaction(self.epochs) as opened:
+            await self._write(opened, effects)
+        self._committed(effects)
+
+    async def _write(self, opened: Transaction, effects: Effects) -> None:
+        hot = [self._core.keep(slot, effects.closed.get(slot)) for slot in sorted(effects.touched)]
+        await opened.write(effects, hot, self._core.patient_of)
+
+    def _committed(self, effects: Effects) -> None:
+        self.positions.update(effects.positions)
+        if effects.events or effects.dead:
+            self.wrote.set()
+
+    def _check_poison(self, records: list[Record], effects: Effects) -> None:
+        dead = {(d.record.topic, d.record.partition, d.record.offset) for d in effects.dead}
+        self._dead.extend((r.topic, r.partition, r.offset) in dead for r in records)
+        if len(self._dead) == POISON_WINDOW and sum(self._dead) > POISON_RATIO * POISON_WINDOW:
+            msg = (
+                f"{sum(self._dead)} of the last {POISON_WINDOW} records can't be processed; stopping before everything "
+                "is filed as dead. See `keepwell dead list` for the reasons"
+            )
+            raise PoisonError(msg)
+
+
+def _parts(records: list[Record]) -> Iterator[list[Record]]:
+    """Cut a batch where its bytes would make a transaction long; the order stays."""
+    part: list[Record] = []
+    size = 0
+    for record in records:
+        if part and size + len(record.value) > MAX_PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(record)
+        size += len(record.value)
+    if part:
+        yield part

@@ -1,0 +1,85 @@
+"""The processor's one connection: fenced transactions, made again when it was lost."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import psycopg
+from numpy import int32
+from numpy.typing import NDArray
+
+from ingest.clock import to_datetime
+from services.processor.records import Effects
+from services.store import fence, writer
+from services.store.reader import Reader
+from services.store.writer import HotRow
+
+# Bounds on what a frozen writer can hold up, and on what a frozen server can: a batch takes well under a second.
+LIMITS: Final = (
+    "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'; SET statement_timeout = '50s'"
+)
+
+
+class Transaction(Reader):
+    """What one transaction can read and write; it commits when its block ends, or not at all."""
+
+    async def write(self, effects: Effects, hot: list[HotRow], patient_of: NDArray[int32]) -> None:
+        """Write a batch's effects, positions included."""
+        await writer.write(self._connection, effects, hot, patient_of)
+
+
+class Session:
+    """The database as the processor's worker needs it."""
+
+    def __init__(self, conninfo: str) -> None:
+        self._conninfo = conninfo
+        self._connection: psycopg.AsyncConnection | None = None
+
+    async def connect(self) -> bool:
+        """Connect where there is no connection; return whether it is a new one.
+
+        Raises:
+            psycopg.OperationalError: the database can't be reached.
+        """
+        if self._connection is not None and not self._connection.closed:
+            return False
+        self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+        await self._connection.execute(LIMITS)
+        return True
+
+    async def take_over(
+        self, partitions: Iterable[tuple[str, int]], owner: str, at_ms: int
+    ) -> dict[tuple[str, int], tuple[int, int]]:
+        """Raise the epoch of each (topic, partition); return (next offset, epoch) of each."""
+        return await fence.take_over(self._live(), partitions, owner, to_datetime(at_ms))
+
+    async def positions(self) -> dict[tuple[str, int], int]:
+        """Return the next offset of every (topic, partition) that anybody ever owned."""
+        cursor = await self._live().execute("SELECT topic, partition, next_offset FROM partition_position")
+        return {(topic, partition): offset for topic, partition, offset in await cursor.fetchall()}
+
+    @asynccontextmanager
+    async def transaction(self, epochs: dict[tuple[str, int], int]) -> AsyncIterator[Transaction]:
+        """Open a transaction that holds the fence.
+
+        Raises:
+            FencedError: one of the partitions has a newer owner.
+        """
+        connection = self._live()
+        async with connection.transaction():
+            await fence.check(connection, epochs)
+            yield Transaction(connection)
+
+    async def close(self) -> None:
+        """Drop the connection; what was not committed has not happened."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    def _live(self) -> psycopg.AsyncConnection:
+        if self._connection is None:
+            msg = "the connection was dropped"
+            raise psycopg.OperationalError(msg)
+        return self._connection
