@@ -185,6 +185,17 @@ def block_times_ms(block: Block | StampedBlock, n: int) -> NDArray[np.int64]:
     return block.t0_ms + np.arange(n, dtype=np.int64) * block.step_us // 1000
 
 
+def last_ms(block: Block | StampedBlock) -> int:
+    """Return the instant of a block's last reading or sample, Unix ms.
+
+    >>> last_ms(StampedBlock(1, 1_000, 500_000, "f4", bytes(12)))
+    2000
+    """
+    if block.offsets_ms is not None:
+        return block.t0_ms + int(np.frombuffer(block.offsets_ms, "<i4")[-1])
+    return block.t0_ms + (len(block.values) // DTYPES[block.dtype].itemsize - 1) * block.step_us // 1000
+
+
 def block_quality(block: Block | StampedBlock, n: int) -> NDArray[np.uint8]:
     """Return the quality codes of a block's ``n`` readings, shape (n,), all GOOD where none were sent."""
     if block.quality is None:

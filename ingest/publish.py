@@ -11,7 +11,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from ingest.frame import StampedFrame, encode
+from ingest.frame import StampedFrame, encode, last_ms
 from ingest.partition import partition_of, record_key
 
 REQUEST_TIMEOUT_S = 10.0
@@ -50,13 +50,16 @@ class Publisher(Protocol):
 class KafkaPublisher:
     """One idempotent producer, ``acks=all``; made again by itself when it breaks.
 
-    Memory is bounded by the callers (they wait here) and by one open batch a partition.
+    Memory is bounded by the callers (they wait here) and by one open batch a partition. A frame whose newest
+    reading is older than ``history_after_ms`` when received is history and goes to its own topic, where it can't
+    stand in front of a live one.
     """
 
-    def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
+    def __init__(self, bootstrap: str, topic: str, history_topic: str, partitions: int, history_after_ms: int) -> None:
         self._bootstrap = bootstrap
-        self._topic = topic
+        self._topic, self._history_topic = topic, history_topic
         self._partitions = partitions
+        self._history_after_ms = history_after_ms
         self._producer: AIOKafkaProducer | None = None
         self._why = "no broker is connected yet"
         self._broken = asyncio.Event()
@@ -109,7 +112,7 @@ class KafkaPublisher:
 
     async def _append(self, producer: AIOKafkaProducer, frame: StampedFrame) -> asyncio.Future[object]:
         future: asyncio.Future[object] = await producer.send(
-            self._topic,
+            self._history_topic if is_history(frame, self._history_after_ms) else self._topic,
             encode(frame),
             key=record_key(frame.patient_id),
             partition=partition_of(frame.patient_id, self._partitions),
@@ -146,21 +149,29 @@ class KafkaPublisher:
         )
         try:
             await producer.start()
-            found = len(await producer.partitions_for(self._topic))
+            for topic in (self._topic, self._history_topic):
+                await self._check(producer, topic)
         except BaseException:
             await _stop(producer)
             raise
-        if found != self._partitions:
-            await _stop(producer)
-            msg = f"topic {self._topic} has {found} partitions, the settings say {self._partitions}"
-            raise WrongTopic(msg)
         self._producer = producer
-        log.info("publishing", topic=self._topic, partitions=found)
+        log.info("publishing", topic=self._topic, partitions=self._partitions)
+
+    async def _check(self, producer: AIOKafkaProducer, topic: str) -> None:
+        found = len(await producer.partitions_for(topic))
+        if found != self._partitions:
+            msg = f"topic {topic} has {found} partitions, the settings say {self._partitions}"
+            raise WrongTopic(msg)
 
     async def _close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             await _stop(producer)
+
+
+def is_history(frame: StampedFrame, after_ms: int) -> bool:
+    """Tell whether everything in a frame was measured more than ``after_ms`` before it was received."""
+    return bool(frame.blocks) and max(map(last_ms, frame.blocks)) < frame.received_ms - after_ms
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

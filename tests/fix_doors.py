@@ -70,9 +70,9 @@ class Doors:
         return psycopg.connect(self.settings.postgres.conninfo("admin"))
 
     async def published(self) -> list[StampedFrame]:
-        """Everything on ``readings.v1``, partition by partition."""
-        topic = topics.named(topics.READINGS, self.settings.kafka)
-        partitions = [TopicPartition(topic, i) for i in range(self.settings.kafka.partitions)]
+        """Everything on ``readings.v1`` and ``backfill.v1``, partition by partition."""
+        names = [topics.named(topic, self.settings.kafka) for topic in (topics.READINGS, topics.BACKFILL)]
+        partitions = [TopicPartition(name, i) for name in names for i in range(self.settings.kafka.partitions)]
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.settings.kafka.bootstrap, group_id=None, auto_offset_reset="earliest"
         )

@@ -77,7 +77,9 @@ class System:
 
     def __init__(self, stack: LiveStack, base: Settings, folder: Path, name: str) -> None:
         # Silence is judged by the wall clock, the only input two runs cannot share: it is put out of reach.
-        patient = base.processor.model_copy(update={"silence_s": TEN_YEARS_S, "max_records": 100})
+        # The stories happened long ago: they are live all the same.
+        told = {"silence_s": TEN_YEARS_S, "history_after_s": TEN_YEARS_S, "max_records": 100}
+        patient = base.processor.model_copy(update=told)
         self.settings: Settings = base.model_copy(update={"processor": patient})
         self.doors = Doors(stack, self.settings)
         self.restarts = 0

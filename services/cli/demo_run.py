@@ -128,10 +128,9 @@ async def until_processed(settings: Settings, within_s: float) -> None:
 
 
 async def _behind(consumer: AIOKafkaConsumer, settings: Settings) -> int:
-    live = (topics.READINGS, topics.CONTROL)
     places = [
         TopicPartition(topics.named(topic, settings.kafka), number)
-        for topic in live
+        for topic in topics.CO_PARTITIONED
         for number in range(settings.kafka.partitions)
     ]
     ends = await consumer.end_offsets(places)

@@ -154,7 +154,7 @@ async def serve_bridge(settings: Settings) -> None:
 
 
 def publisher_for(settings: Settings) -> KafkaPublisher:
-    """Return the publisher to ``readings.v1``.
+    """Return the publisher to ``readings.v1`` and ``backfill.v1``.
 
     Raises:
         SettingsError: no broker is named.
@@ -163,5 +163,9 @@ def publisher_for(settings: Settings) -> KafkaPublisher:
         msg = "no broker: set kafka.bootstrap, or start the local stack with `keepwell up`"
         raise SettingsError(msg)
     return KafkaPublisher(
-        settings.kafka.bootstrap, topics.named(topics.READINGS, settings.kafka), settings.kafka.partitions
+        settings.kafka.bootstrap,
+        topics.named(topics.READINGS, settings.kafka),
+        topics.named(topics.BACKFILL, settings.kafka),
+        settings.kafka.partitions,
+        settings.processor.history_after_s * 1000,
     )

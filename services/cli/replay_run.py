@@ -151,8 +151,8 @@ class Window:
 
     async def _processed(self) -> int:
         assert self._connection is not None  # noqa: S101 - opened on entry
-        query = "SELECT coalesce(sum(next_offset), 0)::bigint FROM partition_position WHERE topic = %s"
-        row = await (await self._connection.execute(query, [topics.READINGS])).fetchone()
+        query = "SELECT coalesce(sum(next_offset), 0)::bigint FROM partition_position WHERE topic = ANY(%s)"
+        row = await (await self._connection.execute(query, [[topics.READINGS, topics.BACKFILL]])).fetchone()
         return int(row[0]) if row else 0
 
 
