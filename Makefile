@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check seeds replay screenshots lock up down clean
+.PHONY: help install demo test test-all lint types check seeds faults replay screenshots lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ check: test lint types ## What CI runs
 
 seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, missed, false alarms, with intervals
 	@$(BIN)/python -m evaluation.seeds --count $(SEEDS) $(ARGS)
+
+faults: install ## Break the whole running system, 27 rows, and write docs/reliability.md. SEEDS=5 ARGS="--json f.json", ARGS="--list"
+	@$(BIN)/python -m tests.faults --seeds $(if $(filter file,$(origin SEEDS)),1,$(SEEDS)) $(ARGS)
 
 replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 	@$(BIN)/keepwell replay ../shared/data/wearable_hr --speed max $(ARGS)

@@ -60,9 +60,10 @@ class Verdict:
 class Names:
     """Numbers for device keys and metrics, the same for both sides."""
 
-    def __init__(self, metrics: Sequence[tuple[int, str, str]]) -> None:
-        self.metric_ids = {key: number for number, key, _ in metrics}
-        self.units = {key: unit for _, key, unit in metrics}
+    def __init__(self, metrics: Sequence[tuple[int, str, str, str]]) -> None:
+        self.metric_ids = {key: number for number, key, *_ in metrics}
+        self.units = {key: unit for _, key, unit, _ in metrics}
+        self.waveforms = {key for _, key, _, kind in metrics if kind == "waveform"}  # samples, not readings
         self._devices: dict[str, int] = {}
         self.keys: list[str] = []
 
@@ -92,7 +93,7 @@ def check(books: Iterable[Path], conninfo: str, *, only_booked: bool = False) ->
         ValueError: a book or a block has another shape than documented.
     """
     with psycopg.connect(conninfo) as connection:
-        names = Names(connection.execute("SELECT id, key, unit FROM metric").fetchall())
+        names = Names(connection.execute("SELECT id, key, unit, kind FROM metric").fetchall())
         accepted = _distinct(_all([part for book in books for part in _book(book, names)]))
         booked = len(names.keys) if only_booked else 1 << 13
         stored = _sorted(_of(_stored(connection, names), booked))
@@ -233,6 +234,8 @@ def _book(book: Path, names: Names) -> Iterator[Readings]:
             continue
         for block in _shape(body)[5]:
             metric, unit, t0_ms, step_us, dtype, data, offsets, _, scale, offset = block
+            if metric in names.waveforms:
+                continue
             value = _decode(data, dtype, scale, offset)
             if unit != names.units[metric]:
                 factor, shift = UNITS[unit]

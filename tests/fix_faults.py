@@ -31,18 +31,27 @@ from tests.fix_stack import LiveStack
 
 T0 = 1_760_054_400_000  # 2025-10-10T00:00:00Z
 TEN_YEARS_S = 315_360_000
+START_S = 90  # four programs start on two cores, beside whatever else runs there
 UNITS = {
     "heart_rate": "/min", "steps": "{steps}", "spo2": "%", "respiratory_rate": "/min", "skin_temperature": "Cel",
     "body_temperature": "Cel", "battery": "%",
 }  # fmt: skip
 
 
-def frames_of(person: Person, days: int) -> list[Frame]:
-    """A person's story as hourly frames of one session, their stamps fixed in advance; an empty hour sends none."""
-    told = [(hour, blocks) for hour in range(days * 24) if (blocks := _blocks(person, hour))]
+SETTLED_ALERTS = """SELECT p.key, a.rule, a.priority, a.kind, a.state, a.started_at, a.found_at, a.resolved_at, a.late,
+                           a.id::text, a.sentence
+                    FROM alert a JOIN patient p ON p.id = a.patient_id
+                    WHERE a.state <> 'withdrawn' AND NOT a.provisional AND a.revised_by IS NULL AND a.rule <> ALL(%s)
+                    ORDER BY 1, 2, 6"""
+
+
+def frames_of(person: Person, days: int, hours: int = 1) -> list[Frame]:
+    """A person's story as frames of so many hours in one session, their stamps fixed in advance; an empty one is not sent."""
+    spans = [range(first, first + hours) for first in range(0, days * 24, hours)]
+    told = [(span.stop, blocks) for span in spans if (blocks := [b for hour in span for b in _blocks(person, hour)])]
     return [
-        Frame(FRAME_VERSION, "story", seq, T0 + (hour + 1) * HOUR, OFFSET_MIN, blocks)
-        for seq, (hour, blocks) in enumerate(told)
+        Frame(FRAME_VERSION, "story", seq, T0 + end * HOUR, OFFSET_MIN, blocks)
+        for seq, (end, blocks) in enumerate(told)
     ]
 
 
@@ -73,22 +82,35 @@ def stamped_story(patient: int, person: Person, days: int) -> list[StampedFrame]
 
 
 class System:
-    """Gateway, bridge and processor on a database and topics of their own; the test is their supervisor."""
+    """Gateway, bridge and processor on a database and topics of their own; the test is their supervisor.
 
-    def __init__(self, stack: LiveStack, base: Settings, folder: Path, name: str) -> None:
-        # Silence is judged by the wall clock, the only input two runs cannot share: it is put out of reach.
-        # The stories happened long ago: they are live all the same.
-        told = {"silence_s": TEN_YEARS_S, "history_after_s": TEN_YEARS_S, "max_records": 100}
-        patient = base.processor.model_copy(update=told)
+    ``through`` changes what the processes are told, e.g. the servers' addresses to those of proxies.
+    """
+
+    def __init__(
+        self,
+        stack: LiveStack,
+        base: Settings,
+        folder: Path,
+        name: str,
+        through: Callable[[Settings], Settings] | None = None,
+        max_records: int = 100,
+    ) -> None:
+        # Silence is judged by the wall clock, the only input two runs cannot share: it is put out of reach. And
+        # the stories are of last year: told as if live.
+        patient = base.processor.model_copy(
+            update={"silence_s": TEN_YEARS_S, "history_after_s": TEN_YEARS_S, "max_records": max_records}
+        )
         self.settings: Settings = base.model_copy(update={"processor": patient})
+        self.told = through(self.settings) if through else self.settings
         self.doors = Doors(stack, self.settings)
         self.restarts = 0
         self._folder = folder
-        self.gateway = Process(self.settings, ["gateway"], folder / f"{name}-gateway.log")
-        self.bridge = Process(self.settings, ["bridge"], folder / f"{name}-bridge.log")
+        self.gateway = Process(self.told, ["gateway"], folder / f"{name}-gateway.log")
+        self.bridge = Process(self.told, ["bridge"], folder / f"{name}-bridge.log")
         # static membership: a quick restart keeps its partitions, no session time-out has to pass
         self.processor = Process(
-            self.settings, ["processor", "--instance-id", f"{name}-1"], folder / f"{name}-processor.log"
+            self.told, ["processor", "--instance-id", f"{name}-1"], folder / f"{name}-processor.log"
         )
 
     def __enter__(self) -> Self:
@@ -101,9 +123,10 @@ class System:
             if process.alive():
                 process.kill()
 
-    def another(self, name: str) -> Process:
-        """One more processor, not running yet."""
-        return Process(self.settings, ["processor", "--instance-id", name], self._folder / f"{name}.log")
+    def another(self, name: str, *, fixed: bool = True) -> Process:
+        """One more processor, not running yet; a ``fixed`` member keeps its partitions through a quick restart."""
+        words = ["processor", "--instance-id", name] if fixed else ["processor"]
+        return Process(self.told, words, self._folder / f"{name}.log")
 
     @property
     def url(self) -> str:
@@ -154,10 +177,12 @@ class System:
 
     async def ready(self) -> None:
         """Wait until the doors are open and the processor has its partitions."""
-        await eventually(lambda: is_ready(self.url, self.settings), "the gateway's readiness")
-        await eventually(lambda: "carrying" in self.bridge.log.read_text(), "the bridge's start")
+        await eventually(lambda: is_ready(self.url, self.settings), "the gateway's readiness", START_S)
+        await eventually(lambda: "carrying" in self.bridge.log.read_text(), "the bridge's start", START_S)
         await eventually(
-            lambda: len(self.stored_positions()) == self.settings.kafka.partitions, "the processor's assignment"
+            lambda: len(self.stored_positions()) == self.settings.kafka.partitions,
+            "the processor's assignment",
+            START_S,
         )
 
     async def drained(self, timeout_s: float = 60, *, by: Process | None = None) -> None:
@@ -203,17 +228,24 @@ class Stream:
     book: Path
     parts: int
     chunk: int = 8
+    patients: dict[str, str] = field(
+        default_factory=dict
+    )  # whose device it is, where the frames' key is not the patient's
+    url: str = ""  # where the gateway is reached, when not directly
+    mqtt_port: int = 0
+    accepted_at: dict[str, list[float]] = field(default_factory=dict)  # monotonic, frame by frame
     _credentials: list[Credentials] = field(default_factory=list)
     _done: dict[str, int] = field(default_factory=dict)
     _released: int = 0
     _more: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def __aenter__(self) -> Self:
-        self._credentials = self.system.doors.enrol(*((key, f"{key}-watch") for key in self.frames), since_days=20_000)
+        pairs = [(self.patients.get(key, key), f"{key}-watch") for key in self.frames]
+        self._credentials = self.system.doors.enrol(*pairs, since_days=20_000)
         self._stack = AsyncExitStack()
         self._ledger = self._stack.enter_context(Ledger(self.book))
         self._https = await self._stack.enter_async_context(
-            HttpDoors(self.system.url, self.system.settings.tls.ca_file)
+            HttpDoors(self.url or self.system.url, self.system.settings.tls.ca_file)
         )
         self._tasks = [
             asyncio.create_task(self._send(key, credentials))
@@ -260,7 +292,8 @@ class Stream:
             door: Any = self._https.door(credentials)
             if key in self.over_mqtt:
                 mqtt = self.system.settings.mqtt
-                door = await stack.enter_async_context(MqttDoor(mqtt.host, mqtt.port, credentials, mqtt.ca_file))
+                port = self.mqtt_port or mqtt.port
+                door = await stack.enter_async_context(MqttDoor(mqtt.host, port, credentials, mqtt.ca_file))
             client = DeviceClient(credentials.device, door, self._ledger, "story", give_up_after_s=120)
             frames = self.frames[key]
             for part in range(self.parts):
@@ -270,6 +303,7 @@ class Stream:
                 while (start := self._done.get(key, 0)) < stop:
                     verdicts = await client.send(frames[start : min(stop, start + self.chunk)])
                     self._done[key] = start + len(verdicts)
+                    self.accepted_at.setdefault(key, []).extend([time.monotonic()] * len(verdicts))
 
 
 def pause(pid: int) -> None:
@@ -321,13 +355,7 @@ def behind(committed: dict[int, int], stored: dict[int, int]) -> dict[int, tuple
 
 def alerts(system: System, leave_out: Sequence[str] = ()) -> list[tuple[Any, ...]]:
     """Every settled alert that stands, with the patient's key in place of the number."""
-    return system.query(
-        """SELECT p.key, a.rule, a.priority, a.kind, a.state, a.started_at, a.found_at, a.resolved_at, a.late,
-                  a.id::text, a.sentence
-           FROM alert a JOIN patient p ON p.id = a.patient_id
-           WHERE a.state <> 'withdrawn' AND NOT a.provisional AND a.rule <> ALL(%s) ORDER BY 1, 2, 6""",
-        list(leave_out),
-    )
+    return system.query(SETTLED_ALERTS, list(leave_out))
 
 
 @pytest.fixture

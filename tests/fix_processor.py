@@ -74,6 +74,7 @@ class Bench:
     epochs: dict[tuple[str, int], int] = field(default_factory=dict)
     offset: int = 0
     now_ms: int = T0
+    bounds: Bounds = BOUNDS
 
     async def take_over(self) -> None:
         """Become the owner, as a process does on assignment: a new epoch, memory from the database."""
@@ -88,7 +89,7 @@ class Bench:
         """Process and commit one batch."""
         async with self.connection.transaction():
             await fence.check(self.connection, self.epochs)
-            effects = await process_batch(list(batch), self.core, Reader(self.connection), BOUNDS, self.now_ms)
+            effects = await process_batch(list(batch), self.core, Reader(self.connection), self.bounds, self.now_ms)
             await self._write(effects)
         return effects
 
@@ -100,7 +101,7 @@ class Bench:
 
     async def silence(self, now_ms: int) -> Effects:
         """Judge silence at an instant of the clock."""
-        effects = judge_silence(self.core, BOUNDS, now_ms)
+        effects = judge_silence(self.core, self.bounds, now_ms)
         async with self.connection.transaction():
             await fence.check(self.connection, self.epochs)
             await self._write(effects)

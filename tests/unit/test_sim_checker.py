@@ -13,7 +13,7 @@ from ingest.ledger import Ledger
 from ingest.verdict import Accepted, Refused
 from simulators.series import blocks, series
 
-METRICS = [(1, "heart_rate", "/min"), (6, "body_temperature", "Cel")]
+METRICS = [(1, "heart_rate", "/min", "vital"), (6, "body_temperature", "Cel", "vital")]
 T0 = 1_795_000_000_000
 
 

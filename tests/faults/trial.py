@@ -1,0 +1,281 @@
+"""One row on one seed: a system of its own, the load, the fault at its moment, and the checks afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from services.settings import Settings
+from tests.faults import checkerside
+from tests.faults.kafka_proxy import KafkaProxy
+from tests.faults.load import PARTS, Load, Story
+from tests.faults.matrix import Row
+from tests.faults.measure import Memory, alert_latencies
+from tests.faults.offline import BY_THE_WALL_CLOCK, Alert
+from tests.faults.proxy import Proxy
+from tests.faults.watch import Watch, sign_in
+from tests.fix_doors import Process, drop_database, migrated_settings
+from tests.fix_faults import System, alerts, eventually
+from tests.fix_stack import LiveStack
+
+# Bounds of a row that hangs, not promises: other work on the same cores makes everything slower.
+DRAIN_S: Final = 120.0
+LOAD_S: Final = 120.0
+SUPERVISE_S: Final = 0.2
+MAX_RECORDS: Final = 400  # of a transaction: small enough that a fault meets many of them
+
+
+@dataclass
+class Outcome:
+    """What one row on one seed came to."""
+
+    row: int
+    seed: int
+    problems: list[str] = field(default_factory=list)
+    readings: dict[str, float | str] = field(default_factory=dict)  # the row's own figures
+    accepted: int = 0  # readings
+    stored: int = 0
+    beside: str = ""  # conflicts, quarantined, dead
+    again: int = 0  # frames that came more than once through Kafka
+    restarts: int = 0
+    alerts: int = 0
+    catch_up_s: float | None = None
+    alert_p50_s: float | None = None
+    alert_max_s: float | None = None
+    memory_mb: float = 0.0
+    took_s: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything held."""
+        return not self.problems
+
+
+class Trial:
+    """What an act is handed: the running system, its load, its watcher, the seed's chance, and a place for findings."""
+
+    def __init__(self, row: Row, story: Story, stack: LiveStack, folder: Path) -> None:
+        self.row = row
+        self.story = story
+        self.rng = random.Random(story.seed * 1000 + row.number)
+        self.stack = stack
+        self.folder = folder
+        self.outcome = Outcome(row.number, story.seed)
+        self.proxies: dict[str, Proxy] = {}
+        self.leave_out: list[str] = list(BY_THE_WALL_CLOCK)
+        self.refused = 0  # frames the doors must refuse
+        self.helpers: list[Process] = []  # further processors
+        self._down: set[Process] = set()
+        self.system: System
+        self.load: Load
+        self.watch: Watch
+        self.api: Process
+
+    # -- what an act says --------------------------------------------------------------------------------------
+
+    def require(self, holds: bool, otherwise: str) -> None:
+        """Note a problem unless ``holds``."""
+        if not holds:
+            self.outcome.problems.append(otherwise)
+
+    def read(self, name: str, value: float | str) -> None:
+        """Note a figure of the row."""
+        self.outcome.readings[name] = round(value, 3) if isinstance(value, float) else value
+
+    # -- what an act does --------------------------------------------------------------------------------------
+
+    def kafka(self) -> KafkaProxy:
+        """Return the proxy before Kafka."""
+        proxy = self.proxies["kafka"]
+        assert isinstance(proxy, KafkaProxy)
+        return proxy
+
+    @contextlib.contextmanager
+    def out_of_order(self, process: Process) -> Iterator[None]:
+        """Inside, the supervisor leaves this process alone."""
+        self._down.add(process)
+        try:
+            yield
+        finally:
+            self._down.discard(process)
+
+    async def pause(self, low: float, high: float) -> None:
+        """Let a time drawn from the seed pass."""
+        await asyncio.sleep(self.rng.uniform(low, high))
+
+    async def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows as the schema's owner sees them, without stopping the load meanwhile."""
+        return await asyncio.to_thread(self.system.query, statement, *values)
+
+    async def processed(self) -> int:
+        """Return how many frames are in the database."""
+        return int((await self.query("SELECT count(*) FROM frame_log"))[0][0])
+
+    async def caught_up(self, ends: dict[int, int] | None = None) -> bool:
+        """Whether everything on the log (or up to ``ends``) is in the database."""
+        wanted = ends or await self.system.ends()
+        stored = await asyncio.to_thread(self.system.stored_positions)
+        return all(stored.get(partition, 0) >= end for partition, end in wanted.items())
+
+    # -- the run -----------------------------------------------------------------------------------------------
+
+    async def run(self, expected: list[Alert]) -> Outcome:
+        """Run the row; whatever goes wrong becomes one of its problems."""
+        began = time.monotonic()
+        settings = await asyncio.to_thread(migrated_settings, self.stack)
+        try:
+            async with AsyncExitStack() as stack:
+                await self._start(stack, settings)
+                await self._play(expected)
+        except (AssertionError, TimeoutError, OSError, httpx.HTTPError, RuntimeError, ExceptionGroup) as error:
+            self.outcome.problems.append(f"the row broke off: {type(error).__name__}: {error}"[:400])
+        finally:
+            await asyncio.to_thread(drop_database, settings)
+        self.outcome.took_s = time.monotonic() - began
+        return self.outcome
+
+    async def _start(self, stack: AsyncExitStack, settings: Settings) -> None:
+        for name in sorted(self.row.proxied):
+            proxy = _proxy(name, settings, self.rng.randrange(1 << 30))
+            self.proxies[name] = await stack.enter_async_context(proxy)
+        self.system = System(self.stack, settings, self.folder, "faulty", self._through, MAX_RECORDS)
+        stack.enter_context(self.system)
+        self.api = Process(self.system.told, ["api"], self.folder / "api.log")
+        self.helpers = [self.system.another(f"helper-{n}") for n in range(2, self.row.processors + 1)]
+        for process in (self.api, *self.helpers):
+            stack.enter_context(process)
+        for proxy in self.proxies.values():
+            proxy.free()
+        await stack.enter_async_context(self._supervised())
+        await self.system.ready()
+        if self.helpers:
+            await eventually(self._shared, "the other processors' assignment")
+        frames, gateway, mqtt = self.story.frames, self.proxies.get("gateway"), self.proxies.get("mosquitto")
+        self.load = Load(
+            self.system, dict(frames), set(self.story.over_mqtt), self.folder / "book.db", PARTS,
+            patients=dict(self.story.patients), url=f"https://127.0.0.1:{gateway.port}" if gateway else "",
+            mqtt_port=mqtt.port if mqtt else 0,
+        )  # fmt: skip
+        await stack.enter_async_context(self.load)
+        url = f"http://127.0.0.1:{settings.api.port}"
+        await eventually(lambda: _answers(url), "the API's readiness")
+        api = self.proxies.get("api")
+        through = f"http://127.0.0.1:{api.port}" if api else url
+        self.watch = await stack.enter_async_context(Watch(through, sign_in(self.system)))
+
+    async def _play(self, expected: list[Alert]) -> None:
+        memory = Memory(self._processes())
+        async with memory:
+            playing = asyncio.create_task(self.load.play())
+            try:
+                await self.load.until(self.rng.uniform(*self.row.moment))
+                await self.pause(0, 0.3)
+                await self.row.act(self)
+                over = time.monotonic()
+                waiting = await self.system.ends()
+                await eventually_so(lambda: self.caught_up(waiting), DRAIN_S, "catching up after the fault")
+                self.outcome.catch_up_s = time.monotonic() - over
+                await playing
+                await self.load.finished(LOAD_S)
+                await eventually_so(self.caught_up, DRAIN_S, "processing everything accepted")
+            finally:
+                playing.cancel()
+                await asyncio.gather(playing, return_exceptions=True)
+        self.outcome.memory_mb = memory.most_mb
+        await self._check(expected)
+
+    async def _check(self, expected: list[Alert]) -> None:
+        wanted = await asyncio.to_thread(checkerside.events, self.system)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                while len(self.watch.seen) < len(wanted):
+                    await asyncio.sleep(0.05)
+        verdict, problems = await asyncio.to_thread(checkerside.kept, self.system, self.load.book)
+        problems += checkerside.all_answered(self.load.book, self.refused)
+        problems += checkerside.waveforms(self.system, self.load.book)
+        problems += checkerside.no_effect_twice(self.system)
+        problems += checkerside.seen_once_each(self.system, self.watch)
+        found = alerts(self.system, self.leave_out)
+        if self.row.compares_alerts:
+            problems += checkerside.same_alerts(found, [one for one in expected if one[1] not in self.leave_out])
+        one = self.outcome
+        one.problems += problems
+        one.accepted, one.stored, one.alerts = verdict.accepted, verdict.stored, len(found)
+        one.beside = f"{verdict.conflict} / {verdict.quarantined} / {verdict.dead}"
+        one.again = int(self.system.query("SELECT count(*) FROM frame_log WHERE deliveries > 1")[0][0])
+        one.restarts = self.system.restarts
+        if late := alert_latencies(self.load, self.watch.seen):
+            one.alert_p50_s, one.alert_max_s = sorted(late)[len(late) // 2], max(late)
+
+    def _through(self, settings: Settings) -> Settings:
+        ports = {name: proxy.port for name, proxy in self.proxies.items()}
+        update: dict[str, object] = {}
+        if "kafka" in ports:
+            update["kafka"] = settings.kafka.model_copy(update={"bootstrap": f"127.0.0.1:{ports['kafka']}"})
+        if "postgres" in ports:
+            update["postgres"] = settings.postgres.model_copy(update={"port": ports["postgres"]})
+        return settings.model_copy(update=update)
+
+    def _processes(self) -> list[Process]:
+        return [self.system.gateway, self.system.bridge, self.system.processor, self.api, *self.helpers]
+
+    @asynccontextmanager
+    async def _supervised(self) -> AsyncIterator[None]:
+        """Start every process again that ends, as its supervisor does, unless an act has it in hand."""
+        task = asyncio.create_task(self._supervise())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _supervise(self) -> None:
+        while True:
+            for process in self._processes():
+                if not process.alive() and process not in self._down:
+                    self.system.restarts += 1
+                    process.start()
+            await asyncio.sleep(SUPERVISE_S)
+
+    def _shared(self) -> bool:
+        taken = "SELECT min(epoch) > 1 FROM partition_position WHERE topic = 'readings.v1'"
+        return self.system.query(taken) == [(True,)]
+
+
+async def eventually_so(check: Callable[[], Awaitable[bool]], timeout_s: float, what: str = "") -> None:
+    """Poll ``check`` until it holds.
+
+    Raises:
+        TimeoutError: it did not in time.
+    """
+    until = time.monotonic() + timeout_s
+    while not await check():
+        if time.monotonic() > until:
+            msg = f"{what or 'what the row waits for'} did not happen within {timeout_s:g} s"
+            raise TimeoutError(msg)
+        await asyncio.sleep(0.05)
+
+
+def _proxy(name: str, settings: Settings, seed: int) -> Proxy:
+    if name == "kafka":
+        return KafkaProxy(int(settings.kafka.bootstrap.rpartition(":")[2]), seed)
+    port = {
+        "postgres": settings.postgres.port, "mosquitto": settings.mqtt.port, "gateway": settings.gateway.port,
+        "api": settings.api.port,
+    }[name]  # fmt: skip
+    return Proxy(port, seed)
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+    return False
