@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN, StampedFrame
-from services.processor import dedupe, intake, safety, settle, watermark
+from services.processor import applying, dedupe, erasing, intake, safety, settle, watermark
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
 from services.processor.hot import MAX_LATE, Hot
@@ -54,9 +54,10 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     for record in records:
         effects.positions[record.topic, record.partition] = record.offset + 1
     taken = intake.take_in(records)
-    effects.dead, effects.control = taken.dead, taken.control
+    await erasing.take_out(core, reader, taken, effects)
     await _place_patients(core, reader, taken, effects, records)
     effects.touched = {core.slot_of[frame.patient_id] for frame in taken.frames}
+    effects.touched |= applying.take_in(core, effects.control)
 
     readings, effects.quarantined = intake.split_quarantined(taken.readings)
     verdict = await _sort_out(core, reader, readings)
@@ -65,11 +66,11 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     effects.waveforms = [waveform for _, waveform in taken.waveforms]
     _remember_last(core, stored)
 
-    engine = Engine(ALL_RULES, effects, now_ms)
+    engine = Engine(ALL_RULES, effects, now_ms, core.changes)
     technical = Technical(core, engine, bounds.silence_ms, bounds.skew_ms)
     before = _judged_before(core, effects.touched)
     late_safety, late_minutes = _advance_watermarks(core, technical, taken.frames, stored, bounds)
-    effects.fates = _fates(taken, verdict, effects.quarantined, stored[late_safety | late_minutes])
+    effects.fates += _fates(taken, verdict, effects.quarantined, stored[late_safety | late_minutes])
     _note_dirty(core, stored[late_minutes])
 
     slots = sorted(effects.touched)
@@ -94,14 +95,18 @@ async def _place_patients(
     core: Core, reader: Reader, taken: intake.Intake, effects: Effects, records: list[Record]
 ) -> None:
     """Give every patient a slot; a frame of an unknown patient is dead."""
-    unseen = sorted({frame.patient_id for frame in taken.frames} - core.slot_of.keys())
+    unseen = sorted({frame.patient_id for frame in taken.frames} - core.slot_of.keys() - core.erased)
     if unseen:
         organisations = await reader.organisations(unseen)
         for patient_id, organisation_id in organisations.items():
             core.place(patient_id, Hot(organisation_id=organisation_id))
+        for patient_id, changes in (await reader.changes(list(organisations))).items():
+            core.changes.add(patient_id, changes)
         missing = set(unseen) - organisations.keys()
         if missing:
-            _bury(taken, effects, records, missing)
+            core.erased |= await reader.erased(sorted(missing))
+            _bury(taken, effects, records, missing - core.erased)
+    effects.fates += erasing.fates_of(core, taken)
     devices = sorted({frame.device_id for frame in taken.frames} - core.device_keys.keys())
     if devices:
         core.device_keys.update(await reader.device_keys(devices))
@@ -115,13 +120,7 @@ def _bury(taken: intake.Intake, effects: Effects, records: list[Record], missing
         for record in records
         if record.key in by_key
     ]
-    alive = [i for i, frame in enumerate(taken.frames) if frame.patient_id not in missing]
-    renumber = np.full(len(taken.frames), -1, np.int32)
-    renumber[alive] = np.arange(len(alive))
-    kept = taken.readings[renumber[taken.readings.frame] >= 0]
-    taken.readings = replace(kept, frame=renumber[kept.frame])
-    taken.waveforms = [(int(renumber[i]), waveform) for i, waveform in taken.waveforms if renumber[i] >= 0]
-    taken.frames = [taken.frames[i] for i in alive]
+    intake.leave_out(taken, missing)
 
 
 async def _sort_out(core: Core, reader: Reader, readings: Table) -> dedupe.Verdict:

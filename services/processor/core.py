@@ -16,6 +16,7 @@ from detectors.pipeline import Pipeline
 from detectors.protocol import State
 from ingest.partition import partition_of
 from services.processor import hot as hot_state
+from services.processor.changes import Changes
 from services.processor.hot import Hot
 from services.processor.readings import Table
 from services.store.reader import StateRow
@@ -44,11 +45,15 @@ class Core:
         self.layout = layout_of(pipeline.dtype)
         self.limits_layout = layout_of(limits.dtype)
         self.device_keys: dict[int, str] = {}
+        self.changes = Changes()
+        self.erased: set[int] = set()  # patients met since the start of whom nothing may be stored
         self.clear()
 
     def clear(self) -> None:
         """Forget everybody; ``load`` must be called before the next batch."""
         self.loaded = False
+        self.changes.clear()
+        self.erased.clear()
         self.slot_of: dict[int, int] = {}
         self.hot: list[Hot] = []
         self.pending: list[list[Table]] = []
@@ -84,7 +89,18 @@ class Core:
             if hot.limits and hot.layout == self.limits_layout:
                 self.limit_state[slot] = np.frombuffer(hot.limits, self.limits.dtype)[0]
             since[row.patient_id] = self.needed_from(hot)
+            self.changes.add(row.patient_id, row.changes)
         return since
+
+    def forget(self, patient_id: int) -> None:
+        """Let go of an erased patient; the place stays empty until the next load."""
+        self.erased.add(patient_id)
+        self.changes.forget(patient_id)
+        slot = self.slot_of.pop(patient_id, None)
+        if slot is not None:
+            self.hot[slot], self.pending[slot], self.fed[slot], self.patient_of[slot] = Hot(0), [], 0, 0
+            self.state[slot] = np.zeros((), self.pipeline.dtype)
+            self.limit_state[slot] = np.zeros((), self.limits.dtype)
 
     def take_pending(self, readings: Table) -> None:
         """Hand back the readings asked for by ``load`` (``slot`` holds patient ids)."""

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import UUID, uuid5
 
-from detectors.explain import patient_sentence, sentence
+from detectors.explain import NAMES, patient_sentence, sentence
 from detectors.protocol import Finding, Priority
 from ingest.catalogue import catalogue
-from services.processor.hot import Episode, Hot
-from services.processor.records import AlertChange, AlertEvent, AlertRow, Change, Effects
+from services.processor.changes import Changes, PatientChange
+from services.processor.hot import Episode, Held, Hot
+from services.processor.records import AlertChange, AlertEvent, AlertRow, Change, Effects, Suppressed
 
 NAMESPACE: Final = UUID("6f1d8c0e-4b0f-5c7e-9a53-1c1f0c0b7a11")
 ORDER: Final[Mapping[Priority, int]] = {"low": 0, "medium": 1, "high": 2}
@@ -40,13 +41,18 @@ class RuleFacts:
 class Engine:
     """Turns findings into alert rows, changes and events of one batch."""
 
-    def __init__(self, rules: Mapping[str, RuleFacts], effects: Effects, now_ms: int) -> None:
+    def __init__(self, rules: Mapping[str, RuleFacts], effects: Effects, now_ms: int, changes: Changes) -> None:
         self._rules = rules
         self._effects = effects
         self._now_ms = now_ms
+        self._changes = changes
 
     def settled(self, hot: Hot, patient_id: int, finding: Finding) -> None:
         """Take a finding on settled data: it is final."""
+        self.end_monitoring(hot, patient_id, finding.at_ms)
+        if finding.rule in hot.held and finding.change != "raised":
+            _follow(hot, finding)
+            return
         episode = _open(hot, finding.rule)
         if finding.change == "raised":
             if episode is not None and episode.start_ms == finding.start_ms:
@@ -94,8 +100,15 @@ class Engine:
     def raise_alert(
         self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, late: bool = False
     ) -> None:
-        """Open an episode (a late finding is only listed: it opens nothing)."""
+        """Open an episode (a late finding is only listed: it opens nothing).
+
+        What the monitoring state keeps quiet is counted instead, and told when the state ends and it is still so.
+        """
         facts = self._rules[finding.rule]
+        if not self._changes.told(patient_id, finding.rule, finding.at_ms) or finding.at_ms < hot.ended_ms:
+            if not provisional:
+                self._suppress(hot, patient_id, finding, hold=facts.kind == "clinical" and not late)
+            return
         evidence = {**finding.evidence, "utc_offset_min": hot.utc_offset_min}
         identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
         priority = facts.priority[finding.level]
@@ -129,6 +142,26 @@ class Engine:
         hot.episodes.remove(episode)
         self._change(hot, patient_id, episode, "resolved", at_ms, evidence)
 
+    def resolve_by_person(self, hot: Hot, patient_id: int, episode: Episode, at_ms: int, change: PatientChange) -> None:
+        """Close an episode because a person said so: a new normal, or the end of the monitoring."""
+        hot.episodes.remove(episode)
+        what = f"new normal for {NAMES[change.subject]}" if change.kind == "new_normal" else change.payload["state"]
+        self._effects.changes.append(AlertChange(UUID(episode.alert_id), "resolved", at_ms, episode.priority))
+        self._event(
+            hot, patient_id, UUID(episode.alert_id), "resolved", episode.priority, at_ms,
+            f"Resolved by a person: {what.replace('_', ' ')}", person_id=change.person_id,
+        )  # fmt: skip
+
+    def end_monitoring(self, hot: Hot, patient_id: int, up_to_ms: int) -> bool:
+        """Resolve what is open where a person ended the monitoring by an instant; return whether anything was."""
+        change = self._changes.closing(patient_id, up_to_ms) if self._changes.any_of(patient_id) else None
+        if change is None or change.effective_ms <= hot.ended_ms:
+            return False
+        hot.ended_ms = change.effective_ms
+        for episode in list(hot.episodes):
+            self.resolve_by_person(hot, patient_id, episode, change.effective_ms, change)
+        return True
+
     def resolve_late(self, hot: Hot, patient_id: int, finding: Finding) -> None:
         """Note where a late finding's episode ended."""
         facts = self._rules[finding.rule]
@@ -150,6 +183,19 @@ class Engine:
         """Say that data flow again for an open alert."""
         episode.unknown_since_ms = None
         self._change(hot, patient_id, episode, "known", at_ms, None)
+
+    def _suppress(self, hot: Hot, patient_id: int, finding: Finding, *, hold: bool) -> None:
+        evidence = {**finding.evidence, "utc_offset_min": hot.utc_offset_min}
+        self._effects.suppressed.append(
+            Suppressed(
+                hot.organisation_id, patient_id, finding.rule, finding.start_ms, finding.at_ms,
+                self._rules[finding.rule].priority[finding.level],
+                self._changes.monitoring(patient_id, max(finding.at_ms, hot.ended_ms)),
+                sentence(finding.rule, evidence),
+            )
+        )  # fmt: skip
+        if hold and finding.at_ms >= hot.ended_ms:
+            hot.held[finding.rule] = Held(finding.start_ms, finding.at_ms, finding.level, finding.evidence)
 
     def _settle(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding) -> None:
         if episode.provisional:
@@ -180,11 +226,18 @@ class Engine:
 
     def _event(
         self, hot: Hot, patient_id: int, identity: UUID, change: Change, priority: Priority, at_ms: int, told: str,
-        *, late: bool = False,
+        *, late: bool = False, person_id: int | None = None,
     ) -> None:  # fmt: skip
         self._effects.events.append(
-            AlertEvent(identity, hot.organisation_id, patient_id, change, priority, late, at_ms, told)
+            AlertEvent(identity, hot.organisation_id, patient_id, change, priority, late, at_ms, told, person_id)
         )
+
+
+def _follow(hot: Hot, finding: Finding) -> None:
+    """Let a finding that is held become worse, or end."""
+    held = hot.held.pop(finding.rule)
+    if finding.change == "worsened":
+        hot.held[finding.rule] = Held(held.start_ms, finding.at_ms, finding.level, finding.evidence)
 
 
 def _open(hot: Hot, rule: str) -> Episode | None:

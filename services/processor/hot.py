@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -27,6 +27,15 @@ class Episode(msgspec.Struct):
     settled: Priority | None = None  # the priority settled data bear out; None while provisional
     metric_id: int = 0
     unknown_since_ms: int | None = None
+
+
+class Held(msgspec.Struct):
+    """A finding that the monitoring state keeps quiet; it is told when the state ends and it is still so."""
+
+    start_ms: int
+    at_ms: int
+    level: int
+    evidence: dict[str, Any]
 
 
 class Session(msgspec.Struct):
@@ -62,6 +71,8 @@ class Hot(msgspec.Struct):
     sessions: dict[str, Session] = {}
     holds: dict[str, Hold] = {}
     episodes: list[Episode] = []
+    held: dict[str, Held] = {}  # by rule
+    ended_ms: int = 0  # where the monitoring was last ended: what was found before it is over
     limits: bytes = b""  # the safety limits' state, empty when all idle
     layout: int = 0  # checksum of the limits' layout; another one starts them afresh
     states: dict[int, int] = {}

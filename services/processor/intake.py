@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -22,21 +22,14 @@ from ingest.frame import (
     decode_stamped,
 )
 from services import topics
+from services.control import KINDS, ControlMessage
+from services.monitoring import STATES
 from services.processor.readings import Table
 from services.processor.records import ControlRecord, DeadRecord, Record, Waveform
 from services.reasons import DeadReason
 
 MAX_DETAIL: Final = 300  # characters of an error kept with a dead record
 EARLIEST_MS: Final = 946_684_800_000  # 2000-01-01: the doors refuse anything before
-
-
-class ControlMessage(msgspec.Struct, tag="change", frozen=True):
-    """What people change about a patient, as relayed from the outbox."""
-
-    patient_id: int
-    kind: str
-    effective_ms: int
-    payload: dict[str, Any]
 
 
 _control_decoder = msgspec.msgpack.Decoder(Tick | ControlMessage)
@@ -92,9 +85,13 @@ def _reason(error: Exception) -> DeadReason:
 def _take_control(record: Record, intake: Intake) -> None:
     message = _control_decoder.decode(record.value)
     if isinstance(message, ControlMessage):
-        intake.control.append(
-            ControlRecord(record, message.patient_id, message.kind, message.effective_ms, message.payload)
-        )
+        if message.kind not in KINDS:
+            msg = f"kind {message.kind!r} is not one of {', '.join(KINDS)}; the writer is newer than this processor"
+            raise ValueError(msg)
+        if message.kind == "monitoring" and message.payload["state"] not in STATES:
+            msg = f"monitoring state {message.payload['state']!r} is not one of {', '.join(STATES)}"
+            raise ValueError(msg)
+        intake.control.append(ControlRecord(record, message))
 
 
 def _take_frame(record: Record, intake: Intake, parts: list[Table]) -> None:
@@ -139,6 +136,17 @@ def _read_block(block: StampedBlock, frame: StampedFrame, index: int) -> Table |
         quality,
         np.full(n, index, np.int32),
     )
+
+
+def leave_out(taken: Intake, patients: set[int]) -> None:
+    """Take the frames of these patients out, in place."""
+    kept = [i for i, frame in enumerate(taken.frames) if frame.patient_id not in patients]
+    renumber = np.full(len(taken.frames), -1, np.int32)
+    renumber[kept] = np.arange(len(kept))
+    readings = taken.readings[renumber[taken.readings.frame] >= 0]
+    taken.readings = replace(readings, frame=renumber[readings.frame])
+    taken.waveforms = [(int(renumber[i]), waveform) for i, waveform in taken.waveforms if renumber[i] >= 0]
+    taken.frames = [taken.frames[i] for i in kept]
 
 
 def split_quarantined(table: Table) -> tuple[Table, Table]:

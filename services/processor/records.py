@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.protocol import Priority
+from services.control import ControlMessage
+from services.processor.changes import PatientChange
 from services.processor.readings import Table
 from services.reasons import DeadReason
 
@@ -36,10 +38,13 @@ class ControlRecord(NamedTuple):
     """A record of ``control.v1`` that is kept: what people changed about a patient."""
 
     record: Record
-    patient_id: int | None
-    kind: str
-    effective_ms: int
-    payload: dict[str, Any]
+    message: ControlMessage
+
+    @property
+    def change(self) -> PatientChange:
+        """Return it as the processor remembers it."""
+        m = self.message
+        return PatientChange(m.effective_ms, m.change_id, m.kind, m.subject, m.payload, m.person_id)
 
 
 Change = Literal["raised", "settled", "worsened", "withdrawn", "unknown", "known", "resolved"]
@@ -94,6 +99,20 @@ class AlertEvent(NamedTuple):
     late: bool
     at_ms: int
     sentence: str
+    person_id: int | None = None
+
+
+class Suppressed(NamedTuple):
+    """A finding that the monitoring state kept quiet."""
+
+    organisation_id: int
+    patient_id: int
+    rule: str
+    start_ms: int
+    at_ms: int
+    priority: Priority
+    monitoring: str
+    sentence: str
 
 
 class FrameFate(NamedTuple):
@@ -112,6 +131,7 @@ class FrameFate(NamedTuple):
     t_first_ms: int | None
     t_last_ms: int | None
     deliveries: int = 1
+    erased: int = 0
 
 
 class Waveform(NamedTuple):
@@ -155,6 +175,8 @@ class Effects:
     fates: list[FrameFate] = field(default_factory=list)
     dead: list[DeadRecord] = field(default_factory=list)
     control: list[ControlRecord] = field(default_factory=list)
+    suppressed: list[Suppressed] = field(default_factory=list)
+    erased: list[int] = field(default_factory=list)  # patients of whom nothing may remain
     rollups: list[RollupRows] = field(default_factory=list)
     bands: list[tuple[Any, ...]] = field(default_factory=list)
     days: list[tuple[Any, ...]] = field(default_factory=list)

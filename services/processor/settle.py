@@ -13,6 +13,7 @@ from detectors.settled import Settled
 from ingest.catalogue import by_id, catalogue
 from ingest.clock import to_datetime
 from ingest.frame import GOOD, MOTION, NOT_WORN
+from services.processor.applying import Applier
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot
@@ -56,11 +57,14 @@ def settle(
     in_time = inside[inside.frame != LATE]
     bounds = segments.bounds(in_time)
     slices = []
+    applier = Applier(core, engine, moved)
     for rank in range(int(segments.rank.max(initial=-1)) + 1):
         chosen = np.flatnonzero(segments.rank == rank)
         hour = _slice(core, in_time, bounds, segments, chosen)
         slices.append(hour)
+        applier.before(hour.rows, hour.hour_ms)
         _take(core, engine, effects, core.pipeline.settle(core.state, hour), hour)
+    applier.rest()
     for slot in moved:
         core.fed[slot] = core.hot[slot].settled_ms
     effects.rollups += rollups(core, inside, segments)

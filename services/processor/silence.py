@@ -6,6 +6,7 @@ from typing import Final
 
 from ingest.catalogue import by_id
 from services.processor import settle
+from services.processor.applying import by_clock
 from services.processor.batch import Bounds
 from services.processor.core import HOUR_MS, Core
 from services.processor.episodes import Engine
@@ -21,14 +22,16 @@ def judge_silence(core: Core, bounds: Bounds, now_ms: int) -> Effects:
     Silence is counted from the last receipt, so that replayed or spooled data, old but arriving, is not silence.
     """
     effects = Effects(recorded_ms=now_ms)
-    engine = Engine(ALL_RULES, effects, now_ms)
+    engine = Engine(ALL_RULES, effects, now_ms, core.changes)
     technical = Technical(core, engine, bounds.silence_ms, bounds.skew_ms)
     for slot, hot in enumerate(core.hot):
         patient_id = int(core.patient_of[slot])
         present_ms = min(now_ms, hot.newest_ms + max(0, now_ms - hot.heard_ms))  # on the patient's own time line
         if hot.newest_ms and present_ms - hot.newest_ms > bounds.silence_ms and not _is_silent(core, slot):
-            technical.silent(slot, None, hot.newest_ms)
-            effects.silences.append((patient_id, hot.newest_ms))
+            if technical.silent(slot, None, hot.newest_ms, present_ms):
+                effects.silences.append((patient_id, hot.newest_ms))
+                effects.touched.add(slot)
+        if by_clock(core, engine, slot, present_ms):
             effects.touched.add(slot)
         for episode in hot.episodes:
             newest = hot.good.get(episode.metric_id, hot.newest_ms)

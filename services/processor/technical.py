@@ -62,13 +62,21 @@ class Technical:
         if first_ms is not None and hot.newest_ms and first_ms > hot.newest_ms:
             self._tell(slot, "device_silent", "cleared", first_ms, first_ms, {})
 
-    def silent(self, slot: int, device_id: int | None, last_ms: int) -> None:
-        """Say that nothing came from a patient's devices after ``last_ms``."""
-        hot = self._core.hot[slot]
-        start = hot.silent_ms = last_ms + self._silence_ms
+    def silent(self, slot: int, device_id: int | None, last_ms: int, to_ms: int) -> bool:
+        """Say that nothing came from a patient's devices from ``last_ms`` to ``to_ms``; return whether that is news.
+
+        It is told from where the monitoring state lets it be told; before that it is counted, once.
+        """
+        hot, patient_id = self._core.hot[slot], int(self._core.patient_of[slot])
+        start = last_ms + self._silence_ms
+        told_ms = self._core.changes.first_told(patient_id, "device_silent", start, to_ms)
+        if told_ms is None and hot.silent_ms == start:
+            return False
+        hot.silent_ms = start
         device = self._core.device_keys.get(device_id or 0, "the device")
         evidence = {"device": device, "last_ms": last_ms, "limit_s": self._silence_ms // 1000}
-        self._tell(slot, "device_silent", "raised", start, start, evidence)
+        self._tell(slot, "device_silent", "raised", start, start if told_ms is None else told_ms, evidence)
+        return True
 
     def settled(self, readings: Table) -> None:
         """Judge newly settled readings in time order: the silence between them, the battery.
@@ -95,7 +103,7 @@ class Technical:
         hot = self._core.hot[slot]
         told = last_ms + self._silence_ms <= hot.silent_ms  # by the clock, while it lasted
         if not told and not any(episode.rule == "device_silent" for episode in hot.episodes):
-            self.silent(slot, device_id, last_ms)
+            self.silent(slot, device_id, last_ms, first_ms)
             self._tell(slot, "device_silent", "cleared", first_ms, first_ms, {})
 
     def _battery(self, rows: Table) -> None:

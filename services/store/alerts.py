@@ -68,8 +68,8 @@ async def write(
     if events:
         await connection.cursor().executemany(
             """INSERT INTO alert_event
-                   (organisation_id, patient_id, alert_id, change, priority, late, at, recorded_at, sentence)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+                   (organisation_id, patient_id, alert_id, change, priority, late, at, recorded_at, sentence, person_id)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
             [
                 (
                     e.organisation_id,
@@ -81,6 +81,7 @@ async def write(
                     to_datetime(e.at_ms),
                     now,
                     e.sentence,
+                    e.person_id,
                 )
                 for e in events
             ],

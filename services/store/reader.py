@@ -10,6 +10,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from ingest.clock import to_datetime
+from services.processor.changes import PatientChange
 from services.processor.readings import Table
 
 _BLOCK_SQL = """
@@ -35,6 +36,7 @@ class StateRow(NamedTuple):
     hot: bytes
     state: bytes | None
     layout: int | None
+    changes: list[PatientChange] = []  # what people changed about the patient
 
 
 class Reader:
@@ -46,9 +48,30 @@ class Reader:
     async def organisations(self, patient_ids: list[int]) -> dict[int, int]:
         """Return patient → organisation for those that exist."""
         cursor = await self._connection.execute(
-            "SELECT id, organisation_id FROM patient WHERE id = ANY(%s)", [patient_ids]
+            "SELECT id, organisation_id FROM patient WHERE id = ANY(%s) AND erased_at IS NULL", [patient_ids]
         )
         return dict(await cursor.fetchall())
+
+    async def erased(self, patient_ids: list[int]) -> set[int]:
+        """Return which of these patients were erased."""
+        cursor = await self._connection.execute(
+            "SELECT id FROM patient WHERE id = ANY(%s) AND erased_at IS NOT NULL", [patient_ids]
+        )
+        return {row[0] for row in await cursor.fetchall()}
+
+    async def changes(self, patient_ids: list[int]) -> dict[int, list[PatientChange]]:
+        """Return patient → what people changed that detection goes by, for those of whom anything was changed."""
+        cursor = await self._connection.execute(
+            """SELECT patient_id, (extract(epoch FROM effective_at) * 1000)::bigint, change_id, kind, subject, payload,
+                      person_id
+               FROM control_event WHERE patient_id = ANY(%s) AND kind IN ('monitoring', 'new_normal')
+               ORDER BY patient_id, effective_at""",
+            [patient_ids],
+        )
+        changes: dict[int, list[PatientChange]] = {}
+        for patient_id, *change in await cursor.fetchall():
+            changes.setdefault(patient_id, []).append(PatientChange(*change))
+        return changes
 
     async def device_keys(self, device_ids: list[int]) -> dict[int, str]:
         """Return device → key for those that exist."""
@@ -99,7 +122,9 @@ class Reader:
                FROM patient_state s LEFT JOIN patient_baseline b USING (patient_id) WHERE s.partition = ANY(%s)""",
             [partitions],
         )
-        return [StateRow(*row) for row in await cursor.fetchall()]
+        rows = await cursor.fetchall()
+        changes = await self.changes([row[0] for row in rows])
+        return [StateRow(patient, hot, state, layout, changes.get(patient, [])) for patient, hot, state, layout in rows]
 
     async def open_letters(self, positions: Mapping[tuple[str, int], int], back: int) -> set[tuple[str, int, int]]:
         """Return the dead letters nobody looked at among the last ``back`` records before each position.

@@ -16,7 +16,7 @@ from ingest.partition import record_key
 from services import topics
 from services.processor.readings import Table
 from services.processor.records import Effects, FrameFate, RollupRows
-from services.store import alerts, blocks, copy, fence
+from services.store import alerts, blocks, copy, erasure, fence
 
 _DO_NOTHING: Final = "ON CONFLICT DO NOTHING"
 _ROLLUP_COLUMNS: Final = "patient_id, metric_id, bucket_s, t0, n, low, high, mean, q10, q90"
@@ -58,6 +58,7 @@ async def write(
         psycopg.Error: nothing of the batch is written.
     """
     now = to_datetime(effects.recorded_ms)
+    await erasure.erase(connection, effects.erased, now)
     await _blocks(connection, effects.stored, patient_of)
     await _measured(connection, effects, patient_of)
     await _found(connection, effects)
@@ -116,19 +117,21 @@ async def _measured(connection: psycopg.AsyncConnection, effects: Effects, patie
         "frame_log",
         [
             "frame_id", "organisation_id", "patient_id", "device_id", "received_at", "processed_at", "deliveries",
-            "stored", "duplicate", "conflict", "quarantined", "late", "t_first", "t_last",
+            "stored", "duplicate", "conflict", "quarantined", "late", "t_first", "t_last", "erased",
         ],
         [
             (
                 f.frame_id, f.organisation_id, f.patient_id, f.device_id, to_datetime(f.received_ms), now, f.deliveries,
                 f.stored, f.duplicate, f.conflict, f.quarantined, f.late, _time(f.t_first_ms), _time(f.t_last_ms),
+                f.erased,
             )
             for f in merged_fates(effects.fates)
         ],
         """ON CONFLICT (frame_id) DO UPDATE SET
-           (deliveries, stored, duplicate, conflict, quarantined, late) =
+           (deliveries, stored, duplicate, conflict, quarantined, late, erased) =
            (t.deliveries + excluded.deliveries, t.stored + excluded.stored, t.duplicate + excluded.duplicate,
-            t.conflict + excluded.conflict, t.quarantined + excluded.quarantined, t.late + excluded.late)""",
+            t.conflict + excluded.conflict, t.quarantined + excluded.quarantined, t.late + excluded.late,
+            t.erased + excluded.erased)""",
     )  # fmt: skip
     await merge_rows(
         connection,
@@ -152,10 +155,12 @@ async def _measured(connection: psycopg.AsyncConnection, effects: Effects, patie
     await merge_rows(
         connection,
         "control_event",
-        ["topic", "partition", "record_offset", "patient_id", "kind", "effective_at", "payload"],
+        ["topic", "partition", "record_offset", "patient_id", "kind", "effective_at", "payload", "change_id", "subject",
+         "version", "person_id"],
         [
-            (c.record.topic, c.record.partition, c.record.offset, c.patient_id, c.kind, to_datetime(c.effective_ms),
-             json.dumps(c.payload))
+            (c.record.topic, c.record.partition, c.record.offset, c.message.patient_id, c.message.kind,
+             to_datetime(c.message.effective_ms), json.dumps(c.message.payload), c.message.change_id,
+             c.message.subject, c.message.version, c.message.person_id)
             for c in effects.control
         ],
         _DO_NOTHING,
@@ -213,6 +218,18 @@ async def _found(connection: psycopg.AsyncConnection, effects: Effects) -> None:
             [list(patient), list(metric), list(value), [to_datetime(t) for t in t_ms]],
         )
     await merge_rows(
+        connection,
+        "suppressed_finding",
+        ["organisation_id", "patient_id", "rule", "started_at", "found_at", "priority", "monitoring", "sentence",
+         "recorded_at"],
+        [
+            (s.organisation_id, s.patient_id, s.rule, to_datetime(s.start_ms), to_datetime(s.at_ms), s.priority,
+             s.monitoring, s.sentence, to_datetime(effects.recorded_ms))
+            for s in effects.suppressed
+        ],
+        _DO_NOTHING,
+    )  # fmt: skip
+    await merge_rows(
         connection, "silence_judgement", ["patient_id", "last_reading_at", "judged_at"],
         [(patient, to_datetime(last), to_datetime(effects.recorded_ms)) for patient, last in effects.silences],
         _DO_NOTHING,
@@ -234,6 +251,7 @@ def merged_fates(fates: list[FrameFate]) -> list[FrameFate]:
                 conflict=first.conflict + fate.conflict,
                 quarantined=first.quarantined + fate.quarantined,
                 late=first.late + fate.late,
+                erased=first.erased + fate.erased,
             )
         )
     return list(merged.values())

@@ -1,0 +1,36 @@
+"""A new normal: a person says that from now on a metric is as it should be, and its baseline starts afresh."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC
+from detectors.cusum import CUSUM_DTYPE
+from detectors.persist import PERSIST_DTYPE
+from detectors.protocol import HEART_RATE, VITALS, Rows, State
+
+_NIGHT_RULES = {"skin_temperature": "skin", "respiratory_rate": "breath"}
+_DAY_SUMS = ("sum", "n", "hours_sum", "hours_square", "hours", "dirty")
+
+
+def start_afresh(state: State, rows: Rows, metric: int) -> None:
+    """Forget what was usual of one metric (index into VITALS) for ``rows`` of the pipeline's state, in place.
+
+    The anchor stays for ever. The metric's CUSUM, its counts of unusual nights and hours and its part of the open
+    day go; the open hour stays, so call it between hours.
+    """
+    part = state[rows]
+    pairs = np.flatnonzero(PAIR_METRIC == metric)
+    anchors = part["baselines"]["anchor"][:, pairs]
+    part["baselines"][:, pairs] = np.zeros((), BASELINE_DTYPE)
+    part["baselines"]["anchor"][:, pairs] = anchors
+    for name in _DAY_SUMS:
+        part["day"][name][:, pairs] = 0
+    part["day"]["alarming"][:, metric] = 0
+    if metric == HEART_RATE:
+        part["cusum"] = np.zeros((), CUSUM_DTYPE)
+        part["rest"] = np.zeros((), PERSIST_DTYPE)
+        part["rest_hour"] = 0
+    if VITALS[metric] in _NIGHT_RULES:
+        part[_NIGHT_RULES[VITALS[metric]]] = np.zeros((), PERSIST_DTYPE)
+    state[rows] = part

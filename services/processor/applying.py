@@ -1,0 +1,118 @@
+"""Applies what people changed: on arrival to memory, in event time to what is found.
+
+A new normal takes effect before the first hour slice that begins at or after it (the detectors work hour by hour).
+A monitoring state decides at each finding's own instant. A change that takes effect before what was fed already
+marks the patient dirty from there, and the rebuild applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.afresh import start_afresh
+from detectors.protocol import VITALS, Finding
+from detectors.rules import ADAPTIVE_RULES
+from services.processor.changes import HOUR_MS, PatientChange
+from services.processor.core import Core
+from services.processor.episodes import Engine
+from services.processor.hot import Hot
+from services.processor.records import ControlRecord
+
+UNHEARD_MS: Final = 30 * 60_000  # nothing came for this long: what a person ended is ended by the clock
+APPLIED: Final = ("monitoring", "new_normal")
+
+
+def take_in(core: Core, control: list[ControlRecord]) -> set[int]:
+    """Take a batch's changes into memory; return the slots that became dirty because a change came late."""
+    dirty = set()
+    for record in control:
+        if record.message.kind not in APPLIED:
+            continue
+        change = record.change
+        core.changes.add(record.message.patient_id, [change])
+        slot = core.slot_of.get(record.message.patient_id)
+        if slot is None:
+            continue
+        hot = core.hot[slot]
+        late = (
+            change.at_hour_ms < core.fed[slot] if change.kind == "new_normal" else change.effective_ms < hot.settled_ms
+        )
+        if late:
+            hot.dirty_ms = min(hot.dirty_ms or change.effective_ms, change.effective_ms)
+            dirty.add(slot)
+    return dirty
+
+
+class Applier:
+    """Applies the changes of one settling between its hour slices."""
+
+    def __init__(self, core: Core, engine: Engine, moved: Mapping[int, int]) -> None:
+        """``moved``: slot → the instant it was fed up to; each is settled up to its watermark now."""
+        self._core, self._engine = core, engine
+        self._due: dict[int, list[PatientChange]] = {}
+        for slot, from_ms in moved.items():
+            patient_id = int(core.patient_of[slot])
+            if core.changes.any_of(patient_id):
+                to_ms = core.hot[slot].settled_ms
+                self._due[slot] = core.changes.changes_between(patient_id, "new_normal", from_ms, to_ms)
+
+    def before(self, slots: NDArray[np.intp], hours_ms: NDArray[np.int64]) -> None:
+        """Apply what takes effect before these patients' next hours."""
+        if self._due:
+            for slot, hour_ms in zip(slots.tolist(), hours_ms.tolist(), strict=True):
+                if slot in self._due:
+                    self._apply(slot, hour_ms)
+
+    def rest(self) -> None:
+        """Apply what lies between the last slices and the watermarks."""
+        for slot in self._due:
+            self._apply(slot, self._core.hot[slot].settled_ms - 1)
+
+    def _apply(self, slot: int, up_to_ms: int) -> None:
+        hot, patient_id, due = self._core.hot[slot], int(self._core.patient_of[slot]), self._due[slot]
+        while due and due[0].at_hour_ms <= up_to_ms:
+            change = due.pop(0)
+            if change.subject in VITALS:
+                start_afresh(self._core.state, np.array([slot]), VITALS.index(change.subject))
+                renew(self._engine, hot, patient_id, change)
+        self._engine.end_monitoring(hot, patient_id, up_to_ms)
+        self._tell_held(slot, hot, patient_id, up_to_ms)
+
+    def _tell_held(self, slot: int, hot: Hot, patient_id: int, up_to_ms: int) -> None:
+        """Tell what was found while nobody was to be told, and is still so."""
+        for rule, held in list(hot.held.items()):
+            told = self._core.changes.first_told(patient_id, rule, held.at_ms, up_to_ms)
+            at_ms = up_to_ms + 1 if told is None else -(-told // HOUR_MS) * HOUR_MS
+            if at_ms <= up_to_ms:
+                del hot.held[rule]
+                finding = Finding(slot, rule, "raised", held.start_ms, at_ms, held.level, held.evidence)
+                self._engine.raise_alert(hot, patient_id, finding, provisional=False)
+
+
+def renew(engine: Engine, hot: Hot, patient_id: int, change: PatientChange) -> bool:
+    """Resolve what stands against the metric's old normal, by the person who said so; return whether there was any."""
+    rules = {rule.id for rule in ADAPTIVE_RULES if rule.metric == change.subject}
+    for rule in rules & hot.held.keys():
+        del hot.held[rule]
+    open_ones = [e for e in hot.episodes if e.rule in rules and e.start_ms < change.effective_ms]
+    for episode in open_ones:
+        engine.resolve_by_person(hot, patient_id, episode, change.at_hour_ms, change)
+    return bool(open_ones)
+
+
+def by_clock(core: Core, engine: Engine, slot: int, present_ms: int) -> bool:
+    """End what a person ended where no data come to carry event time on; return whether anything was open.
+
+    ``present_ms`` is the present on the patient's own time line. With data, event time decides.
+    """
+    hot, patient_id = core.hot[slot], int(core.patient_of[slot])
+    if not core.changes.any_of(patient_id) or present_ms - hot.newest_ms <= UNHEARD_MS:
+        return False
+    ended = engine.end_monitoring(hot, patient_id, present_ms)
+    for change in core.changes.changes_between(patient_id, "new_normal", 0, present_ms):
+        ended |= renew(engine, hot, patient_id, change)
+    return ended
