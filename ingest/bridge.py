@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from ingest import frame as wire
-from ingest import parse
+from ingest import metrics, parse
 from ingest.assign import Device
 from ingest.devices import Devices, RegistryUnavailable
 from ingest.frame import StampedFrame
@@ -63,6 +64,10 @@ class _Judged(NamedTuple):
     device: str
     verdicts: list[Verdict]
     stamped: list[StampedFrame]
+
+    @property
+    def size(self) -> int:
+        return len(self.message.payload) if isinstance(self.message.payload, bytes) else 0
 
 
 class Bridge:
@@ -126,13 +131,20 @@ class Bridge:
 
     async def _carry_batch(self, client: aiomqtt.Client, batch: Sequence[aiomqtt.Message]) -> None:
         """Publish a batch, acknowledge it in the order received, answer its verdicts."""
-        judged = await asyncio.gather(*(self._judge(message) for message in batch))
-        await self._publish([frame for one in judged for frame in one.stamped])
+        began = time.monotonic()
+        in_flight = metrics.IN_FLIGHT.labels("mqtt")
+        in_flight.set(len(batch))
+        judged = await self._publish(await asyncio.gather(*(self._judge(message) for message in batch)))
         for one in judged:
             code = _paho(client).ack(one.message.mid, one.message.qos)
             if code != paho.MQTT_ERR_SUCCESS:
                 raise aiomqtt.MqttCodeError(code)
         await asyncio.gather(*(self._answer(client, one) for one in judged if one.device))
+        in_flight.set(0)
+        for one in judged:
+            self._intake.count(one.verdicts, one.stamped, one.size)
+            metrics.REQUESTS.labels("mqtt", "verdicts").inc()
+            metrics.SECONDS.labels("mqtt").observe(time.monotonic() - began)
 
     async def _judge(self, message: aiomqtt.Message) -> _Judged:
         device_key = device_of(message.topic.value)
@@ -161,20 +173,33 @@ class Bridge:
             try:
                 return await self._devices.by_key(key)
             except RegistryUnavailable as error:
+                metrics.REGISTRY_FAILURES.inc()
                 log.warning("devices cannot be looked up", error=str(error))
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, LAST_BACKOFF_S)
 
-    async def _publish(self, frames: Sequence[StampedFrame]) -> None:
-        """Publish, for as long as it takes: meanwhile nothing more is taken from the MQTT broker."""
+    async def _publish(self, judged: list[_Judged]) -> list[_Judged]:
+        """Publish until the broker has acknowledged; meanwhile nothing is acknowledged to the MQTT broker.
+
+        Where the broker does not take them at once, frames with waveforms are answered busy: they would hold the
+        vitals up when it is back. What waits meanwhile is bounded by the MQTT broker's own queue.
+        """
         backoff = FIRST_BACKOFF_S
         while True:
+            frames = [frame for one in judged for frame in one.stamped]
             try:
-                return await self._intake.publish(frames)
+                await self._intake.publish(frames)
             except BrokerUnavailable as error:
+                judged = [self._without_waveforms(one) for one in judged]
                 log.warning("frames not kept yet", frames=len(frames), error=str(error))
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, LAST_BACKOFF_S)
+            else:
+                return judged
+
+    def _without_waveforms(self, one: _Judged) -> _Judged:
+        verdicts, stamped = self._intake.without_waveforms(one.verdicts, one.stamped)
+        return one._replace(verdicts=verdicts, stamped=stamped)
 
     async def _answer(self, client: aiomqtt.Client, one: _Judged) -> None:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]

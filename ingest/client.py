@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from ingest import frame as wire
 from ingest.frame import Block, DeviceStatus, Frame
 from ingest.ledger import Ledger
-from ingest.verdict import Refused, Verdict
+from ingest.verdict import Busy, Refused, Verdict
 
 BODY_BYTES = wire.MAX_REQUEST_BYTES - 1024  # an MQTT broker counts topic and properties too
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
@@ -86,9 +86,12 @@ class DeviceClient:
         seq, self.next_seq = self.next_seq, self.next_seq + 1
         return Frame(wire.FRAME_VERSION, self.session, seq, sent_ms, utc_offset_min, blocks, status)
 
-    async def send(self, frames: Sequence[Frame | bytes]) -> list[Verdict]:
+    async def send(self, frames: Sequence[Frame | bytes], *, defer_busy: bool = False) -> list[Verdict]:
         """Send frames until each has a verdict, 100 a request at most; bytes are sent as one frame, as they
         are.
+
+        ``defer_busy`` gives a busy verdict back instead of sending that frame again at once, so that vitals need
+        not wait for waveforms that an overloaded door sheds; `resend_unsettled` sends it later.
 
         Raises:
             NotDelivered: no verdict within ``give_up_after_s``; the book still holds the frames as sent.
@@ -97,7 +100,7 @@ class DeviceClient:
         verdicts: list[Verdict] = []
         for chunk in _chunks(frames):
             ids = self._ledger.add(self.device, chunk)
-            verdicts += await self._until_settled(ids, array_of([body for _, body in chunk]))
+            verdicts += await self._until_settled(ids, [body for _, body in chunk], defer_busy=defer_busy)
         return verdicts
 
     async def send_body(self, body: bytes) -> list[Verdict]:
@@ -114,33 +117,54 @@ class DeviceClient:
             framed = [entry for entry in entries if entry.session is not None]
             for part in _fitting([entry.body for entry in framed]):
                 ids = [entry.id for entry in framed[part.start : part.stop]]
-                bodies = [entry.body for entry in framed[part.start : part.stop]]
-                await self._until_settled(ids, array_of(bodies))
+                await self._until_settled(ids, [entry.body for entry in framed[part.start : part.stop]])
             sent += len(entries)
         return sent
 
-    async def _until_settled(self, ids: list[int], body: bytes) -> list[Verdict]:
+    async def _until_settled(
+        self, ids: list[int], bodies: bytes | list[bytes], *, defer_busy: bool = False
+    ) -> list[Verdict]:
+        """Deliver one body as it is, or frames as one array: again what was busy, all of it where no verdict came."""
         until = time.monotonic() + self._give_up_after_s
         backoff = FIRST_BACKOFF_S
-        while True:
+        found: dict[int, Verdict] = {}
+        left = ids
+        while left:
+            body = bodies if isinstance(bodies, bytes) else array_of([bodies[ids.index(i)] for i in left])
             try:
-                verdicts = await self._door.deliver(body)
-                if len(verdicts) != len(ids) > 1:
-                    msg = f"{len(verdicts)} verdicts for {len(ids)} frames: another bridge answers on this broker"
-                    raise NotDelivered(msg)
-            except Unread as error:
-                verdicts = [Refused(field="body", value=None, allowed="a list of frames", hint=str(error)) for _ in ids]
+                verdicts = await self._deliver(left, body)
             except NotDelivered as error:
-                wait_s = max(error.retry_after_s or 0.0, backoff * random.uniform(0.5, 1.0))
-                if time.monotonic() + wait_s > until:
-                    raise
-                await asyncio.sleep(wait_s)
-                backoff = min(backoff * 2, LAST_BACKOFF_S)
-                continue
-            if len(verdicts) != len(ids) and len(ids) == 1:
-                verdicts = verdicts[:1]  # a body sent whole: any frame in it speaks for it
-            self._ledger.settle(ids, verdicts)
-            return verdicts
+                trouble, after_s = error, error.retry_after_s or 0.0
+            else:
+                self._ledger.settle(left, verdicts)
+                found |= zip(left, verdicts, strict=True)
+                busy = [verdict for verdict in verdicts if isinstance(verdict, Busy)]
+                if defer_busy or not busy:
+                    break
+                if len(busy) < len(left):
+                    backoff = FIRST_BACKOFF_S  # the door takes some: no reason to stay away long
+                left = [i for i in left if isinstance(found[i], Busy)]
+                after_s = max(verdict.retry_after_s for verdict in busy)
+                trouble = NotDelivered(f"{len(left)} frames are still refused as busy ({busy[0].reason})", after_s)
+            wait_s = max(after_s, backoff * random.uniform(0.5, 1.0))
+            if time.monotonic() + wait_s > until:
+                raise trouble
+            await asyncio.sleep(wait_s)
+            backoff = min(backoff * 2, LAST_BACKOFF_S)
+        return [found[i] for i in ids]
+
+    async def _deliver(self, ids: list[int], body: bytes) -> list[Verdict]:
+        """Return one verdict for each of ``ids``."""
+        try:
+            verdicts = await self._door.deliver(body)
+        except Unread as error:
+            return [Refused(field="body", value=None, allowed="a list of frames", hint=str(error)) for _ in ids]
+        if len(ids) == 1 and verdicts:  # a body sent whole: any frame in it speaks for it, a busy one first
+            return [next((one for one in verdicts if isinstance(one, Busy)), verdicts[0])]
+        if len(verdicts) != len(ids):
+            msg = f"{len(verdicts)} verdicts for {len(ids)} frames: another bridge answers on this broker"
+            raise NotDelivered(msg)
+        return verdicts
 
 
 def array_of(bodies: Sequence[bytes]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import os
 import ssl
@@ -80,6 +81,9 @@ class HttpDoor:
                 return decode_verdicts(answer.content)
             except msgspec.DecodeError as error:
                 raise Unread(answer.text) from error
+        if answer.status_code == 503:
+            with contextlib.suppress(msgspec.DecodeError):  # an overloaded door that read them says it frame by frame
+                return decode_verdicts(answer.content)
         if answer.status_code in (408, 429) or answer.status_code >= 500:
             after = answer.headers.get("retry-after", "")
             raise NotDelivered(answer.text, float(after) if after.isdigit() else None)

@@ -1,15 +1,17 @@
 """The HTTPS door: ``POST /v1/frames``, 202 only after Kafka's acknowledgement.
 
-Everything is bounded: body, frames, time, requests in flight, rate per device. What is refused for overload
-is refused before the 202.
+Everything is bounded: body, frames, time, rate per device, and by `ingest.load` the bytes, frames and requests held
+at once. What is refused for overload is refused before the 202.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 import zlib
 from dataclasses import dataclass
 
+import msgspec
 import structlog
 from msgspec import Raw
 from starlette.applications import Starlette
@@ -19,15 +21,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ingest import frame as wire
-from ingest import parse, problems
+from ingest import metrics, parse, problems
 from ingest.assign import Device
 from ingest.clock import Clock
 from ingest.devices import Devices, RegistryUnavailable
+from ingest.health import Check, Health, NotReady
 from ingest.intake import Intake
 from ingest.limits import RateLimit
+from ingest.load import Budget, Held, Load, Overloaded
 from ingest.problems import PROBLEM_TYPE, Problem
 from ingest.publish import BrokerUnavailable, Publisher
-from ingest.verdict import encode_verdicts
+from ingest.verdict import Accepted, Busy, Verdict, encode_verdicts
 
 BODY_TIMEOUT_S = 30.0
 
@@ -36,18 +40,24 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one gateway takes: requests at once, and frames a second (and at once) of one device."""
+    """How much one gateway takes: in all at once, and frames a second (and at once) of one device."""
 
-    max_in_flight: int = 512
+    budget: Budget = Budget()
     frames_per_second: float = 50.0
     burst: float = 2000.0
 
 
 def create_gateway(
-    devices: Devices, publisher: Publisher, clock: Clock, limits: Limits, frame_base: str = ""
+    devices: Devices,
+    publisher: Publisher,
+    clock: Clock,
+    limits: Limits,
+    frame_base: str = "",
+    health: Health | None = None,
 ) -> Starlette:
-    """Return the ASGI application; devices and publisher are started and stopped by the caller."""
-    gateway = _Gateway(devices, Intake(publisher, clock, frame_base), publisher, limits)
+    """Return the ASGI application; devices, publisher and health are started and stopped by the caller."""
+    intake = Intake(publisher, clock, frame_base, Load("https", limits.budget))
+    gateway = _Gateway(devices, intake, limits, health or Health("gateway", door_checks(devices, publisher)))
     return Starlette(
         routes=[
             Route("/v1/frames", gateway.post_frames, methods=["POST"]),
@@ -58,45 +68,77 @@ def create_gateway(
     )
 
 
+def door_checks(devices: Devices, publisher: Publisher) -> dict[str, Check]:
+    """Return what a door needs to take frames: a broker, and a registry of devices that answers."""
+
+    async def broker() -> None:
+        if not publisher.ready:
+            raise NotReady(problems.BROKER_UNAVAILABLE, "no broker is connected")
+
+    async def registry() -> None:
+        try:
+            await devices.by_key("")
+        except RegistryUnavailable as error:
+            raise NotReady(problems.REGISTRY_UNAVAILABLE, "the device registry does not answer") from error
+
+    return {"broker": broker, "registry": registry}
+
+
 class _Gateway:
-    def __init__(self, devices: Devices, intake: Intake, publisher: Publisher, limits: Limits) -> None:
+    def __init__(self, devices: Devices, intake: Intake, limits: Limits, health: Health) -> None:
         self._devices = devices
         self._intake = intake
-        self._publisher = publisher
+        self._load = intake.load
         self._limits = limits
+        self._health = health
         self._rate = RateLimit(limits.frames_per_second, limits.burst)
-        self._in_flight = 0
 
     async def post_frames(self, request: Request) -> Response:
-        if self._in_flight >= self._limits.max_in_flight:
-            return _answer(Problem(problems.OVERLOADED, f"{self._in_flight} requests are in flight; send again", 1))
-        self._in_flight += 1
+        began = time.monotonic()
+        answer = "verdicts"
         try:
-            return await self._take(request)
+            with self._load.request():
+                return await self._take(request)
+        except Overloaded as error:
+            answer = problems.OVERLOADED
+            detail = f"the door has as many {error.reason} as it may hold; send again"
+            return _answer(Problem(problems.OVERLOADED, detail, self._load.retry_after_s))
         except Problem as problem:
+            answer = problem.code
             return _answer(problem)
         finally:
-            self._in_flight -= 1
+            metrics.REQUESTS.labels("https", answer).inc()
+            metrics.SECONDS.labels("https").observe(time.monotonic() - began)
 
     async def _take(self, request: Request) -> Response:
         device = await self._authenticate(request)
-        form = _form(request)
-        raws = _split(await _body(request), form)
-        wait_s = self._rate.take(device.id, len(raws))
-        if wait_s:
-            allowed = f"{self._limits.frames_per_second:g} frames a second, {self._limits.burst:g} at once"
-            raise Problem(problems.RATE_LIMITED, f"{device.key} may send {allowed}", wait_s)
-        verdicts, stamped = self._intake.judge(raws, form, device)
-        try:
-            await self._intake.publish(stamped)
-        except BrokerUnavailable as error:
-            log.warning("frames not kept", device=device.key, error=str(error))
-            detail = "the broker did not acknowledge; send the same frames again"
-            raise Problem(problems.BROKER_UNAVAILABLE, detail, 2) from error
-        if stamped:
+        with self._load.of_device(device.id) as held:
+            form = _form(request)
+            body = await _body(request, held)
+            raws = _split(body, form)
+            wait_s = self._rate.take(device.id, len(raws))
+            if wait_s:
+                allowed = f"{self._limits.frames_per_second:g} frames a second, {self._limits.burst:g} at once"
+                raise Problem(problems.RATE_LIMITED, f"{device.key} may send {allowed}", wait_s)
+            verdicts, stamped = self._intake.judge(raws, form, device)
+            try:
+                await self._intake.publish(stamped)
+            except BrokerUnavailable as error:
+                log.warning("frames_not_kept", device_id=device.id, error=str(error))
+                detail = "the broker did not acknowledge; send the same frames again"
+                raise Problem(problems.BROKER_UNAVAILABLE, detail, 2) from error
+            self._intake.count(verdicts, stamped, len(body))
+        return self._verdicts(verdicts)
+
+    def _verdicts(self, verdicts: list[Verdict]) -> Response:
+        """Answer 202 when something was accepted, else the one problem that describes what happened."""
+        if any(isinstance(verdict, Accepted) for verdict in verdicts):
             return Response(encode_verdicts(verdicts), 202, media_type="application/json")
-        rejected = Problem(problems.FRAMES_REJECTED, "none of the frames can be taken; each verdict says why")
-        return Response(rejected.body(frames=verdicts), rejected.status, media_type=PROBLEM_TYPE)
+        if any(isinstance(verdict, Busy) for verdict in verdicts):
+            detail = "none of the frames was taken now; each verdict says why, send the busy ones again"
+            raise Problem(problems.OVERLOADED, detail, self._load.retry_after_s, frames=verdicts)
+        detail = "none of the frames can be taken; each verdict says why"
+        raise Problem(problems.FRAMES_REJECTED, detail, frames=verdicts)
 
     async def _authenticate(self, request: Request) -> Device:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -105,6 +147,7 @@ class _Gateway:
         try:
             device = await self._devices.by_token(token.strip())
         except RegistryUnavailable as error:
+            metrics.REGISTRY_FAILURES.inc()
             log.warning("devices cannot be authenticated", error=str(error))
             raise Problem(
                 problems.REGISTRY_UNAVAILABLE, "the device registry does not answer; send again", 2
@@ -114,16 +157,17 @@ class _Gateway:
         return device
 
     async def alive(self, _request: Request) -> Response:
-        return Response(b'{"status":"alive"}', media_type="application/json")
+        return _document(*self._health.alive())
 
     async def ready(self, _request: Request) -> Response:
-        if not self._publisher.ready:
-            return _answer(Problem(problems.BROKER_UNAVAILABLE, "no broker is connected", 2))
-        try:
-            await self._devices.by_key("")
-        except RegistryUnavailable:
-            return _answer(Problem(problems.REGISTRY_UNAVAILABLE, "the device registry does not answer", 2))
-        return Response(b'{"status":"ready"}', media_type="application/json")
+        await self._health.look()
+        ready, document = self._health.ready()
+        if ready:
+            return _document(ready, document)
+        missing = {name: part for name, part in document["parts"].items() if not part["ready"]}
+        first = next(iter(missing.values()))
+        code = first["code"] if first["code"] in problems.TITLES else problems.REGISTRY_UNAVAILABLE
+        return _answer(Problem(code, first["detail"], 2, parts=document["parts"]))
 
 
 def _form(request: Request) -> parse.Form:
@@ -134,13 +178,14 @@ def _form(request: Request) -> parse.Form:
     return form
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, held: Held) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
         raise Problem(problems.UNSUPPORTED_TYPE, f"content encoding {encoding}; send gzip or none")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > wire.MAX_REQUEST_BYTES:
         raise _too_large()
+    held.add(int(declared) if declared.isdigit() else 0)
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -148,11 +193,17 @@ async def _body(request: Request) -> bytes:
                 body += chunk
                 if len(body) > wire.MAX_REQUEST_BYTES:
                     raise _too_large()
+                if len(body) > held.size:  # no length was declared, or a false one
+                    held.add(len(body) - held.size)
     except TimeoutError as error:
         raise Problem(problems.BODY_TIMEOUT, f"a body must arrive within {BODY_TIMEOUT_S:g} s") from error
     except ClientDisconnect as error:
         raise Problem(problems.BODY_TIMEOUT, "the connection was closed within the body") from error
-    return _gunzip(bytes(body)) if encoding == "gzip" else bytes(body)
+    if encoding == "identity":
+        return bytes(body)
+    plain = _gunzip(bytes(body))
+    held.add(len(plain))
+    return plain
 
 
 def _gunzip(body: bytes) -> bytes:
@@ -184,6 +235,10 @@ def _too_large() -> Problem:
 
 def _answer(problem: Problem) -> Response:
     return Response(problem.body(), problem.status, problem.headers(), PROBLEM_TYPE)
+
+
+def _document(good: bool, document: dict[str, object]) -> Response:
+    return Response(msgspec.json.encode(document), 200 if good else 503, media_type="application/json")
 
 
 async def _http_problem(_request: Request, error: Exception) -> Response:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ingest import frame as wire
 from ingest.frame import Frame
-from ingest.verdict import Accepted, Verdict
+from ingest.verdict import Accepted, Busy, Verdict
 
 State = Literal["sent", "accepted", "rejected"]
 
@@ -92,7 +92,7 @@ class Ledger:
         return [row[0] for row in rows]
 
     def settle(self, ids: Sequence[int], verdicts: Sequence[Verdict]) -> None:
-        """Write the door's verdicts, one a frame, in the same order.
+        """Write the door's verdicts, one a frame, in the same order; a busy one leaves its frame as sent.
 
         Raises:
             ValueError: not as many verdicts as frames.
@@ -104,6 +104,7 @@ class Ledger:
                 i,
             )
             for i, verdict in zip(ids, verdicts, strict=True)
+            if not isinstance(verdict, Busy)
         ]
         self._write("UPDATE frame SET state = ?, verdict = ? WHERE id = ?", rows)
 

@@ -35,7 +35,7 @@ TITLES: Final = {
     FRAMES_REJECTED: (422, "Every frame was rejected"),
     RATE_LIMITED: (429, "The device sends faster than it may"),
     INTERNAL: (500, "Something went wrong here"),
-    OVERLOADED: (503, "Too many requests are in flight"),
+    OVERLOADED: (503, "The door takes no more at the moment"),
     REGISTRY_UNAVAILABLE: (503, "Devices cannot be authenticated at the moment"),
     BROKER_UNAVAILABLE: (503, "The frames could not be kept at the moment"),
 }
@@ -45,15 +45,16 @@ class Problem(Exception):
     """A request is refused as a whole.
 
     ``code`` is one of TITLES and never changes its meaning; ``detail`` is for a reader; ``retry_after_s``,
-    when given, is the ``Retry-After`` of the answer.
+    when given, is the ``Retry-After`` of the answer; ``members`` are extension members such as the frames' verdicts.
     """
 
-    def __init__(self, code: str, detail: str, retry_after_s: float | None = None) -> None:
+    def __init__(self, code: str, detail: str, retry_after_s: float | None = None, **members: object) -> None:
         super().__init__(f"{code}: {detail}")
         self.status, self.title = TITLES[code]
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.members = members
 
     def headers(self) -> dict[str, str]:
         """Return the headers that go with it."""
@@ -64,8 +65,8 @@ class Problem(Exception):
             headers["WWW-Authenticate"] = 'Bearer realm="keepwell"'
         return headers
 
-    def body(self, **members: object) -> bytes:
-        """Return the document; ``members`` are extension members such as the frames' verdicts."""
+    def body(self) -> bytes:
+        """Return the document."""
         document = {
             "type": f"urn:keepwell:problem:{self.code}",
             "title": self.title,
@@ -73,4 +74,4 @@ class Problem(Exception):
             "code": self.code,
             "detail": self.detail,
         }
-        return msgspec.json.encode(document | members)
+        return msgspec.json.encode(document | self.members)

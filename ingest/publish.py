@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -11,6 +12,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from ingest import metrics
 from ingest.frame import StampedFrame, encode, last_ms
 from ingest.partition import partition_of, record_key
 
@@ -89,7 +91,9 @@ class KafkaPublisher:
         """
         producer = self._producer
         if producer is None:
+            metrics.PUBLISH_FAILURES.labels("not_connected").inc(len(frames))
             raise BrokerUnavailable(self._why)
+        began = time.monotonic()
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S) as limit:
                 appended = [await self._append(producer, frame) for frame in frames]
@@ -97,14 +101,17 @@ class KafkaPublisher:
                 await asyncio.wait(appended)
             for future in appended:
                 future.result()
+            metrics.PUBLISH_SECONDS.observe(time.monotonic() - began)
         except TimeoutError as error:
             if not limit.expired():
                 raise
+            metrics.PUBLISH_FAILURES.labels("timeout").inc(len(frames))
             msg = f"no acknowledgement within {REQUEST_TIMEOUT_S:g} s"
             raise BrokerUnavailable(msg) from error
         except KafkaError as error:
             # With idempotence whatever is transient is retried inside the producer. What comes out here has
             # broken it (a lost sequence, a fence), and a new producer begins with a clean one.
+            metrics.PUBLISH_FAILURES.labels("refused").inc(len(frames))
             log.warning("publish failed, making a new producer", error=repr(error))
             if self._producer is producer:
                 self._broken.set()

@@ -1,4 +1,8 @@
-"""What a door answers for each frame: accepted with its id, or rejected with the reason and the next step."""
+"""What a door answers for each frame: accepted with its id, rejected with the reason and the next step, or busy.
+
+Accepted and rejected are final. Busy says that nothing was taken because the door has too much to do: the device
+keeps the frame and sends the same one again.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,16 @@ class Refused(msgspec.Struct, tag_field="verdict", tag="rejected", frozen=True, 
     seq: int | None = None
 
 
-Verdict = Accepted | Refused
+class Busy(msgspec.Struct, tag_field="verdict", tag="busy", frozen=True, kw_only=True):
+    """The door has no room for the frame now; send the same frame again after ``retry_after_s``."""
+
+    reason: str
+    retry_after_s: float
+    session: str
+    seq: int
+
+
+Verdict = Accepted | Refused | Busy
 
 
 class Verdicts(msgspec.Struct, frozen=True):

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
 import uvloop
 
 from ingest.clock import Clock, SystemClock
+from services.logs import configure_logging
 from services.settings import Settings
 from services.ticks import follow_ticks
 
@@ -24,31 +21,6 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a command's coroutine on uvloop with JSON logs."""
     configure_logging()
     uvloop.run(main())
-
-
-def configure_logging(level: str | None = None) -> None:
-    """Write one JSON object a line to stderr; ``KEEPWELL_LOG`` sets the level (default info).
-
-    Lines carry keys and counts, never a reading, a name or a token.
-    """
-    name = (level or os.environ.get("KEEPWELL_LOG", "info")).upper()
-    wanted = logging.getLevelNamesMapping().get(name, logging.INFO)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(wanted),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, force=True,
-        format='{"timestamp": "%(asctime)s", "level": "%(levelname)s", "logger": "%(name)s", "event": "%(message)s"}',
-    )  # fmt: skip
 
 
 def stop_requested() -> asyncio.Event:

@@ -103,7 +103,13 @@ class GatewaySettings(Section):
 
     host: str = "127.0.0.1"
     port: int = 29043
-    max_in_flight: int = Field(512, description="requests being published at once; past it 503 with Retry-After")
+    max_in_flight: int = Field(
+        512, ge=1, description="requests held at once; waveforms are refused past half of it, everything past it (503)"
+    )
+    max_waiting_mb: int = Field(64, ge=8, description="megabytes of bodies held at once, with the same two marks")
+    max_waiting_frames: int = Field(
+        20_000, ge=200, description="frames waiting for the broker's acknowledgement, with the same two marks"
+    )
     frames_per_second: float = Field(50.0, description="a device's allowance; past it 429 with Retry-After")
     burst: int = Field(2000, description="frames a device may send in one burst after being offline")
 
@@ -135,6 +141,27 @@ class ProcessorSettings(Section):
     instance_id: str = Field("", description="static membership: a name unique to this process, or empty")
 
 
+class MetricsSettings(Section):
+    """Where each process shows /metrics, /healthz and /readyz; 0 switches one off.
+
+    Several processes of a kind on one machine take the next free ports, up to 15 further.
+    """
+
+    host: str = Field("127.0.0.1", description="address to listen on; there is no login, so keep it on loopback")
+    gateway_port: int = Field(29100, ge=0, le=65520)
+    bridge_port: int = Field(29120, ge=0, le=65520)
+    processor_port: int = Field(29140, ge=0, le=65520)
+    api_port: int = Field(29160, ge=0, le=65520)
+
+
+class WatchdogSettings(Section):
+    """When a process that has stalled ends itself, to be started again by its supervisor."""
+
+    stalled_s: float = Field(
+        60, ge=0, description="the event loop does not turn, or nothing is committed, for this long: exit 86; 0: never"
+    )
+
+
 class ClockSettings(Section):
     """Where the present comes from."""
 
@@ -154,6 +181,8 @@ class Settings(Section):
     gateway: GatewaySettings = GatewaySettings()
     api: ApiSettings = ApiSettings()
     processor: ProcessorSettings = ProcessorSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    watchdog: WatchdogSettings = WatchdogSettings()
     clock: ClockSettings = ClockSettings()
 
 

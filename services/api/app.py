@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 from starlette.exceptions import HTTPException
 
 from ingest.clock import Clock, SystemClock
+from ingest.health import Check, Health, NotReady
+from services import metrics
 from services.api import problems, routes
 from services.api.access import Access, Pool
+from services.api.counted import Counted, route_of
 from services.api.guard import Guard
 from services.api.problems import Code, Problem
 from services.api.stream import AlertHub
 from services.settings import PostgresSettings, Settings
+from services.store.revision import QUERY, check_revision
 from services.web import screens
 
 POOL_SIZE: Final = 8
@@ -54,6 +58,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     """
     access = Access(pool, credential_clock or SystemClock())
     hub = AlertHub(access, settings.postgres.conninfo("api"))
+    health = Health("api", {"database": database_check(access)})
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -76,30 +81,62 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     )
     app.state.hub = hub
     app.state.settings = settings
+    app.state.health = health
     app.add_middleware(Guard)
+    app.add_middleware(Counted)  # outermost: what the guard refuses is counted too
     app.include_router(routes.router(access, hub, clock))
     app.include_router(screens.router(access, clock))
     app.mount("/static", screens.static_files())
-    _add_health(app, access, hub)
+    _add_health(app, health)
+    _expose(pool, hub)
     _add_errors(app)
     return app
 
 
-def _add_health(app: FastAPI, access: Access, hub: AlertHub) -> None:
+def database_check(access: Access) -> Check:
+    """Return a check that the database answers this role and holds the schema this code knows."""
+
+    async def database() -> dict[str, str]:
+        try:
+            async with access.pool.connection() as connection:
+                cursor = await connection.execute(QUERY)
+                row = await cursor.fetchone()
+        except (psycopg.Error, PoolTimeout, TooManyRequests) as error:
+            raise NotReady(Code.UNAVAILABLE, f"the database does not answer ({type(error).__name__})") from error
+        return check_revision(row[0] if row else None)
+
+    return database
+
+
+def _add_health(app: FastAPI, health: Health) -> None:
     @app.get("/healthz")
-    async def healthz() -> dict[str, str]:
-        """Tell that the process answers."""
-        return {"status": "alive"}
+    async def healthz() -> JSONResponse:
+        """Tell that the process answers and its loop turns."""
+        alive, document = health.alive()
+        return JSONResponse(document, 200 if alive else 503)
 
     @app.get("/readyz")
-    async def readyz() -> dict[str, Any]:
-        """Tell that the database answers this role and holds the schema."""
-        async with access.pool.connection() as connection:
-            cursor = await connection.execute("SELECT count(*) FROM metric")
-            row = await cursor.fetchone()
-        if not row or not row[0]:
-            raise Problem(Code.UNAVAILABLE, "the schema holds no metrics; run `keepwell migrate`", retry_after_s=5)
-        return {"status": "ready", "metrics": row[0], "streams": hub.watching}
+    async def readyz() -> JSONResponse:
+        """Tell whether the database answers this role and holds the schema, part by part."""
+        await health.look()
+        ready, document = health.ready()
+        return JSONResponse(document, 200 if ready else 503, None if ready else {"Retry-After": "2"})
+
+
+def _expose(pool: Pool, hub: AlertHub) -> None:
+    """Let the gauges read where things stand whenever they are scraped."""
+
+    def connections(state: str) -> Callable[[], float]:
+        def read() -> float:
+            now = pool.get_stats()
+            size, idle = now.get("pool_size", 0), now.get("pool_available", 0)
+            return {"in_use": size - idle, "idle": idle, "waiting": now.get("requests_waiting", 0)}[state]
+
+        return read
+
+    for state in ("in_use", "idle", "waiting"):
+        metrics.POOL.labels(state).set_function(connections(state))
+    metrics.STREAMS.set_function(lambda: hub.watching)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -126,17 +163,17 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(psycopg.errors.QueryCanceled)
     async def slow(request: Request, error: psycopg.Error) -> Response:
-        log.warning("too_slow", path=request.url.path, error=str(error).strip())
+        log.warning("too_slow", route=route_of(request.scope), error=str(error).strip())
         return _respond(request, Problem(Code.TOO_SLOW, "ask for a shorter span, or again later", retry_after_s=5))
 
     @app.exception_handler(psycopg.OperationalError)
     async def away(request: Request, error: psycopg.Error) -> Response:
-        log.warning("database_away", path=request.url.path, error=str(error).strip())
+        log.warning("database_away", route=route_of(request.scope), error=str(error).strip())
         return _respond(request, Problem(Code.UNAVAILABLE, "try again in a moment", retry_after_s=2))
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected", path=request.url.path, error=repr(error))
+        log.error("unexpected", route=route_of(request.scope), error=repr(error))
         return _respond(request, Problem(Code.INTERNAL, "the fault was logged; try again, then report it"))
 
 

@@ -23,6 +23,7 @@ from fastapi.sse import KEEPALIVE_COMMENT
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from services import metrics
 from services.api import events
 from services.api.access import Access, Person
 from services.api.acknowledge import CHANNEL
@@ -143,6 +144,7 @@ class AlertHub:
             async for found in self._missed(watcher, sent):
                 for event in found:
                     yield event.wire
+                    metrics.STREAM_EVENTS.inc()
                     sent = event.cursor
             while time.monotonic() < deadline:
                 try:
@@ -157,6 +159,7 @@ class AlertHub:
                     event = watcher.pending.popleft()
                     if event.cursor > sent:  # what was missed and what is live overlap
                         yield event.wire
+                        metrics.STREAM_EVENTS.inc()
                         sent = event.cursor
         finally:
             self._leave(watcher)
@@ -198,6 +201,7 @@ class AlertHub:
                 if await self._round():
                     looks = 0
             except Exception as error:  # whatever it is: a reader that ended quietly would leave streams mute
+                metrics.STREAM_FAILURES.inc()
                 log.error("alerts_unreadable", error=repr(error), streams=self.watching)
                 self._end_all("unreadable")
                 await asyncio.sleep(RETRY_S)

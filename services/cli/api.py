@@ -11,8 +11,10 @@ from typing import Any, Final
 import structlog
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from services.api.app import create_api, make_pool
+from services.ops import watched
 from services.runtime import api_base, api_tls, clock_for, is_loopback, run
 from services.settings import Settings, SettingsError, load
 
@@ -84,22 +86,27 @@ async def serve_api(settings: Settings, config: dict[str, Any]) -> None:
     """Run the API until it is told to stop."""
     async with clock_for(settings) as clock:
         app = create_api(settings, clock, make_pool(settings.postgres))
-        server = Server(
-            uvicorn.Config(
-                app,
-                **config,
-                http="httptools",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                limit_concurrency=MAX_CONNECTIONS,
-                timeout_keep_alive=30,
-                timeout_graceful_shutdown=GRACE_S,
-            ),
-            app.state.hub.close,
-        )
-        gc.collect()
-        gc.freeze()  # what was imported is never garbage: a full collection need not walk it
-        log.info("api", at=api_base(settings))
-        await server.serve()
+        async with watched(settings, app.state.health, ("api",)):
+            await _serve(settings, config, app)
+
+
+async def _serve(settings: Settings, config: dict[str, Any], app: FastAPI) -> None:
+    server = Server(
+        uvicorn.Config(
+            app,
+            **config,
+            http="httptools",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=GRACE_S,
+        ),
+        app.state.hub.close,
+    )
+    gc.collect()
+    gc.freeze()  # what was imported is never garbage: a full collection need not walk it
+    log.info("api", at=api_base(settings))
+    await server.serve()

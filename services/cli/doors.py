@@ -12,13 +12,17 @@ import uvicorn
 
 from ingest.bridge import Bridge, Broker
 from ingest.devices import DeviceRegistry
-from ingest.gateway import Limits, create_gateway
+from ingest.gateway import Limits, create_gateway, door_checks
+from ingest.health import Health, NotReady
 from ingest.intake import Intake
+from ingest.load import Budget, Load
 from ingest.publish import KafkaPublisher
 from services import topics
+from services.ops import watched
 from services.runtime import api_base, clock_for, is_loopback, run, stop_requested
 from services.settings import Settings, SettingsError, load
 
+MQTT_UNAVAILABLE = "mqtt_unavailable"
 GRACE_S = 15  # how long a stop waits for what is in flight
 
 log = structlog.get_logger(__name__)
@@ -84,11 +88,13 @@ def server_config(settings: Settings, *, insecure: bool) -> dict[str, Any]:
 
 async def serve_gateway(settings: Settings, config: dict[str, Any]) -> None:
     """Run the gateway until it is told to stop."""
-    limits = Limits(settings.gateway.max_in_flight, settings.gateway.frames_per_second, settings.gateway.burst)
+    chosen = settings.gateway
+    limits = Limits(budget_of(settings), chosen.frames_per_second, chosen.burst)
     devices = DeviceRegistry(settings.postgres.conninfo("gateway"))
     publisher = publisher_for(settings)
-    async with clock_for(settings, horizon=True) as clock:
-        app = create_gateway(devices, publisher, clock, limits, api_base(settings))
+    health = Health("gateway", door_checks(devices, publisher))
+    async with clock_for(settings, horizon=True) as clock, watched(settings, health, ("door",)):
+        app = create_gateway(devices, publisher, clock, limits, api_base(settings), health)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -100,7 +106,7 @@ async def serve_gateway(settings: Settings, config: dict[str, Any]) -> None:
                 access_log=False,
                 server_header=False,
                 backlog=1024,
-                limit_concurrency=4 * limits.max_in_flight,  # connections; requests are bounded inside
+                limit_concurrency=4 * chosen.max_in_flight,  # connections; requests are bounded inside
                 timeout_keep_alive=65,
                 timeout_graceful_shutdown=GRACE_S,
             )
@@ -135,13 +141,21 @@ async def serve_bridge(settings: Settings) -> None:
         trial=bool(settings.kafka.prefix),  # a prefix shares a broker for a while: a demo, a test
     )
     async with clock_for(settings, horizon=True) as clock:
-        bridge = Bridge(broker, devices, Intake(publisher, clock, api_base(settings)))
+        intake = Intake(publisher, clock, api_base(settings), Load("mqtt", budget_of(settings)))
+        bridge = Bridge(broker, devices, intake)
+
+        async def mqtt_broker() -> None:
+            if not bridge.connected.is_set():
+                raise NotReady(MQTT_UNAVAILABLE, f"not connected to the MQTT broker at {mqtt.host}:{mqtt.port}")
+
+        health = Health("bridge", {**door_checks(devices, publisher), "mqtt": mqtt_broker})
         await devices.start()
         await publisher.start()
         carrying = asyncio.create_task(bridge.run(), name="bridge")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         try:
-            await asyncio.wait((carrying, stopping), return_when=asyncio.FIRST_COMPLETED)
+            async with watched(settings, health, ("door",)):
+                await asyncio.wait((carrying, stopping), return_when=asyncio.FIRST_COMPLETED)
             if carrying.done():
                 await carrying
         finally:
@@ -151,6 +165,12 @@ async def serve_bridge(settings: Settings) -> None:
                     await task
             await publisher.stop()
             await devices.stop()
+
+
+def budget_of(settings: Settings) -> Budget:
+    """Return what one door may hold at once."""
+    chosen = settings.gateway
+    return Budget(chosen.max_waiting_mb << 20, chosen.max_waiting_frames, chosen.max_in_flight)
 
 
 def publisher_for(settings: Settings) -> KafkaPublisher:

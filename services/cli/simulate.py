@@ -17,7 +17,7 @@ from ingest.client import Credentials, DeviceClient, DoorClosed, NotDelivered
 from ingest.clock import SystemClock, to_datetime, to_ms
 from ingest.doors import HttpDoors
 from ingest.ledger import Ledger
-from ingest.verdict import Accepted
+from ingest.verdict import Accepted, Refused
 from services import devices
 from services.cli.demo_cast import gateway_url
 from services.cli.demo_run import PREFIX, counted
@@ -131,9 +131,10 @@ async def _put_on(settings: Settings, organisation: str, patient: str, spot: Spo
             client = DeviceClient(key, doors.door(Credentials(key, one.token or "")), ledger, f"spot-{now_ms}")
             frame = client.frame(blocks({spot.metric: series(times, values)}), now_ms)
             (verdict,) = await client.send([frame])
-    if not isinstance(verdict, Accepted):
+    if isinstance(verdict, Refused):
         msg = f"the gateway refused the frame: {verdict.field} = {verdict.value!r}; allowed is {verdict.allowed}"
         raise CannotSimulate(msg)
+    assert isinstance(verdict, Accepted)  # noqa: S101 - send returns when nothing is busy any more
     console.print(
         f"{patient} put on a {spot.device}: {len(times)} readings of {spot.metric} from the last 15 minutes, "
         f"{values[0]:g} to {values[-1]:g}; accepted as {verdict.frame_id}"

@@ -14,11 +14,12 @@ from mode import Service
 
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
+from services.logs import configure_logging
 from services.processor.batch import INJECTED_BUG
 from services.processor.consumer import StreamLoop
 from services.processor.core import Core
 from services.processor.relay import OutboxRelay
-from services.runtime import clock_for, configure_logging
+from services.runtime import clock_for
 from services.settings import Settings
 from services.store.migrate import check_schema
 

@@ -518,4 +518,4 @@ async def test_every_answer_is_dressed_and_bounded(api: ServedApi, ours: ApiData
 
         problem(await client.post("/v1/alerts/x/acknowledge", content=endless()), 413, "body_too_large")
         problem(await client.get("/v1/patients/%00"), 422, "invalid")
-        assert (await client.get("/readyz")).json()["status"] == "ready"
+        assert (await client.get("/readyz")).json()["status"] == "ready", (await client.get("/readyz")).json()

@@ -19,6 +19,7 @@ from ingest.devices import RegistryUnavailable
 from ingest.frame import StampedFrame
 from ingest.gateway import Limits, create_gateway
 from ingest.limits import RateLimit
+from ingest.load import Budget
 from ingest.publish import BrokerUnavailable
 
 NOW = 1_795_348_800_000
@@ -234,10 +235,10 @@ def test_no_broker_is_503(gateway: Gateway) -> None:
 
 
 def test_too_many_in_flight_is_503() -> None:
-    full = Gateway(Limits(max_in_flight=0))
+    full = Gateway(Limits(Budget(max_requests=0)))
     answer = full.post()
     problem(answer, 503, "overloaded")
-    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["retry-after"]
 
 
 def test_readiness_names_what_is_missing(gateway: Gateway) -> None:
