@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from detectors.limits import DEFAULT_LIMITS
-from detectors.rules import NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, REST_HEART_HOURS, RESTING_HEART
+from detectors.rules import CHECK_VALUE, NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, REST_HEART_HOURS, RESTING_HEART
 
 NAMES: Final[Mapping[str, str]] = {
     "heart_rate": "heart rate",
@@ -217,12 +217,43 @@ def _clock_fault(evidence: Told, voice: Voice) -> str:
     return f"{voice[2]}'s clock is {duration(abs(skew) * 1000)} {'ahead' if skew > 0 else 'behind'}"
 
 
+_UNIT_NAMES: Final[Mapping[str, str]] = {"Cel": "°C", "[degF]": "°F", "mm[Hg]": "mmHg", "1": "a fraction"}
+
+
+def _check_value(evidence: Told, voice: Voice) -> str:
+    metric = evidence["metric"]
+    name, unit = voice[1] + NAMES[metric], UNITS[metric]
+    device, when = evidence["device"], _since(evidence["at_ms"], evidence).removeprefix("since ")
+    if evidence.get("change") == "cleared":
+        return f"{name} is in a possible range again: {precise(evidence['value'])} {unit} from {device} at {when}"
+    sent = _with_unit(evidence["value"], evidence["unit"])
+    other = _UNIT_NAMES.get(evidence["other_unit"], evidence["other_unit"])
+    return (
+        f"check this value: {name} came as {sent} from {device} at {when}, which can't be true; read in {other} it "
+        f"would be {precise(evidence['otherwise'])} {unit}. It was set aside, not converted"
+    )
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{precise(value)} (a fraction)" if unit == "1" else f"{precise(value)} {_UNIT_NAMES.get(unit, unit)}"
+
+
+def precise(value: float) -> str:
+    """Return a value whose unit is in doubt, with three digits at least.
+
+    >>> precise(0.97), precise(5.5), precise(98.6), precise(1783.5)
+    ('0.97', '5.5', '98.6', '1784')
+    """
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 _SENTENCES: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
     **{limit.rule: _limit for limit in DEFAULT_LIMITS},
     RESTING_HEART.id: _night("resting heart rate", ""),
     NIGHT_SKIN_RISE.id: _night("skin temperature while asleep", "night"),
     NIGHT_BREATH_RISE.id: _night("respiratory rate while asleep", "night"),
     REST_HEART_HOURS.id: _rest_hour,
+    **{rule.id: _check_value for rule in CHECK_VALUE.values()},
     "device_silent": _device_silent,
     "not_worn": lambda evidence, voice: f"{voice[2]} has not been worn {_since(evidence['from_ms'], evidence)}",
     "poor_signal": _poor_signal,

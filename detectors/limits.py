@@ -283,6 +283,20 @@ def _end_run(state: State, which: Bools) -> None:
         state[name][which] = 0
 
 
+def dangerous(limits: Sequence[Limit], metric: str, value: float) -> bool:
+    """Tell whether one value, taken at its word, is beyond the worst level of a limit.
+
+    >>> dangerous(DEFAULT_LIMITS, "glucose", 5.5), dangerous(DEFAULT_LIMITS, "glucose", 60)
+    (True, False)
+    """
+    for limit in limits:
+        if limit.metric == metric:
+            threshold, sign = limit.levels[-1][0], 1 if limit.side == "above" else -1
+            if sign * value > sign * threshold or (limit.inclusive and value == threshold):
+                return True
+    return False
+
+
 def _parameters(limit: Limit) -> tuple[object, ...]:
     """Return the limit as numbers; "past the threshold" becomes "at or past the next float"."""
     sign = np.float32(1 if limit.side == "above" else -1)

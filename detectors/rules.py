@@ -1,4 +1,4 @@
-"""Every rule by its id: the safety limits and the adaptive rules."""
+"""Every rule by its id: the safety limits, the adaptive rules and the values to check."""
 
 from __future__ import annotations
 
@@ -22,7 +22,17 @@ NIGHT_BREATH_RISE = Rule(
 )
 ADAPTIVE_RULES: Final = (RESTING_HEART, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE)
 
+# A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.
+CHECK_VALUE: Final[Mapping[str, Rule]] = MappingProxyType(
+    {
+        metric: Rule(
+            f"check_value_{metric}", 1, "safety", ("low",), metric, f"Check this value: {metric.replace('_', ' ')}"
+        )
+        for metric in ("heart_rate", "spo2", "body_temperature", "systolic_pressure", "glucose")
+    }
+)
+
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {rule.id: rule for rule in (*(limit.about() for limit in DEFAULT_LIMITS), *ADAPTIVE_RULES)}
+    {rule.id: rule for rule in (*(limit.about() for limit in DEFAULT_LIMITS), *ADAPTIVE_RULES, *CHECK_VALUE.values())}
 )
 """All rules that findings of this package name."""

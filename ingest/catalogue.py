@@ -21,6 +21,7 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     title: str
     unit: str
     units: tuple[str, ...]
+    confused: tuple[str, ...] = ()
     hard: tuple[float, float]
     soft: tuple[float, float]
     aggregation: Literal["mean", "sum", "last"]
@@ -37,6 +38,10 @@ def catalogue() -> Mapping[str, Metric]:
     """Return every metric by its key, e.g. ``catalogue()["heart_rate"].unit == "/min"``."""
     table = tomllib.loads((resources.files("ingest") / "catalogue.toml").read_text("utf-8"))
     metrics = {key: msgspec.convert({"key": key, **entry}, Metric) for key, entry in table.items()}
+    for metric in metrics.values():
+        if not {*metric.confused} <= {*metric.units}:
+            msg = f"catalogue.toml: {metric.key} is confused with units it does not list: {metric.confused}"
+            raise ValueError(msg)
     ids = [metric.id for metric in metrics.values()]
     if len(set(ids)) != len(ids):
         msg = "catalogue.toml gives one id to two metrics"

@@ -29,6 +29,7 @@ GOOD, QUESTIONABLE, POOR_SIGNAL, NOT_WORN, MOTION = 0, 1, 2, 3, 4  # what a devi
 IMPLAUSIBLE: Final = 5  # set by the door: a good reading outside the soft range; safety limits still count it
 QUARANTINED: Final = 200  # codes from here on never become readings
 OUT_OF_RANGE: Final = 200
+UNIT_SUSPECTED: Final = 201  # out of range, and plausible in a unit this metric is usually confused with
 
 DTYPES: Final[dict[str, np.dtype[Any]]] = {"f4": np.dtype("<f4"), "i2": np.dtype("<i2")}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ingest import frame as wire
 from ingest.catalogue import Metric
 from ingest.frame import StampedBlock
-from ingest.units import SAME
+from ingest.units import SAME, suspected
 from ingest.validate import CheckedBlock, refuse
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -88,8 +88,12 @@ def _quality(
     if metric.soft[0] <= low and high <= metric.soft[1]:
         return sent if sent is not None and any(sent) else None
     codes = np.zeros(len(values), np.uint8) if sent is None else np.frombuffer(sent, np.uint8).copy()
-    codes[(codes == wire.GOOD) & _outside(values, metric.soft)] = wire.QUESTIONABLE
-    codes[_outside(values, metric.hard)] = wire.OUT_OF_RANGE
+    trusted = (codes == wire.GOOD) | (codes == wire.MOTION)
+    codes[(codes == wire.GOOD) & _outside(values, metric.soft)] = wire.IMPLAUSIBLE
+    impossible = np.flatnonzero(_outside(values, metric.hard))
+    if impossible.size:
+        other_unit = trusted[impossible] & suspected(metric, values[impossible].astype(np.float64))
+        codes[impossible] = np.where(other_unit, wire.UNIT_SUSPECTED, wire.OUT_OF_RANGE)
     return codes.tobytes() if codes.any() else None
 
 

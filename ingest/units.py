@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ingest.catalogue import Metric
 
 
@@ -53,3 +56,43 @@ def conversion(metric: Metric, unit: str) -> Affine | None:
     if unit == metric.unit:
         return SAME
     return CONVERSIONS[unit, metric.unit] if unit in metric.units else None
+
+
+class Suspicion(NamedTuple):
+    """What a value in an impossible place may have been: ``sent`` in ``unit`` would be ``otherwise`` if in ``other``.
+
+    ``otherwise`` is in the metric's own unit.
+    """
+
+    sent: float
+    unit: str
+    other: str
+    otherwise: float
+
+
+def suspicion(metric: Metric, kept: float) -> Suspicion | None:
+    """Return which wrong unit would explain ``kept`` (in the metric's own unit), None where none does.
+
+    Only values outside the hard range are suspected. Inside it, a number alone does not tell: 21 may be a glucose in
+    either unit, 154 a weight in either; such a value stays a reading, and safety limits judge it at its word.
+
+    >>> from ingest.catalogue import catalogue
+    >>> suspicion(catalogue()["body_temperature"], 98.6)
+    Suspicion(sent=98.6, unit='Cel', other='[degF]', otherwise=37.0)
+    """
+    if metric.hard[0] <= kept <= metric.hard[1]:
+        return None
+    for unit in metric.confused:
+        factor, offset = CONVERSIONS[unit, metric.unit]
+        otherwise = round(kept * factor + offset, 4)
+        if metric.soft[0] <= otherwise <= metric.soft[1]:
+            return Suspicion(kept, metric.unit, unit, otherwise)
+        sent = round((kept - offset) / factor, 4)  # said to be in ``unit``, and was in the metric's own
+        if metric.soft[0] <= sent <= metric.soft[1]:
+            return Suspicion(sent, unit, metric.unit, sent)
+    return None
+
+
+def suspected(metric: Metric, kept: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell for each value of shape (n,), in the metric's own unit, whether `suspicion` explains it."""
+    return np.array([suspicion(metric, value) is not None for value in kept.tolist()], bool)

@@ -7,6 +7,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from ingest.frame import OUT_OF_RANGE, UNIT_SUSPECTED
+
 
 class DeadReason(StrEnum):
     """Why a whole record is filed as a dead letter."""
@@ -26,6 +28,13 @@ class QuarantineReason(StrEnum):
     """Why a single value of a readable frame never becomes a reading."""
 
     OUT_OF_RANGE = "out_of_range"
+    UNIT_SUSPECTED = "unit_suspected"
+
+
+QUARANTINE_OF: Final[Mapping[int, QuarantineReason]] = MappingProxyType(
+    {OUT_OF_RANGE: QuarantineReason.OUT_OF_RANGE, UNIT_SUSPECTED: QuarantineReason.UNIT_SUSPECTED}
+)
+"""The wire's quality codes from 200 on; any other is told as out of range."""
 
 
 class About(NamedTuple):
@@ -76,6 +85,10 @@ ABOUT: Final[Mapping[DeadReason | QuarantineReason, About]] = MappingProxyType(
         QuarantineReason.OUT_OF_RANGE: About(
             "outside what is possible for the metric (the catalogue's hard range)",
             "look at the device: a loose sensor, a wrong setting",
+        ),
+        QuarantineReason.UNIT_SUSPECTED: About(
+            "impossible as sent, and plausible in a unit the metric is usually confused with",
+            "correct the unit the device is said to send in; the values are never converted on suspicion",
         ),
     }
 )

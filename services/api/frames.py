@@ -12,6 +12,7 @@ from services.api.patients import link
 from services.api.problems import Code, Problem
 from services.api.query import Row, every, first
 from services.api.times import rfc3339
+from services.reasons import explain
 
 MAX_LISTED: Final = 100
 AROUND: Final = timedelta(minutes=30)  # a linked trend shows so much before and after the frame
@@ -71,6 +72,7 @@ async def _quarantined(scope: Scope, frame_id: str) -> list[dict[str, Any]]:
             "at": rfc3339(row["t"]),
             "value": row["value"],
             "reason": row["reason"],
+            "meaning": explain(row["reason"]).meaning,
         }
         for row in rows
     ]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN, StampedFrame
-from services.processor import applying, dedupe, erasing, intake, safety, settle, watermark
+from services.processor import applying, check_value, dedupe, erasing, intake, safety, settle, watermark
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
 from services.processor.hot import MAX_LATE, Hot
@@ -69,11 +69,14 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     engine = Engine(ALL_RULES, effects, now_ms, core.changes)
     technical = Technical(core, engine, bounds.silence_ms, bounds.skew_ms)
     before = _judged_before(core, effects.touched)
+    offsets = [frame.utc_offset_min for frame in taken.frames]
+    await check_value.ask(core, engine, reader, effects.quarantined, stored, offsets)
     late_safety, late_minutes = _advance_watermarks(core, technical, taken.frames, stored, bounds)
     effects.fates += _fates(taken, verdict, effects.quarantined, stored[late_safety | late_minutes])
     _note_dirty(core, stored[late_minutes])
 
     slots = sorted(effects.touched)
+    await check_value.settle(core, engine, reader, effects.quarantined, stored, slots)
     _hear_again(core, engine, effects, stored[~late_safety])
     fresh = replace(stored, frame=np.where(late_minutes, LATE, -1).astype(np.int32))
     work = Table.concatenate([*(table for slot in slots for table in core.pending[slot]), fresh])

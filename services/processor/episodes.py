@@ -109,7 +109,7 @@ class Engine:
             if not provisional:
                 self._suppress(hot, patient_id, finding, hold=facts.kind == "clinical" and not late)
             return
-        evidence = {**finding.evidence, "utc_offset_min": hot.utc_offset_min}
+        evidence = {"utc_offset_min": hot.utc_offset_min, **finding.evidence}
         identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
         priority = facts.priority[finding.level]
         row = AlertRow(
@@ -215,7 +215,7 @@ class Engine:
     ) -> None:
         told = told_to_patient = None
         if evidence is not None:
-            evidence = {**evidence, "utc_offset_min": hot.utc_offset_min}
+            evidence = {"utc_offset_min": hot.utc_offset_min, **evidence}
             told = sentence(episode.rule, evidence)
             told_to_patient = patient_sentence(episode.rule, evidence)
         identity = UUID(episode.alert_id)

@@ -126,6 +126,18 @@ class Reader:
         changes = await self.changes([row[0] for row in rows])
         return [StateRow(patient, hot, state, layout, changes.get(patient, [])) for patient, hot, state, layout in rows]
 
+    async def quarantined(
+        self, patient_ids: list[int], from_ms: int, to_ms: int
+    ) -> set[tuple[int, int, int, int, float]]:
+        """Return (patient, metric, device, Unix ms, value) of what is quarantined in a span, bounds included."""
+        cursor = await self._connection.execute(
+            """SELECT patient_id, metric_id, device_id, (extract(epoch FROM t) * 1000)::bigint, value
+               FROM quarantined_reading WHERE patient_id = ANY(%s) AND t BETWEEN %s AND %s""",
+            [patient_ids, to_datetime(from_ms), to_datetime(to_ms)],
+            binary=True,
+        )
+        return {*await cursor.fetchall()}
+
     async def open_letters(self, positions: Mapping[tuple[str, int], int], back: int) -> set[tuple[str, int, int]]:
         """Return the dead letters nobody looked at among the last ``back`` records before each position.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +16,7 @@ from ingest.partition import record_key
 from services import topics
 from services.processor.readings import Table
 from services.processor.records import Effects, FrameFate, RollupRows
+from services.reasons import QUARANTINE_OF, QuarantineReason
 from services.store import alerts, blocks, copy, erasure, fence
 
 _DO_NOTHING: Final = "ON CONFLICT DO NOTHING"
@@ -78,20 +79,23 @@ async def _blocks(connection: psycopg.AsyncConnection, stored: Table, patient_of
 
 async def _measured(connection: psycopg.AsyncConnection, effects: Effects, patient_of: NDArray[np.int32]) -> None:
     names = [fate.frame_id for fate in effects.fates]
-    for table, rows in (("reading_conflict", effects.conflicts), ("quarantined_reading", effects.quarantined)):
-        extra = ["out_of_range"] if table == "quarantined_reading" else []
-        await merge_rows(
-            connection,
-            table,
-            ["patient_id", "metric_id", "device_id", "t", "value", *(["reason"] if extra else []), "frame_id"],
-            [
-                (int(patient_of[s]), int(m), int(d), to_datetime(int(t)), float(v), *extra, names[f])
-                for s, m, d, t, v, f in zip(
-                    rows.slot, rows.metric, rows.device, rows.t_ms, rows.value, rows.frame, strict=True
-                )
-            ],
-            _DO_NOTHING,
-        )
+    await merge_rows(
+        connection,
+        "reading_conflict",
+        ["patient_id", "metric_id", "device_id", "t", "value", "frame_id"],
+        [(*key, names[frame]) for key, _, frame in _singles(effects.conflicts, patient_of)],
+        _DO_NOTHING,
+    )
+    await merge_rows(
+        connection,
+        "quarantined_reading",
+        ["patient_id", "metric_id", "device_id", "t", "value", "reason", "frame_id"],
+        [
+            (*key, QUARANTINE_OF.get(quality, QuarantineReason.OUT_OF_RANGE).value, names[frame])
+            for key, quality, frame in _singles(effects.quarantined, patient_of)
+        ],
+        _DO_NOTHING,
+    )
     await merge_rows(
         connection,
         "waveform_block",
@@ -165,6 +169,13 @@ async def _measured(connection: psycopg.AsyncConnection, effects: Effects, patie
         ],
         _DO_NOTHING,
     )  # fmt: skip
+
+
+def _singles(rows: Table, patient_of: NDArray[np.int32]) -> Iterator[tuple[tuple[Any, ...], int, int]]:
+    """Yield ((patient, metric, device, instant, value), quality, frame) of readings kept one by one."""
+    columns = (rows.slot, rows.metric, rows.device, rows.t_ms, rows.value, rows.quality, rows.frame)
+    for slot, metric, device, t_ms, value, quality, frame in zip(*(c.tolist() for c in columns), strict=True):
+        yield (int(patient_of[slot]), metric, device, to_datetime(t_ms), value), quality, frame
 
 
 async def _found(connection: psycopg.AsyncConnection, effects: Effects) -> None:

@@ -21,6 +21,7 @@ from ingest.frame import (
     block_times_ms,
     block_values,
 )
+from ingest.units import conversion
 from ingest.validate import Rejected
 
 NOW = 1_795_348_800_000  # 2026-11-22T12:00:00Z
@@ -146,13 +147,41 @@ def test_units_are_converted_to_the_catalogue() -> None:
     assert values_of(saturation) == [97.0]
 
 
-def test_impossible_values_are_marked_and_unlikely_ones_questionable() -> None:
+def test_impossible_values_are_marked_and_unlikely_ones_implausible() -> None:
+    """An unlikely value stays one for the safety limits: a heart rate of 25 is what they are for."""
     (stamped,) = kept(block(values=[72, 25, 301, 72], quality=bytes([0, 0, 0, 2])))
-    assert list(block_quality(stamped, 4)) == [wire.GOOD, wire.QUESTIONABLE, wire.OUT_OF_RANGE, wire.POOR_SIGNAL]
+    assert list(block_quality(stamped, 4)) == [wire.GOOD, wire.IMPLAUSIBLE, wire.OUT_OF_RANGE, wire.POOR_SIGNAL]
 
 
-def test_a_wrong_unit_that_cannot_be_true_is_marked() -> None:
-    (stamped,) = kept(block("body_temperature", [98.6]))  # Fahrenheit sent as Celsius
+@pytest.mark.parametrize(
+    ("metric", "value", "unit", "code"),
+    [
+        ("body_temperature", 98.6, "Cel", wire.UNIT_SUSPECTED),  # Fahrenheit sent as Celsius
+        ("body_temperature", 37.0, "[degF]", wire.UNIT_SUSPECTED),  # and the other way round
+        ("body_temperature", 60.0, "Cel", wire.OUT_OF_RANGE),
+        ("glucose", 5.5, "mg/dL", wire.UNIT_SUSPECTED),
+        ("glucose", 99.0, "mmol/L", wire.UNIT_SUSPECTED),
+        ("glucose", 21.0, "mg/dL", wire.IMPLAUSIBLE),  # inside the hard range it is taken at its word
+        ("glucose", 0.5, "mg/dL", wire.OUT_OF_RANGE),
+        ("spo2", 0.97, "%", wire.UNIT_SUSPECTED),
+        ("spo2", 30.0, "%", wire.OUT_OF_RANGE),
+        ("systolic_pressure", 16.0, "mm[Hg]", wire.UNIT_SUSPECTED),
+        ("weight", 450.0, "kg", wire.UNIT_SUSPECTED),
+        ("weight", 70_000.0, "kg", wire.UNIT_SUSPECTED),
+        ("heart_rate", 1.2, "/min", wire.UNIT_SUSPECTED),
+        ("heart_rate", 900.0, "/min", wire.OUT_OF_RANGE),
+    ],
+)
+def test_a_wrong_unit_is_suspected_and_never_converted(metric: str, value: float, unit: str, code: int) -> None:
+    (stamped,) = kept(block(metric, [value], unit=unit))
+    assert list(block_quality(stamped, 1)) == [code]
+    to_kept = conversion(catalogue()[metric], unit)
+    assert to_kept is not None
+    assert values_of(stamped) == [pytest.approx(value * to_kept.factor + to_kept.offset, rel=1e-5)]
+
+
+def test_a_doubted_value_is_not_taken_for_a_wrong_unit() -> None:
+    (stamped,) = kept(block("spo2", [0.97], quality=bytes([wire.NOT_WORN])))
     assert list(block_quality(stamped, 1)) == [wire.OUT_OF_RANGE]
 
 
