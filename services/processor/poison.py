@@ -28,6 +28,7 @@ class PoisonGuard:
 
     def __init__(self) -> None:
         self._dead: deque[bool] = deque(maxlen=WINDOW)
+        self._next = self._dead
 
     def recall(self, positions: Mapping[tuple[str, int], int], letters: Set[tuple[str, int, int]]) -> None:
         """Begin with what became of the last records of the partitions taken over.
@@ -54,29 +55,34 @@ class PoisonGuard:
         self._dead.extend([*older, *[True] * run])
 
     def check(self, records: Iterable[Record], dead: Iterable[DeadRecord]) -> None:
-        """Take the outcome of a part of a batch into account, before it is committed.
+        """Judge the outcome of a part of a batch before it is committed; `accept` keeps it once it is.
 
         Raises:
             PoisonError: too many are dead; the part must not be committed.
         """
-        places = {(d.record.topic, d.record.partition, d.record.offset): d for d in dead}
+        letters = {(d.record.topic, d.record.partition, d.record.offset): d for d in dead}
+        self._next = self._dead.copy()
         for record in records:
-            letter = places.get((record.topic, record.partition, record.offset))
-            self._dead.append(letter is not None)
+            letter = letters.get((record.topic, record.partition, record.offset))
+            self._next.append(letter is not None)
             if letter is not None:
-                self._judge(letter)
+                _judge(list(self._next), letter)
 
-    def _judge(self, letter: DeadRecord) -> None:
-        last = list(self._dead)
-        in_a_row = len(last) >= RUN and all(last[-RUN:])
-        too_many = len(last) == WINDOW and sum(last) > RATIO * WINDOW
-        if not in_a_row and not too_many:
-            return
-        counted = f"the last {RUN} records" if in_a_row else f"{sum(last)} of the last {WINDOW} records"
-        place = f"{letter.record.topic} {letter.record.partition} {letter.record.offset}"
-        msg = (
-            f"{counted} can't be processed, {place} is the latest ({letter.reason}: {letter.detail}); stopping before "
-            "everything is filed as dead. It stays in Kafka. See `keepwell dead list` for the reasons; mend or roll "
-            "back the version and start it, or step over bad records with `keepwell dead skip`"
-        )
-        raise PoisonError(msg)
+    def accept(self) -> None:
+        """The part last checked has been committed."""
+        self._dead = self._next
+
+
+def _judge(last: list[bool], letter: DeadRecord) -> None:
+    in_a_row = len(last) >= RUN and all(last[-RUN:])
+    too_many = len(last) == WINDOW and sum(last) > RATIO * WINDOW
+    if not in_a_row and not too_many:
+        return
+    counted = f"the last {RUN} records" if in_a_row else f"{sum(last)} of the last {WINDOW} records"
+    place = f"{letter.record.topic} {letter.record.partition} {letter.record.offset}"
+    msg = (
+        f"{counted} can't be processed, {place} is the latest ({letter.reason}: {letter.detail}); stopping before "
+        "everything is filed as dead. It stays in Kafka. See `keepwell dead list` for the reasons; mend or roll "
+        "back the version and start it, or step over bad records with `keepwell dead skip`"
+    )
+    raise PoisonError(msg)

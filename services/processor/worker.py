@@ -7,7 +7,6 @@ positions its effects reach, and the patients' state in memory, which is dropped
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
@@ -18,6 +17,7 @@ import structlog
 from ingest.clock import Clock
 from services.processor.batch import Bounds, process_batch
 from services.processor.core import Core
+from services.processor.poison import RUN, PoisonGuard
 from services.processor.records import DeadRecord, Effects, Record
 from services.processor.silence import judge_silence
 from services.reasons import DeadReason
@@ -27,17 +27,12 @@ log = structlog.get_logger()
 
 Place = tuple[str, int]  # topic without prefix, partition
 
-POISON_WINDOW, POISON_RATIO = 200, 0.5  # more than half of the last 200 records dead: a bad deploy, not bad records
 MAX_PART_BYTES: Final = 512 * 1024  # of one transaction: some 100,000 readings, a second or two on a busy machine
 # A batch takes well under a second; a server that is frozen rather than gone is given up after this long.
 BATCH_S: Final = 60.0
 
 # What a record's content can cause; anything else stops the process.
 POISON: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, LookupError, ArithmeticError, TypeError)
-
-
-class PoisonError(RuntimeError):
-    """Too many records can't be processed; going on would drain everything into the dead letters."""
 
 
 class Store(Protocol):
@@ -72,7 +67,8 @@ class Worker:
 
     def __init__(self, store: Store, clock: Clock, core: Core, bounds: Bounds, owner: str) -> None:
         self._store, self._clock, self._core, self._bounds, self._owner = store, clock, core, bounds, owner
-        self._dead: deque[bool] = deque(maxlen=POISON_WINDOW)
+        self._guard = PoisonGuard()
+        self._recalled = False
         self.epochs: dict[Place, int] = {}
         self.positions: dict[Place, int] = {}
         self.wrote = asyncio.Event()  # set after each commit that left something in the outbox
@@ -89,6 +85,7 @@ class Worker:
         self.epochs = {place: epoch for place, (_, epoch) in taken.items()}
         self.positions = {place: offset for place, (offset, _) in taken.items()}
         self._core.clear()
+        self._recalled = False
 
     def release(self) -> None:
         """Own nothing, and forget everybody."""
@@ -108,6 +105,9 @@ class Worker:
             async with self._store.transaction(self.epochs) as opened:
                 since = self._core.load(await opened.states(self.partitions))
                 self._core.take_pending(await opened.recent(since))
+                if not self._recalled:
+                    self._guard.recall(self.positions, await opened.open_letters(self.positions, RUN))
+                    self._recalled = True
 
     async def drop(self) -> None:
         """Give the connection up and forget everybody; the next `prepare` begins again from what is stored."""
@@ -156,7 +156,7 @@ class Worker:
         try:
             async with self._store.transaction(self.epochs) as opened:
                 effects = await process_batch(records, self._core, opened, self._bounds, self._clock.now_ms())
-                self._check_poison(records, effects)
+                self._guard.check(records, effects.dead)
                 await self._write(opened, effects)
         except BaseException:
             self._core.clear()
@@ -167,7 +167,7 @@ class Worker:
         effects = Effects(recorded_ms=self._clock.now_ms())
         effects.dead = [DeadRecord(record, DeadReason.UNPROCESSABLE, f"{type(error).__name__}: {error}"[:300])]
         effects.positions = {(record.topic, record.partition): record.offset + 1}
-        self._check_poison([record], effects)
+        self._guard.check([record], effects.dead)
         async with self._store.transaction(self.epochs) as opened:
             await self._write(opened, effects)
         self._committed(effects)
@@ -178,18 +178,9 @@ class Worker:
 
     def _committed(self, effects: Effects) -> None:
         self.positions.update(effects.positions)
+        self._guard.accept()
         if effects.events or effects.dead:
             self.wrote.set()
-
-    def _check_poison(self, records: list[Record], effects: Effects) -> None:
-        dead = {(d.record.topic, d.record.partition, d.record.offset) for d in effects.dead}
-        self._dead.extend((r.topic, r.partition, r.offset) in dead for r in records)
-        if len(self._dead) == POISON_WINDOW and sum(self._dead) > POISON_RATIO * POISON_WINDOW:
-            msg = (
-                f"{sum(self._dead)} of the last {POISON_WINDOW} records can't be processed; stopping before everything "
-                "is filed as dead. See `keepwell dead list` for the reasons"
-            )
-            raise PoisonError(msg)
 
 
 def _parts(records: list[Record]) -> Iterator[list[Record]]:

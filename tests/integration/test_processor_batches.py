@@ -12,7 +12,7 @@ from ingest.catalogue import catalogue
 from ingest.clock import SystemClock
 from ingest.frame import NOT_WORN, OUT_OF_RANGE, StampedBlock, StampedFrame
 from services.processor.records import Record
-from services.processor.worker import PoisonError, Worker
+from services.processor.worker import Worker
 from services.store.fence import FencedError
 from services.store.session import Session
 from tests.fix_processor import BOUNDS, DAY, HOUR, MINUTE, T0, TOPIC, Bench, block, records, stamped
@@ -263,21 +263,6 @@ async def test_one_poisonous_record_is_found_filed_and_stepped_over(bench: Bench
     assert await bench.rows("SELECT record_offset, reason FROM dead_letter") == [(4, "unprocessable")]
     assert await bench.rows("SELECT sum(stored)::int FROM frame_log") == [(14,)]
     assert await bench.rows("SELECT next_offset FROM partition_position WHERE topic = %s", TOPIC) == [(8,)]
-
-
-async def test_a_bad_deploy_stops_before_everything_is_dead(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = await worker_of(bench)
-
-    def broken(*_: object) -> None:
-        msg = "a detector that raises on every message"
-        raise ValueError(msg)
-
-    monkeypatch.setattr(bench.core.limits, "advance", broken)
-    frames = [stamped(1, seq, [block("heart_rate", T0 + seq * HOUR, [60])]) for seq in range(400)]
-    with pytest.raises(PoisonError, match="stopping before everything"):
-        await worker.process(records(frames))
-    await worker.drop()
-    assert (await bench.rows("SELECT count(*) FROM dead_letter"))[0][0] <= 200
 
 
 async def test_a_zombie_writes_nothing(bench: Bench) -> None:

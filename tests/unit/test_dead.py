@@ -91,6 +91,7 @@ def feed(guard: PoisonGuard, outcome: list[bool]) -> int:
             guard.check([record], [DeadRecord(record, DeadReason.UNPROCESSABLE, "x")] if dead else [])
         except PoisonError:
             return i
+        guard.accept()
     return -1
 
 
