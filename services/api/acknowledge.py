@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
-from services.api import alerts
+from services.api import alerts, request_keys
 from services.api.access import Scope
 from services.api.problems import Code, Problem, invalid
-from services.api.query import Row, first
+from services.api.query import Row
 
 MAX_NOTE: Final = 1000
-MAX_KEY: Final = 200
-KEY_LIFE: Final = timedelta(days=1)
 ROLES: Final = ("clinician", "nurse")
 CHANNEL: Final = "keepwell_alert"
 
@@ -36,7 +33,7 @@ async def acknowledge(
     if len(note) > MAX_NOTE:
         raise invalid(note[:20], "note", f"at most {MAX_NOTE} characters, this has {len(note)}")
     row = await alerts.row_of(scope, alert_id, lock=True)
-    if key is not None and await _seen(scope, key, alert_id, note):
+    if key is not None and not await request_keys.claim(scope, key, f"acknowledge|{alert_id.lower()}|{note}"):
         return row
     if row["state"] != "active":
         detail = f"the alert was {row['state']} at {row['resolved_at'] or row['last_evidence_at']:%Y-%m-%d %H:%M} UTC"
@@ -50,8 +47,6 @@ async def acknowledge(
     if row["acknowledged_at"] is None:
         await _write(scope, row, note, now)
         row = await alerts.row_of(scope, alert_id)
-    if key is not None:
-        await _remember(scope, key, alert_id, note)
     return row
 
 
@@ -79,35 +74,3 @@ async def _write(scope: Scope, row: Row, note: str, now: datetime) -> None:
         ],
     )  # fmt: skip
     await scope.connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])
-
-
-def _digest(alert_id: str, note: str) -> bytes:
-    return hashlib.sha256(f"acknowledge|{alert_id.lower()}|{note}".encode()).digest()
-
-
-async def _seen(scope: Scope, key: str, alert_id: str, note: str) -> bool:
-    """Tell whether this very request was done before under this key."""
-    if not 1 <= len(key) <= MAX_KEY:
-        raise invalid(key[:20], "Idempotency-Key", f"1 to {MAX_KEY} characters")
-    await scope.connection.execute(
-        "DELETE FROM request_key WHERE person_id = %s AND created_at < %s",
-        [scope.person.id, scope.at - KEY_LIFE],
-    )
-    found = await first(
-        scope.connection,
-        "SELECT request FROM request_key WHERE person_id = %s AND key = %s",
-        [scope.person.id, key],
-    )
-    if found is None:
-        return False
-    if bytes(found["request"]) != _digest(alert_id, note):
-        raise Problem(Code.KEY_REUSED, "send a fresh Idempotency-Key with each new request")
-    return True
-
-
-async def _remember(scope: Scope, key: str, alert_id: str, note: str) -> None:
-    await scope.connection.execute(
-        """INSERT INTO request_key (organisation_id, person_id, key, request, created_at)
-           VALUES (%s, %s, %s, %s, %s) ON CONFLICT (person_id, key) DO NOTHING""",
-        [scope.person.organisation_id, scope.person.id, key, _digest(alert_id, note), scope.at],
-    )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from services.api import pages, words
+from services.api import monitoring, pages, words
 from services.api.access import Scope
 from services.api.problems import not_found
 from services.api.query import Connection, Row, every, first
@@ -41,7 +41,9 @@ async def find(scope: Scope, key: str) -> Patient:
         Problem: there is none of this id in the organisation.
     """
     row = await first(
-        scope.connection, "SELECT id, key, name, time_zone, enrolled_at FROM patient WHERE key = %s", [key]
+        scope.connection,
+        "SELECT id, key, name, time_zone, enrolled_at FROM patient WHERE key = %s AND erased_at IS NULL",
+        [key],
     )
     if row is None:
         raise not_found(key, "patient")
@@ -57,7 +59,7 @@ async def listed(scope: Scope, limit: int, cursor: str | None) -> dict[str, Any]
         """SELECT p.id, p.key, p.name, p.time_zone, p.enrolled_at,
                   (SELECT max(s.last_at) FROM metric_state s WHERE s.patient_id = p.id) AS last_heard,
                   (SELECT count(*) FROM alert a WHERE a.patient_id = p.id AND a.state = 'active') AS open_alerts
-           FROM patient p WHERE p.key > %s ORDER BY p.key LIMIT %s""",
+           FROM patient p WHERE p.key > %s AND p.erased_at IS NULL ORDER BY p.key LIMIT %s""",
         [str(after), limit + 1],
     )
     scope.saw([row["id"] for row in rows[:limit]])
@@ -127,6 +129,7 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
         # A profile has no table yet: nobody's limits are individualised, and every screen says so.
         "limits_individualised": False,
         "limits_note": words.NOT_INDIVIDUALISED,
+        "monitoring": await monitoring.shown(scope.connection, patient.id, now),
         "worst": _worst(metrics),
         "metrics": metrics,
         "devices": [

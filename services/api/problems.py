@@ -23,6 +23,7 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     ALERT_CLOSED = "alert_closed"
     KEY_REUSED = "key_reused"
+    STALE_VERSION = "stale_version"
     CHANGED_MEANWHILE = "changed_meanwhile"
     BODY_TOO_LARGE = "body_too_large"
     INVALID = "invalid"
@@ -42,6 +43,7 @@ TITLES: Final = {
     Code.METHOD_NOT_ALLOWED: (405, "This method is not allowed here"),
     Code.ALERT_CLOSED: (409, "The alert is no longer active"),
     Code.KEY_REUSED: (409, "This Idempotency-Key was used for something else"),
+    Code.STALE_VERSION: (409, "Somebody else changed this since you read it"),
     Code.CHANGED_MEANWHILE: (412, "It changed since you read it"),
     Code.BODY_TOO_LARGE: (413, "The body is too large"),
     Code.INVALID: (422, "A value is not allowed"),

@@ -61,6 +61,7 @@ _RANKED: LiteralString = """
                coalesce(t.started_at, w.since, p.enrolled_at) AS since
         FROM patient p LEFT JOIN top_alert t ON t.patient_id = p.id
         LEFT JOIN worst_state w ON w.patient_id = p.id LEFT JOIN states s ON s.patient_id = p.id
+        WHERE p.erased_at IS NULL
     )"""
 
 _PAGE: LiteralString = (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from detectors.afresh import start_afresh
 from detectors.protocol import VITALS, Finding
 from detectors.rules import ADAPTIVE_RULES
-from services.processor.changes import HOUR_MS, PatientChange
+from services.processor.changes import PatientChange, at_hour_ms
 from services.processor.core import Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot
@@ -86,7 +86,7 @@ class Applier:
         """Tell what was found while nobody was to be told, and is still so."""
         for rule, held in list(hot.held.items()):
             told = self._core.changes.first_told(patient_id, rule, held.at_ms, up_to_ms)
-            at_ms = up_to_ms + 1 if told is None else -(-told // HOUR_MS) * HOUR_MS
+            at_ms = up_to_ms + 1 if told is None else at_hour_ms(told)
             if at_ms <= up_to_ms:
                 del hot.held[rule]
                 finding = Finding(slot, rule, "raised", held.start_ms, at_ms, held.level, held.evidence)

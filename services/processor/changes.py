@@ -15,6 +15,15 @@ HOUR_MS: Final = 3_600_000
 MAX_CHANGES: Final = 1000  # remembered a patient; the oldest in event time are forgotten first
 
 
+def at_hour_ms(effective_ms: int) -> int:
+    """Return the first full hour at or after an instant.
+
+    >>> at_hour_ms(1), at_hour_ms(HOUR_MS)
+    (3600000, 3600000)
+    """
+    return -(-effective_ms // HOUR_MS) * HOUR_MS
+
+
 class PatientChange(NamedTuple):
     """One change of one patient, as relayed."""
 
@@ -28,7 +37,7 @@ class PatientChange(NamedTuple):
     @property
     def at_hour_ms(self) -> int:
         """Return the first full hour at or after it takes effect: the detectors work hour by hour."""
-        return -(-self.effective_ms // HOUR_MS) * HOUR_MS
+        return at_hour_ms(self.effective_ms)
 
 
 class Changes:

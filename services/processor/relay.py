@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from ingest.clock import Clock, to_datetime
 from services import topics
+from services.control import CHANNEL
 from services.processor.consumer import TRANSIENT
 from services.processor.worker import Worker
 from services.settings import Settings
@@ -24,7 +25,7 @@ from services.settings import Settings
 log = structlog.get_logger()
 
 BATCH: Final = 500
-IDLE_S: Final = 2.0  # how long a row left by a crash waits at the most
+IDLE_S: Final = 2.0  # how long a row waits at the most that nobody announced
 BACKOFF_S: Final = 1.0
 MAX_RECORD_BYTES: Final = 2 * 1024 * 1024 - 4096  # a dead record of 1 MiB in base64; the broker allows 2 MiB
 KEEP_SENT_MS: Final = 24 * 3_600_000  # sent rows are kept for a day, to look at
@@ -60,15 +61,33 @@ class OutboxRelay:
 
     async def _drain(self, producer: AIOKafkaProducer, stopping: asyncio.Event) -> None:
         conninfo = self._settings.postgres.conninfo("writer")
-        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
-            while not stopping.is_set():
-                self._worker.wrote.clear()
-                await self._purge(connection)
-                if not await self._send_some(connection, producer):
-                    try:
-                        await asyncio.wait_for(self._worker.wrote.wait(), IDLE_S)
-                    except TimeoutError:
-                        continue
+        listener = asyncio.create_task(self._listen(conninfo))
+        try:
+            async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+                while not stopping.is_set():
+                    self._worker.wrote.clear()
+                    await self._purge(connection)
+                    if not await self._send_some(connection, producer):
+                        try:
+                            await asyncio.wait_for(self._worker.wrote.wait(), IDLE_S)
+                        except TimeoutError:
+                            continue
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+
+    async def _listen(self, conninfo: str) -> None:
+        """Wake the relay when somebody else, such as the API, leaves a change; without it the poll finds it."""
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+                    await connection.execute(f"LISTEN {CHANNEL}".encode())
+                    self._worker.wrote.set()
+                    async for _ in connection.notifies():
+                        self._worker.wrote.set()
+            except TRANSIENT as error:
+                log.info("outbox_listener_lost", error=type(error).__name__)
+                await asyncio.sleep(BACKOFF_S)
 
     async def _purge(self, connection: psycopg.AsyncConnection) -> None:
         if time.monotonic() - self._purged_at > PURGE_EVERY_S:
