@@ -45,23 +45,25 @@ SETTLED_ALERTS = """SELECT p.key, a.rule, a.priority, a.kind, a.state, a.started
                     ORDER BY 1, 2, 6"""
 
 
-def frames_of(person: Person, days: int, hours: int = 1) -> list[Frame]:
+def frames_of(person: Person, days: int, hours: int = 1, t0: int = T0) -> list[Frame]:
     """A person's story as frames of so many hours in one session, their stamps fixed in advance; an empty one is not sent."""
     spans = [range(first, first + hours) for first in range(0, days * 24, hours)]
-    told = [(span.stop, blocks) for span in spans if (blocks := [b for hour in span for b in _blocks(person, hour)])]
+    told = [
+        (span.stop, blocks) for span in spans if (blocks := [b for hour in span for b in _blocks(person, hour, t0)])
+    ]
     return [
-        Frame(FRAME_VERSION, "story", seq, T0 + end * HOUR, OFFSET_MIN, blocks)
+        Frame(FRAME_VERSION, "story", seq, t0 + end * HOUR, OFFSET_MIN, blocks)
         for seq, (end, blocks) in enumerate(told)
     ]
 
 
-def _blocks(person: Person, hour: int) -> list[Block]:
+def _blocks(person: Person, hour: int, t0: int) -> list[Block]:
     return [
         Block(
             s.metric, UNITS[s.metric], s.t0_ms, s.step_ms * 1000 if len(s.values) > 1 else 0, "f4",
             s.values.astype("<f4").tobytes(), quality=s.quality,
         )
-        for s in strips(person, T0, hour)
+        for s in strips(person, t0, hour)
     ]  # fmt: skip
 
 
@@ -145,9 +147,9 @@ class System:
                     raise
                 time.sleep(0.1)
 
-    def stored_positions(self) -> dict[int, int]:
-        """Partition of ``readings.v1`` → next offset in the database."""
-        rows = self.query("SELECT partition, next_offset FROM partition_position WHERE topic = 'readings.v1'")
+    def stored_positions(self, topic: str = topics.READINGS) -> dict[int, int]:
+        """Partition of a topic → next offset in the database."""
+        rows = self.query("SELECT partition, next_offset FROM partition_position WHERE topic = %s", topic)
         return {int(partition): int(offset) for partition, offset in rows}
 
     def take_partitions(self) -> None:
@@ -155,25 +157,28 @@ class System:
         with psycopg.connect(self.settings.postgres.conninfo("admin")) as connection:
             connection.execute("UPDATE partition_position SET epoch = epoch + 1")
 
-    async def ends(self) -> dict[int, int]:
-        """Partition of ``readings.v1`` → where the log ends."""
+    async def ends(self, topic: str = topics.READINGS) -> dict[int, int]:
+        """Partition of a topic → where the log ends."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.kafka.bootstrap, group_id=None)
         await consumer.start()
         try:
-            found = await consumer.end_offsets(self.places())
+            found = await consumer.end_offsets(self.places(topic))
         finally:
             await consumer.stop()
         return {place.partition: int(end) for place, end in found.items()}
 
-    def places(self) -> list[TopicPartition]:
-        """The partitions of ``readings.v1``."""
-        topic = topics.named(topics.READINGS, self.settings.kafka)
-        return [TopicPartition(topic, number) for number in range(self.settings.kafka.partitions)]
+    def places(self, topic: str = topics.READINGS) -> list[TopicPartition]:
+        """The partitions of a topic."""
+        name = topics.named(topic, self.settings.kafka)
+        return [TopicPartition(name, number) for number in range(self.settings.kafka.partitions)]
 
     async def caught_up(self) -> bool:
-        """Whether everything on ``readings.v1`` is in the database."""
-        stored = self.stored_positions()
-        return all(stored.get(partition, 0) >= end for partition, end in (await self.ends()).items())
+        """Whether all readings, live and history, are in the database."""
+        for topic in (topics.READINGS, topics.BACKFILL):
+            stored = self.stored_positions(topic)
+            if any(stored.get(partition, 0) < end for partition, end in (await self.ends(topic)).items()):
+                return False
+        return True
 
     async def ready(self) -> None:
         """Wait until the doors are open and the processor has its partitions."""
