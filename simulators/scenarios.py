@@ -216,7 +216,7 @@ def _sensor(name: Literal["not_worn", "poor_signal", "low_battery"], rule: str, 
 
 
 def _trouble(
-    name: Literal["resent", "swapped", "fahrenheit", "malformed"],
+    name: Literal["resent", "swapped", "malformed"],
     count: Count | None,
     low_h: float,
     high_h: float,
@@ -228,6 +228,20 @@ def _trouble(
         return Scenario(name, profile, troubles=(Trouble(name, start, end),), counts=counts)
 
     return story
+
+
+def _wrong_unit(profile: Profile, span: Span, rng: np.random.Generator) -> Scenario:
+    start = _some_time(span, rng) // HOUR_MS * HOUR_MS
+    end = start + int(rng.uniform(6, 24) * HOUR_MS)
+    asked = Expected("check_value_body_temperature", "clinical", start - HOUR_MS, end + HOUR_MS)
+    return Scenario(
+        "wrong_unit",
+        profile,
+        troubles=(Trouble("fahrenheit", start, end),),
+        expected=(asked,),
+        allowed=frozenset({asked.rule}),
+        counts=frozenset({"quarantined"}),
+    )
 
 
 def _clock_skew(profile: Profile, span: Span, rng: np.random.Generator) -> Scenario:
@@ -292,6 +306,6 @@ SCENARIOS: Final[Mapping[str, _Draw]] = {
     "duplicates": _trouble("resent", "duplicate", 24, 72),
     "out_of_order": _trouble("swapped", None, 3, 8),
     "clock_skew": _clock_skew,
-    "wrong_unit": _trouble("fahrenheit", "quarantined", 6, 24),
+    "wrong_unit": _wrong_unit,
     "malformed": _trouble("malformed", "rejected", 6, 24),
 }
