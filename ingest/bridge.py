@@ -25,6 +25,7 @@ from paho.mqtt.properties import Properties
 from ingest import frame as wire
 from ingest import metrics, parse
 from ingest.assign import Device
+from ingest.dead import DeadLetters, Unanswered
 from ingest.devices import Devices, RegistryUnavailable
 from ingest.frame import StampedFrame
 from ingest.intake import Intake
@@ -39,6 +40,7 @@ IN_FLIGHT = 64  # messages the MQTT broker hands over before one is acknowledged
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 0.2, 5.0
 RECONNECT_S = 0.5
 MAX_TOPIC = 200
+REASONS = {"body": "undecodable", "device": "unknown_device"}
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +66,7 @@ class _Judged(NamedTuple):
     device: str
     verdicts: list[Verdict]
     stamped: list[StampedFrame]
+    dead: Unanswered | None = None
 
     @property
     def size(self) -> int:
@@ -71,12 +74,16 @@ class _Judged(NamedTuple):
 
 
 class Bridge:
-    """Carries messages until it is cancelled; reconnects by itself."""
+    """Carries messages until it is cancelled; reconnects by itself.
 
-    def __init__(self, broker: Broker, devices: Devices, intake: Intake) -> None:
+    A message that is no frames, or of no device we know, is refused to whoever listens on its topic, and filed.
+    """
+
+    def __init__(self, broker: Broker, devices: Devices, intake: Intake, dead: DeadLetters) -> None:
         self._broker = broker
         self._devices = devices
         self._intake = intake
+        self._dead = dead
         self.connected = asyncio.Event()
 
     async def run(self) -> None:
@@ -135,6 +142,8 @@ class Bridge:
         in_flight = metrics.IN_FLIGHT.labels("mqtt")
         in_flight.set(len(batch))
         judged = await self._publish(await asyncio.gather(*(self._judge(message) for message in batch)))
+        if letters := [one.dead for one in judged if one.dead is not None]:
+            await self._dead.file(letters)
         for one in judged:
             code = _paho(client).ack(one.message.mid, one.message.qos)
             if code != paho.MQTT_ERR_SUCCESS:
@@ -151,7 +160,10 @@ class Bridge:
         try:
             verdicts, stamped = await self._read(device_key, message.payload)
         except Rejected as error:
-            return _Judged(message, device_key, [refused(error, None, None)], [])
+            payload = message.payload if isinstance(message.payload, bytes) else b""
+            detail = f"{error.field} must be {error.allowed}: {error.hint}"
+            dead = Unanswered(REASONS.get(error.field, "refused"), detail, device_key or message.topic.value, payload)
+            return _Judged(message, device_key, [refused(error, None, None)], [], dead)
         return _Judged(message, device_key, verdicts, stamped)
 
     async def _read(self, device_key: str, payload: object) -> tuple[list[Verdict], list[StampedFrame]]:

@@ -161,7 +161,7 @@ def _failing(as_json: bool) -> Iterator[None]:
     import psycopg
 
     from services.store.bundle import BackupError
-    from services.store.migrate import SchemaError
+    from services.store.schema import SchemaError
 
     try:
         yield

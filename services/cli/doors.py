@@ -11,6 +11,7 @@ import typer
 import uvicorn
 
 from ingest.bridge import Bridge, Broker
+from ingest.dead import DeadTopic
 from ingest.devices import DeviceRegistry
 from ingest.gateway import Limits, create_gateway, door_checks
 from ingest.health import Health, NotReady
@@ -131,6 +132,7 @@ async def serve_bridge(settings: Settings) -> None:
     stop = stop_requested()
     devices = DeviceRegistry(settings.postgres.conninfo("gateway"))
     publisher = publisher_for(settings)
+    dead = DeadTopic(settings.kafka.bootstrap, topics.named(topics.DEAD, settings.kafka))
     broker = Broker(
         mqtt.host,
         mqtt.port,
@@ -142,7 +144,7 @@ async def serve_bridge(settings: Settings) -> None:
     )
     async with clock_for(settings, horizon=True) as clock:
         intake = Intake(publisher, clock, api_base(settings), Load("mqtt", budget_of(settings)))
-        bridge = Bridge(broker, devices, intake)
+        bridge = Bridge(broker, devices, intake, dead)
 
         async def mqtt_broker() -> None:
             if not bridge.connected.is_set():
@@ -163,6 +165,7 @@ async def serve_bridge(settings: Settings) -> None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+            await dead.stop()
             await publisher.stop()
             await devices.stop()
 

@@ -5,42 +5,65 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, cast
 
 import faust
 import psycopg
-from mode import Service
+from faust.app import BootStrategy
+from mode import Service, ServiceT
 
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
+from services import topics
 from services.logs import configure_logging
+from services.processor import filing
 from services.processor.batch import INJECTED_BUG
 from services.processor.consumer import StreamLoop
 from services.processor.core import Core
 from services.processor.relay import OutboxRelay
 from services.runtime import clock_for
 from services.settings import Settings
-from services.store.migrate import check_schema
+from services.store.schema import check_schema
+
+
+class OursFirst(BootStrategy):
+    """Starts our own loop before Faust's consumer, whose joining takes seconds that no reading should wait."""
+
+    def server(self) -> Iterable[ServiceT]:
+        """Return the services in the order of their start."""
+        return [*cast(ProcessorApp, self.app).first, *super().server()]
+
+
+class ProcessorApp(faust.App):
+    """A Faust app with services of its own in front of Faust's."""
+
+    BootStrategy = OursFirst
+    first: Sequence[ServiceT] = ()
 
 
 def create_app(settings: Settings) -> faust.App:
     """Return the app; ``run`` starts its worker."""
     folder = settings.stack.home / "faust"  # Faust wants one; nothing of ours is kept there
     folder.mkdir(parents=True, exist_ok=True)
-    app = faust.App(
-        settings.kafka.prefix + "processor",
+    app = ProcessorApp(
+        topics.named("agents", settings.kafka),  # the group of Faust's own consumer, which serves the agents only
         broker=f"kafka://{settings.kafka.bootstrap}",
         store="memory://",
         datadir=folder,
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,
+        consumer_auto_offset_reset="earliest",
+        broker_commit_interval=1.0,
+        broker_session_timeout=10.0,
+        broker_heartbeat_interval=1.0,
+        stream_wait_empty=False,
         loghandlers=[],
     )
-    app.producer_only = True  # the one consumer is ours: Faust's own would need an agent, and commits past gaps
+    filing.attach(app, settings)
 
-    @app.service
     class Processor(Service):
         """Runs the loop and the relay; any unexpected end of one crashes the worker loudly."""
 
@@ -69,6 +92,10 @@ def create_app(settings: Settings) -> faust.App:
         async def on_stop(self) -> None:
             self._stopping.set()
 
+    app.first = [
+        Processor(beacon=app.beacon, loop=app.loop),
+        filing.Beginning(settings, beacon=app.beacon, loop=app.loop),
+    ]
     return app
 
 

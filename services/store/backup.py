@@ -23,7 +23,7 @@ from psycopg import sql
 from ingest.clock import SystemClock, to_datetime
 from services.settings import PostgresSettings, Settings
 from services.store.bundle import FORMAT, BackupError, Manifest, Position, Writer
-from services.store.migrate import check_schema
+from services.store.schema import check_schema
 
 LIMIT_S: Final = 6 * 3600.0  # of one pg_dump or pg_restore
 ERROR_LINES: Final = 5

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
-
 import psycopg
 import sqlalchemy
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -17,16 +14,11 @@ from psycopg import sql
 
 from ingest.catalogue import catalogue
 from services import topics
-from services.settings import KafkaSettings, PostgresSettings, Settings, SettingsError
-
-
-class SchemaError(SettingsError):
-    """The database's schema is not the one this code was written for."""
-
+from services.settings import KafkaSettings, PostgresSettings, Settings
+from services.store.schema import MIGRATIONS, SchemaError, revisions, unknown
 
 LOGIN_ROLES = ("writer", "api", "gateway")
 MIGRATION_WAIT_S = 300  # for another `keepwell migrate` on the same server
-MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def migrate_database(settings: PostgresSettings, to: str = "head") -> list[str]:
@@ -48,32 +40,6 @@ def migrate_database(settings: PostgresSettings, to: str = "head") -> list[str]:
         with psycopg.connect(settings.conninfo("admin")) as connection:
             _fill_metrics(connection)
     return applied
-
-
-def revisions() -> list[str]:
-    """Return the schema's revisions this code knows, the newest first."""
-    return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
-
-
-def check_schema(settings: PostgresSettings, role: Literal["admin", "writer", "api", "gateway"]) -> None:
-    """Let nobody run on a schema that is not this code's.
-
-    Raises:
-        SchemaError: the database has another revision, or none; the text says which command helps.
-        psycopg.Error: the database can't be asked.
-    """
-    head = revisions()[0]
-    with psycopg.connect(settings.conninfo(role)) as connection:
-        try:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
-            row = None
-    if row is None or row[0] in revisions()[1:]:
-        found = row[0] if row else "an older one, or none"
-        msg = f"database {settings.database} has schema {found}, this Keepwell needs {head}: run `keepwell migrate`"
-        raise SchemaError(msg)
-    if row[0] != head:
-        raise SchemaError(_unknown(settings, row[0], head))
 
 
 async def migrate_topics(settings: KafkaSettings) -> None:
@@ -148,7 +114,7 @@ def _run_migrations(settings: PostgresSettings, to: str) -> list[str]:
         with engine.connect() as connection:
             before = MigrationContext.configure(connection).get_current_revision()
             if before is not None and before not in (known := revisions()):
-                raise SchemaError(_unknown(settings, before, known[0]))
+                raise SchemaError(unknown(settings, before, known[0]))
             config.attributes["connection"] = connection
             command.upgrade(config, to)
             after = MigrationContext.configure(connection).get_current_revision()
@@ -157,13 +123,6 @@ def _run_migrations(settings: PostgresSettings, to: str) -> list[str]:
         engine.dispose()
     steps = ScriptDirectory(str(MIGRATIONS)).iterate_revisions(after or "base", before or "base")
     return [step.revision for step in steps][::-1]
-
-
-def _unknown(settings: PostgresSettings, found: str, head: str) -> str:
-    return (
-        f"database {settings.database} has schema {found}, which this Keepwell (up to {head}) does not know: "
-        "run the newer Keepwell that made it"
-    )
 
 
 def _fill_metrics(connection: psycopg.Connection) -> None:

@@ -16,7 +16,8 @@ from services.settings import PostgresSettings, Settings
 from services.store import bundle
 from services.store.backup import Program, Told, counts, find
 from services.store.bundle import BackupError, Manifest
-from services.store.migrate import create_roles, revisions
+from services.store.migrate import create_roles
+from services.store.schema import revisions
 
 UNFINISHED: Final = "_restoring"  # after the name of a database that is not whole yet
 # Above whatever was given out between the backup and the loss of the database: a hundred thousand transactions a

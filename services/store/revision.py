@@ -6,7 +6,7 @@ from functools import cache
 from typing import Final
 
 from ingest.health import NotReady
-from services.store.migrate import revisions
+from services.store.schema import revisions
 
 SCHEMA_DIFFERS: Final = "schema_differs"
 QUERY: Final = "SELECT version_num FROM alembic_version"

@@ -13,7 +13,8 @@ import pytest
 
 from evaluation.checker import check
 from services.settings import Settings
-from services.store.migrate import SchemaError, check_schema, migrate_database, migrate_topics, revisions
+from services.store.migrate import migrate_database, migrate_topics
+from services.store.schema import SchemaError, check_schema, revisions
 from tests.cast import cast
 from tests.fix_doors import drop_database, environment
 from tests.fix_faults import Stream, System, alerts, frames_of
