@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN, StampedFrame
-from services.processor import applying, check_value, dedupe, erasing, intake, safety, settle, watermark
+from services.processor import applying, check_value, dedupe, erasing, intake, safety, settle, watermark, waveforms
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
 from services.processor.hot import MAX_LATE, Hot
@@ -63,8 +63,8 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     verdict = await _sort_out(core, reader, readings)
     stored = _injected(verdict.stored)
     effects.stored, effects.conflicts = stored, verdict.conflict
-    effects.waveforms = [waveform for _, waveform in taken.waveforms]
     _remember_last(core, stored)
+    sampled = await _sort_out_waveforms(core, reader, effects, taken)
 
     engine = Engine(ALL_RULES, effects, now_ms, core.changes)
     technical = Technical(core, engine, bounds.silence_ms, bounds.skew_ms)
@@ -72,7 +72,7 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     offsets = [frame.utc_offset_min for frame in taken.frames]
     await check_value.ask(core, engine, reader, effects.quarantined, stored, offsets)
     late_safety, late_minutes = _advance_watermarks(core, technical, taken.frames, stored, bounds)
-    effects.fates += _fates(taken, verdict, effects.quarantined, stored[late_safety | late_minutes])
+    effects.fates += _fates(taken, verdict, sampled, effects.quarantined, stored[late_safety | late_minutes])
     _note_dirty(core, stored[late_minutes])
 
     slots = sorted(effects.touched)
@@ -139,6 +139,18 @@ async def _sort_out(core: Core, reader: Reader, readings: Table) -> dedupe.Verdi
     return dedupe.sort_out(table, series, dict(zip(wanted, found, strict=True)))
 
 
+async def _sort_out_waveforms(core: Core, reader: Reader, effects: Effects, taken: intake.Intake) -> waveforms.Verdict:
+    """Compare the samples with what is stored; ``last_stored`` holds a waveform's newest instant as a vital's."""
+    places = {wave.key: core.hot[core.slot_of[wave.patient_id]].last_stored for _, wave in taken.waveforms}
+    last_us = {key: (last[name] + 1) * 1000 for key, last in places.items() if (name := f"{key[1]}:{key[2]}") in last}
+    verdict = await waveforms.sort_out(taken.waveforms, last_us, reader)
+    effects.waveforms, effects.sample_conflicts = verdict.stored, verdict.conflicts
+    for wave in verdict.stored:
+        name, last = f"{wave.metric_id}:{wave.device_id}", places[wave.key]
+        last[name] = max(last.get(name, 0), wave.last_us // 1000)
+    return verdict
+
+
 def _injected(stored: Table) -> Table:
     """Break what is stored on purpose, so that the checks of a demo can be seen to fail."""
     if INJECTED_BUG == "drop" and len(stored) > 1:
@@ -185,16 +197,16 @@ def _advance_watermarks(
     return stored.t_ms < marks[inverse], stored.t_ms < minute_mark[stored.frame]
 
 
-def _fates(taken: intake.Intake, verdict: dedupe.Verdict, quarantined: Table, late: Table) -> list[FrameFate]:
+def _fates(
+    taken: intake.Intake, verdict: dedupe.Verdict, sampled: waveforms.Verdict, quarantined: Table, late: Table
+) -> list[FrameFate]:
     n = len(taken.frames)
 
     def count(table: Table) -> list[int]:
         counts: list[int] = np.bincount(table.frame, minlength=n).tolist()
         return counts
 
-    samples = [0] * n
-    for index, waveform in taken.waveforms:
-        samples[index] += len(waveform.sample)
+    samples = [sampled.counts.get(index, (0, 0, 0)) for index in range(n)]
     first = np.full(n, np.iinfo(np.int64).max)
     last = np.full(n, -1)
     np.minimum.at(first, taken.readings.frame, taken.readings.t_ms)
@@ -205,10 +217,11 @@ def _fates(taken: intake.Intake, verdict: dedupe.Verdict, quarantined: Table, la
     )  # fmt: skip
     return [
         FrameFate(
-            f.frame_id, f.organisation_id, f.patient_id, f.device_id, f.received_ms, stored + sampled, duplicate,
-            conflict, bad, behind, None if t_last < 0 else t_first, None if t_last < 0 else t_last,
+            f.frame_id, f.organisation_id, f.patient_id, f.device_id, f.received_ms, stored + counted[0],
+            duplicate + counted[1], conflict + counted[2], bad, behind, None if t_last < 0 else t_first,
+            None if t_last < 0 else t_last,
         )
-        for f, stored, duplicate, conflict, bad, behind, sampled, t_first, t_last in columns
+        for f, stored, duplicate, conflict, bad, behind, counted, t_first, t_last in columns
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ingest.catalogue import by_id
 from ingest.frame import (
+    MAX_SAMPLES,
     MAX_SPAN_MS,
     QUARANTINED,
     StampedBlock,
@@ -113,10 +114,7 @@ def _read_block(block: StampedBlock, frame: StampedFrame, index: int) -> Table |
     if metric is None:
         raise Unfit(DeadReason.UNKNOWN_METRIC, f"metric {block.metric_id} is not in the catalogue")
     if metric.kind == "waveform":
-        sample = np.frombuffer(block.values, "<i2").astype(np.int16)
-        return Waveform(
-            frame.patient_id, metric.id, frame.device_id, block.t0_ms, block.step_us, block.scale, block.offset, sample
-        )
+        return _waveform(block, frame)
     values = block_values(block).astype(np.float32)
     n = len(values)
     times = block_times_ms(block, n)
@@ -136,6 +134,29 @@ def _read_block(block: StampedBlock, frame: StampedFrame, index: int) -> Table |
         quality,
         np.full(n, index, np.int32),
     )
+
+
+def _waveform(block: StampedBlock, frame: StampedFrame) -> Waveform:
+    sample = np.frombuffer(block.values, "<i2").astype(np.int16)
+    n = len(sample)
+    quality = None if block.quality is None else np.frombuffer(block.quality, np.uint8)
+    if not 1 <= n <= MAX_SAMPLES or block.dtype != "i2" or (quality is not None and len(quality) != n):
+        msg = f"waveform block of {n} samples ({block.dtype}); 1 to {MAX_SAMPLES} of int16 are allowed, a quality each"
+        raise ValueError(msg)
+    span_us = (n - 1) * block.step_us
+    if block.t0_ms < EARLIEST_MS or not n - 1 <= span_us <= MAX_SPAN_MS * 1000:
+        msg = (
+            f"waveform block at {block.t0_ms} ms, step {block.step_us} µs: before 2000, standing still or over an hour"
+        )
+        raise ValueError(msg)
+    scale, offset = float(np.float32(block.scale)), float(np.float32(block.offset))
+    if not scale or not np.isfinite([scale, offset]).all():
+        msg = f"waveform block with scale {block.scale} and offset {block.offset}: a float32 holds neither 0 nor these"
+        raise ValueError(msg)
+    return Waveform(
+        frame.patient_id, block.metric_id, frame.device_id, block.t0_ms * 1000, block.step_us,
+        scale, offset, sample, quality,
+    )  # fmt: skip
 
 
 def leave_out(taken: Intake, patients: set[int]) -> None:

@@ -135,16 +135,51 @@ class FrameFate(NamedTuple):
 
 
 class Waveform(NamedTuple):
-    """One waveform block, int16 samples read as ``sample * scale + offset``."""
+    """One waveform block, int16 samples read as ``sample * scale + offset``, one each ``step_us`` from ``t0_us`` on.
+
+    Times are Unix microseconds; ``scale`` and ``offset`` as float32 holds them, as the database does.
+    """
 
     patient_id: int
     metric_id: int
     device_id: int
-    t0_ms: int
+    t0_us: int
     step_us: int
     scale: float
     offset: float
     sample: NDArray[np.int16]
+    quality: NDArray[np.uint8] | None = None
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Return patient, metric and device."""
+        return self.patient_id, self.metric_id, self.device_id
+
+    @property
+    def t_us(self) -> NDArray[np.int64]:
+        """Return the samples' instants, shape (n,)."""
+        return self.t0_us + np.arange(len(self.sample), dtype=np.int64) * self.step_us
+
+    @property
+    def last_us(self) -> int:
+        """Return the last sample's instant."""
+        return self.t0_us + (len(self.sample) - 1) * self.step_us
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Return the samples in the metric's unit, shape (n,)."""
+        return self.sample.astype(np.float64) * self.scale + self.offset
+
+
+class SampleConflict(NamedTuple):
+    """A sample whose instant is stored with another value: kept beside."""
+
+    patient_id: int
+    metric_id: int
+    device_id: int
+    t_us: int
+    value: float
+    frame: int  # index into the batch's frames
 
 
 class RollupRows(NamedTuple):
@@ -172,6 +207,7 @@ class Effects:
     conflicts: Table = field(default_factory=Table.empty)
     quarantined: Table = field(default_factory=Table.empty)
     waveforms: list[Waveform] = field(default_factory=list)
+    sample_conflicts: list[SampleConflict] = field(default_factory=list)
     fates: list[FrameFate] = field(default_factory=list)
     dead: list[DeadRecord] = field(default_factory=list)
     control: list[ControlRecord] = field(default_factory=list)

@@ -16,7 +16,8 @@ from ingest.partition import record_key
 # same moment has either committed before, and is deleted, or finds nothing any more.
 DELETED: Final = (
     "alert", "alert_event", "suppressed_finding", "reading_block", "waveform_block", "reading_conflict",
-    "reading_superseded", "quarantined_reading", "rollup", "baseline_band", "daily_value", "metric_state", "frame_log",
+    "reading_superseded", "reading_revision",
+    "quarantined_reading", "rollup", "baseline_band", "daily_value", "metric_state", "frame_log",
     "patient_state", "patient_baseline", "baseline_checkpoint", "silence_judgement", "control_event", "patient_change",
 )  # fmt: skip
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -27,6 +28,30 @@ class Span(NamedTuple):
     device_id: int | None
     from_ms: int
     to_ms: int
+
+
+class SampleSpan(NamedTuple):
+    """A stretch of one waveform; Unix microseconds, bounds included."""
+
+    patient_id: int
+    metric_id: int
+    device_id: int
+    from_us: int
+    to_us: int
+
+
+class Samples(NamedTuple):
+    """N samples of one waveform in order of time; all of shape (N,). A value is ``raw * scale + offset``."""
+
+    t_us: NDArray[np.int64]
+    raw: NDArray[np.int16]
+    scale: NDArray[np.float64]
+    offset: NDArray[np.float64]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """(N,) in the metric's unit."""
+        return self.raw * self.scale + self.offset
 
 
 class StateRow(NamedTuple):
@@ -97,6 +122,21 @@ class Reader:
             table = _unpack(await cursor.fetchall())
             inside = table[(table.t_ms >= span.from_ms) & (table.t_ms <= span.to_ms)]
             found.append(inside.sorted(inside.t_ms, inside.device))
+        return found
+
+    async def samples(self, spans: list[SampleSpan]) -> list[Samples]:
+        """Return the stored samples of each span's blocks, whole blocks, by instant."""
+        found = []
+        for span in spans:
+            cursor = await self._connection.execute(
+                """SELECT (extract(epoch FROM t0) * 1000000)::bigint, step_us, scale, "offset", sample
+                   FROM waveform_block WHERE patient_id = %s AND metric_id = %s AND device_id = %s
+                     AND t0 >= %s::timestamptz - interval '1 hour' AND t0 <= %s ORDER BY t0""",
+                [span.patient_id, span.metric_id, span.device_id, from_us(span.from_us), from_us(span.to_us)],
+                binary=True,
+            )
+            rows = [row for row in await cursor.fetchall() if int(row[0]) + (len(row[4]) - 1) * row[1] >= span.from_us]
+            found.append(_unpack_samples(rows))
         return found
 
     async def recent(self, since: dict[int, int]) -> Table:
@@ -182,6 +222,28 @@ def _unpack(rows: list[tuple[int, int, int, int, int, list[int] | None, list[flo
         np.concatenate([_or_zeros(row[7], len(row[6])) for row in rows]).astype(np.uint8),
         np.full(int(lengths.sum()), -1, np.int32),
     )
+
+
+def _unpack_samples(rows: list[tuple[Any, ...]]) -> Samples:
+    if not rows:
+        nothing = np.empty(0, np.float64)
+        return Samples(np.empty(0, np.int64), np.empty(0, np.int16), nothing, nothing)
+    lengths = np.array([len(row[4]) for row in rows], np.intp)
+    t_us = np.concatenate(
+        [int(row[0]) + np.arange(n, dtype=np.int64) * row[1] for row, n in zip(rows, lengths, strict=True)]
+    )
+    order = np.argsort(t_us, kind="stable")
+    return Samples(
+        t_us[order],
+        np.concatenate([np.array(row[4], np.int16) for row in rows])[order],
+        np.repeat(np.array([row[2] for row in rows], np.float64), lengths)[order],
+        np.repeat(np.array([row[3] for row in rows], np.float64), lengths)[order],
+    )
+
+
+def from_us(us: int) -> datetime:
+    """Return an aware UTC datetime for Unix microseconds, exact."""
+    return to_datetime(us // 1000) + timedelta(microseconds=us % 1000)
 
 
 def _or_zeros(values: list[int] | None, n: int) -> NDArray[np.int64]:

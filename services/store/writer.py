@@ -18,6 +18,7 @@ from services.processor.readings import Table
 from services.processor.records import Effects, FrameFate, RollupRows
 from services.reasons import QUARANTINE_OF, QuarantineReason
 from services.store import alerts, blocks, copy, erasure, fence
+from services.store.reader import from_us
 
 _DO_NOTHING: Final = "ON CONFLICT DO NOTHING"
 _ROLLUP_COLUMNS: Final = "patient_id, metric_id, bucket_s, t0, n, low, high, mean, q10, q90"
@@ -96,25 +97,7 @@ async def _measured(connection: psycopg.AsyncConnection, effects: Effects, patie
         ],
         _DO_NOTHING,
     )
-    await merge_rows(
-        connection,
-        "waveform_block",
-        ["patient_id", "metric_id", "device_id", "t0", "step_us", "scale", '"offset"', "sample"],
-        [
-            (
-                w.patient_id,
-                w.metric_id,
-                w.device_id,
-                to_datetime(w.t0_ms),
-                w.step_us,
-                w.scale,
-                w.offset,
-                w.sample.tolist(),
-            )
-            for w in effects.waveforms
-        ],
-        _DO_NOTHING,
-    )
+    await _waveforms(connection, effects, names)
     now = to_datetime(effects.recorded_ms)
     await merge_rows(
         connection,
@@ -169,6 +152,30 @@ async def _measured(connection: psycopg.AsyncConnection, effects: Effects, patie
         ],
         _DO_NOTHING,
     )  # fmt: skip
+
+
+async def _waveforms(connection: psycopg.AsyncConnection, effects: Effects, names: list[str]) -> None:
+    await merge_rows(
+        connection,
+        "waveform_block",
+        ["patient_id", "metric_id", "device_id", "t0", "step_us", "scale", '"offset"', "sample", "quality"],
+        [
+            (*w.key, from_us(w.t0_us), w.step_us, w.scale, w.offset, w.sample.tolist(),
+             None if w.quality is None else w.quality.tolist())
+            for w in effects.waveforms
+        ],
+        "",  # every sample was compared: a block already there is an error, never dropped in silence
+    )  # fmt: skip
+    await merge_rows(
+        connection,
+        "reading_conflict",
+        ["patient_id", "metric_id", "device_id", "t", "value", "frame_id"],
+        [
+            (c.patient_id, c.metric_id, c.device_id, from_us(c.t_us), c.value, names[c.frame])
+            for c in effects.sample_conflicts
+        ],
+        _DO_NOTHING,
+    )
 
 
 def _singles(rows: Table, patient_of: NDArray[np.int32]) -> Iterator[tuple[tuple[Any, ...], int, int]]:
