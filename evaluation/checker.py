@@ -2,7 +2,7 @@
 
 Written from the documented formats alone (design pages, `ingest/frame.py`'s docstrings, the schema): it shares no
 code with what it checks. A reading is (device, metric, instant in ms, float32 value). Accepted readings must equal
-stored ∪ conflicting ∪ quarantined ∪ dead; nothing may be stored twice; nothing may be there that nobody sent.
+stored ∪ conflicting ∪ quarantined ∪ dead ∪ erased; nothing may be stored twice; nothing may be there that nobody sent.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Verdict:
     conflict: int = 0
     quarantined: int = 0
     dead: int = 0
+    erased: int = 0  # accepted ones of patients who were erased: nowhere kept, on purpose
     accepted_hash: str = ""
     kept_hash: str = ""
     problems: list[str] = field(default_factory=list)
@@ -100,14 +101,35 @@ def check(books: Iterable[Path], conninfo: str, *, only_booked: bool = False) ->
         conflict = _distinct(_of(_single(connection, "reading_conflict", names), booked))
         quarantined = _distinct(_of(_single(connection, "quarantined_reading", names), booked))
         dead = _distinct(_of(_dead(connection, names), booked))
-    verdict = Verdict(len(accepted), len(stored), len(conflict), len(quarantined), len(dead))
+        erased = accepted[_erased(connection, names, accepted)]
+    verdict = Verdict(len(accepted), len(stored), len(conflict), len(quarantined), len(dead), len(erased))
     kept = _distinct(_all([stored, conflict, quarantined, dead]))
+    _say(verdict, names, "of an erased patient and still kept", _common(kept, erased))
+    kept = _distinct(_all([kept, erased]))
     verdict.accepted_hash, verdict.kept_hash = _hash(accepted), _hash(kept)
     _say(verdict, names, "accepted but nowhere kept", _without(accepted, kept))
     _say(verdict, names, "kept but never accepted", _without(kept, accepted))
     _say(verdict, names, "stored more than once", _repeated(stored))
     _say(verdict, names, "stored and a conflict with itself", _common(stored[~_again(stored)], conflict))
     return verdict
+
+
+def _erased(connection: psycopg.Connection[Any], names: Names, readings: Readings) -> NDArray[np.bool_]:
+    """Tell which readings were measured while their device was an erased patient's."""
+    rows = connection.execute(
+        """SELECT d.key,
+                  CASE WHEN isfinite(a.valid_from) THEN (extract(epoch FROM a.valid_from) * 1000)::bigint ELSE 0 END,
+                  CASE WHEN isfinite(a.valid_to) THEN (extract(epoch FROM a.valid_to) * 1000)::bigint
+                       ELSE (1::bigint << 43) END
+           FROM erasure e JOIN device_assignment a ON a.patient_id = e.patient_id JOIN device d ON d.id = a.device_id
+           WHERE e.done_at IS NOT NULL"""
+    ).fetchall()
+    device = readings["key"] >> np.uint64(TIME_BITS + METRIC_BITS)
+    t_ms = (readings["key"] & np.uint64((1 << TIME_BITS) - 1)).astype(np.int64)
+    within = np.zeros(len(readings), bool)
+    for key, from_ms, to_ms in rows:
+        within |= (device == names.device(key)) & (t_ms >= from_ms) & (t_ms < to_ms)
+    return within
 
 
 def sent_readings(books: Iterable[Path]) -> dict[str, int]:

@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "replay": ("replay",),
     "config": ("config",),
     "dead": ("dead",),
+    "patient": ("patient",),
     "backup": ("backup", "restore"),
 }
 

@@ -45,7 +45,7 @@ async def _erase(connection: psycopg.AsyncConnection[Any], patient_id: int, now:
         [patient_id],
     )
     await connection.execute(
-        """UPDATE patient SET key = 'erased-' || id, name = '', erased_at = %s
+        """UPDATE patient SET key = 'erased:' || id, name = '', erased_at = %s
            WHERE id = %s AND erased_at IS NULL""",
         [now, patient_id],
     )

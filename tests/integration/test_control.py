@@ -210,7 +210,7 @@ async def test_nothing_remains_of_an_erased_patient_and_what_comes_later_is_coun
     assert await bench.rows("SELECT record_key FROM dead_letter") == [(b"2",)]
     assert await bench.rows("SELECT count(*) FROM outbox WHERE record_key = '1'") == [(0,)]
     assert await bench.rows("SELECT key, name, erased_at FROM patient WHERE id = 1") == [
-        ("erased-1", "", to_datetime(bench.now_ms))
+        ("erased:1", "", to_datetime(bench.now_ms))
     ]
     assert await bench.rows("SELECT device_id FROM device_token WHERE revoked_at IS NULL") == [(2,)]
     assert await bench.rows("SELECT patient_id FROM device_assignment WHERE valid_to = 'infinity'") == [(2,)]

@@ -1,0 +1,146 @@
+"""``keepwell patient``: what is watched of a patient, a new normal, and erasure with its proof."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import typer
+from rich.console import Console
+
+from services.cli import patient_erase
+from services.cli.patient_say import JSON, ORGANISATION, connected, found, refuse, say
+from services.settings import load
+
+HELP: Final = """Say what is watched of a patient, let a baseline start afresh, or erase somebody for good.
+
+    keepwell patient monitoring p20 paused --until 2026-12-01T08:00Z --reason "on holiday"
+    keepwell patient monitoring p20 active              watch again, at once
+    keepwell patient new-normal p20 heart_rate --reason "beta blocker since Monday"
+    keepwell patient changes p20                        who changed what, and since when
+    keepwell patient erase p20 --reason "asked for it on 22 Nov"
+    keepwell patient erased                             the proofs: when, and how many rows of what
+
+What each state lets through: `keepwell patient states`.
+"""
+
+REASON = typer.Option("", help="why, in words")
+SINCE = typer.Option(None, "--from", help="when it takes effect, RFC 3339 with an offset; now where left out")
+VERSION = typer.Option(None, min=0, help="refuse unless this is the version now, so that nobody is overruled unseen")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``patient`` commands."""
+    patient = typer.Typer(help=HELP, no_args_is_help=True)
+    app.add_typer(patient, name="patient")
+    for command in (monitoring, new_normal, changes, states, patient_erase.erase, patient_erase.erased):
+        patient.command(command.__name__.replace("_", "-"))(command)
+
+
+def monitoring(
+    key: str = typer.Argument(..., help="key of the patient, e.g. p20"),
+    state: str = typer.Argument(..., help="active, paused, inpatient, comfort_care, discharged or deceased"),
+    until: str = typer.Option(None, help="when it ends by itself; a pause needs an end"),
+    reason: str = REASON,
+    since: str = SINCE,
+    version: int = VERSION,
+    organisation: str = ORGANISATION,
+    as_json: bool = JSON,
+) -> None:
+    """Set what is watched of a patient from an instant on; readings are stored in every state."""
+    from ingest.clock import to_ms
+    from services.monitoring import refusal
+
+    effective = _moment("--from", since) or _now()
+    end = _moment("--until", until)
+    refused = refusal(state, None if end is None else to_ms(end), reason, to_ms(effective))
+    if refused is not None:
+        field, value, allowed = refused
+        refuse(f"{field} = {until if field == 'until' else value!r} is not allowed; allowed: {allowed}")
+    payload: dict[str, Any] = {"state": state} | ({} if end is None else {"until_ms": to_ms(end)})
+    _write(key, organisation, "monitoring", "", payload, reason, effective, version, as_json)
+
+
+def new_normal(
+    key: str = typer.Argument(..., help="key of the patient, e.g. p20"),
+    metric: str = typer.Argument(..., help="the metric that is as it should be from now on, e.g. heart_rate"),
+    reason: str = REASON,
+    since: str = SINCE,
+    version: int = VERSION,
+    organisation: str = ORGANISATION,
+    as_json: bool = JSON,
+) -> None:
+    """Let the baseline of a metric start afresh with the next full hour.
+
+    An open finding against the old baseline is resolved, by a person. What was usual at
+    enrolment is remembered for ever.
+    """
+    from detectors.baseline import PAIRS
+
+    allowed = list(dict.fromkeys(pair.metric for pair in PAIRS))
+    if metric not in allowed:
+        refuse(f"metric = {metric!r} has no baseline; those that have one: {', '.join(allowed)}")
+    _write(key, organisation, "new_normal", metric, {}, reason, _moment("--from", since) or _now(), version, as_json)
+
+
+def changes(key: str, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
+    """List what people changed about a patient, the newest first (at most 200)."""
+    with connected(load().settings) as connection:
+        patient_id = found(connection, organisation, key)
+        rows = connection.execute(
+            """SELECT c.kind, c.subject, c.version, c.effective_at, c.payload, c.reason, p.name, c.recorded_at
+               FROM patient_change c LEFT JOIN person p ON p.id = c.person_id
+               WHERE c.patient_id = %s ORDER BY c.id DESC LIMIT 200""",
+            [patient_id],
+        ).fetchall()
+    names = ("kind", "subject", "version", "effective_at", "payload", "reason", "by", "recorded_at")
+    say([dict(zip(names, row, strict=True)) for row in rows], as_json, f"nothing was ever changed about {key}")
+
+
+def states(as_json: bool = JSON) -> None:
+    """Show what each monitoring state lets through."""
+    from services.monitoring import STATES
+
+    say([{"state": name, **row._asdict()} for name, row in STATES.items()], as_json, "")
+
+
+def _write(
+    key: str, organisation: str, kind: Any, subject: str, payload: dict[str, Any], reason: str, effective: datetime,
+    version: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    from services.store import changes as store
+
+    settings = load().settings
+    with connected(settings) as connection:
+        patient_id = found(connection, organisation, key)
+        wanted = store.Wanted(
+            patient_id, kind, subject, effective, payload, reason.strip(), None, _now(), expected=version
+        )
+        try:
+            written = store.write(connection, wanted, settings.kafka.partitions)
+        except store.StaleVersionError as stale:
+            refuse(str(stale))
+    answer = {"patient": key, "kind": kind, "subject": subject, "version": written.version, **payload}
+    if as_json:
+        say([answer | {"effective_at": effective}], as_json, "")
+        return
+    what = payload.get("state") or f"new normal of {subject}"
+    Console().print(f"{key}: {what} from {effective:%Y-%m-%d %H:%M} UTC (version {written.version})", highlight=False)
+
+
+def _now() -> datetime:
+    from ingest.clock import SystemClock, to_datetime
+
+    return to_datetime(SystemClock().now_ms())
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        refuse(f"{option} = {text!r} is no instant; write RFC 3339 with an offset, e.g. 2026-12-01T08:00Z")
+    return moment.astimezone(UTC)
