@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from detectors.limits import DEFAULT_LIMITS
 from detectors.rules import ADAPTIVE_RULES
 
 Group = Literal["safety", "adaptive", "silence", "device"]
@@ -44,21 +43,23 @@ STATES: Final[Mapping[str, Lets]] = MappingProxyType(
 
 _GROUP: Final[Mapping[str, Group]] = MappingProxyType(
     {
-        **{limit.rule: "safety" for limit in DEFAULT_LIMITS},
         **{rule.id: "adaptive" for rule in ADAPTIVE_RULES},
         "device_silent": "silence",
         "not_worn": "silence",
+        "battery_low": "device",
+        "poor_signal": "device",
+        "clock_fault": "device",
     }
 )
 
 
 def group_of(rule: str) -> Group:
-    """Return the column of the table a rule belongs to.
+    """Return the column of the table a rule belongs to; one that is not named otherwise is about safety.
 
     >>> group_of("device_silent"), group_of("resting_heart_rate_rise"), group_of("battery_low")
     ('silence', 'adaptive', 'device')
     """
-    return _GROUP.get(rule, "device")
+    return _GROUP.get(rule, "safety")
 
 
 def lets(state: str, rule: str) -> bool:
