@@ -14,7 +14,9 @@ from typing import Final
 
 import numpy as np
 
+from ingest.client import Credentials
 from ingest.frame import FRAME_VERSION, Block, Frame
+from ingest.ledger import Ledger
 from tests.cast import HOUR, OFFSET_MIN, cast
 from tests.fix_faults import T0, Stream, frames_of
 
@@ -84,6 +86,15 @@ class Load(Stream):
         for _ in range(self.parts):
             await self.release()
             await asyncio.sleep(part_s)
+
+    def credentials(self, key: str) -> Credentials:
+        """Return what a device shows at the door."""
+        return self._credentials[list(self.frames).index(key)]
+
+    @property
+    def ledger(self) -> Ledger:
+        """The devices' book, open for writing."""
+        return self._ledger
 
     async def until(self, share: float, timeout_s: float = 60) -> None:
         """Wait until this share of all frames is accepted."""

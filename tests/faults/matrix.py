@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from services.settings import Settings
+    from tests.faults.load import Story
     from tests.faults.trial import Trial
 
 MODULES: Final = ("processors", "broker", "database", "network", "content", "host", "change")
 Act = Callable[["Trial"], Awaitable[None]]
+Change = Callable[["Settings"], "Settings"]
+Tell = Callable[["Story"], "Story"]
+Prepare = Callable[["Trial", "Settings"], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -27,24 +33,24 @@ class Row:
     how: str  # how it is injected
     figure: str  # the figure to publish
     act: Act
-    proxied: frozenset[str] = field(default_factory=frozenset)  # of kafka, postgres, mosquitto, gateway, api
+    proxied: frozenset[str] = frozenset()  # of kafka, postgres, mosquitto, gateway, api
     processors: int = 1
     moment: tuple[float, float] = (0.2, 0.5)  # between which shares of the accepted frames the fault begins
-    compares_alerts: bool = True  # with the offline run
+    change: Change | None = None  # of what the processes are told
+    tell: Tell | None = None  # another story of the same seed, with the same settled alerts
+    prepare: Prepare | None = None  # around the row, once its database is made
+    same_stream: bool = True  # False: the watcher may have seen more than the database holds now
 
 
 ROWS: Final[dict[int, Row]] = {}
 
 
-def row(
-    number: int, name: str, *, how: str, figure: str, proxied: tuple[str, ...] = (), processors: int = 1,
-    moment: tuple[float, float] = (0.2, 0.5), compares_alerts: bool = True,
-) -> Callable[[Act], Act]:  # fmt: skip
-    """Add a row whose act is the decorated function."""
+def row(number: int, name: str, *, how: str, figure: str, proxied: tuple[str, ...] = (), **more: Any) -> Callable[[Act], Act]:
+    """Add a row whose act is the decorated function; ``more`` are the other fields of `Row`."""
 
     def add(act: Act) -> Act:
         assert number not in ROWS, f"row {number} is there twice"
-        ROWS[number] = Row(number, name, how, figure, act, frozenset(proxied), processors, moment, compares_alerts)
+        ROWS[number] = Row(number, name, how, figure, act, frozenset(proxied), **more)
         return act
 
     return add

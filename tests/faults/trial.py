@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +17,7 @@ from typing import Any, Final
 
 import httpx
 
+from ingest.frame import CONTENT_TYPE, encode
 from services.settings import Settings
 from tests.faults import checkerside
 from tests.faults.kafka_proxy import KafkaProxy
@@ -23,7 +27,7 @@ from tests.faults.measure import Memory, alert_latencies
 from tests.faults.offline import BY_THE_WALL_CLOCK, Alert
 from tests.faults.proxy import Proxy
 from tests.faults.watch import Watch, sign_in
-from tests.fix_doors import Process, drop_database, migrated_settings
+from tests.fix_doors import Process, drop_database, environment, migrated_settings
 from tests.fix_faults import System, alerts, eventually
 from tests.fix_stack import LiveStack
 
@@ -65,7 +69,7 @@ class Trial:
 
     def __init__(self, row: Row, story: Story, stack: LiveStack, folder: Path) -> None:
         self.row = row
-        self.story = story
+        self.story = row.tell(story) if row.tell else story
         self.rng = random.Random(story.seed * 1000 + row.number)
         self.stack = stack
         self.folder = folder
@@ -73,7 +77,9 @@ class Trial:
         self.proxies: dict[str, Proxy] = {}
         self.leave_out: list[str] = list(BY_THE_WALL_CLOCK)
         self.refused = 0  # frames the doors must refuse
+        self.strangers: set[str] = set()  # patients the offline run does not know
         self.helpers: list[Process] = []  # further processors
+        self.also_drop: Settings | None = None  # a second database of the row
         self._down: set[Process] = set()
         self.system: System
         self.load: Load
@@ -93,6 +99,23 @@ class Trial:
 
     # -- what an act does --------------------------------------------------------------------------------------
 
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run one ``keepwell`` command to its end, as an operator would, told the servers' own addresses."""
+        argv = [sys.executable, "-m", "services.cli.main", *words]
+        env = environment(self.system.settings)
+        return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    async def probe(self, timeout_s: float = 25) -> httpx.Response:
+        """Send a frame again that was accepted long ago, and return the door's answer."""
+        key = next(k for k in self.load.frames if k not in self.load.over_mqtt and self.load.accepted_at.get(k))
+        token = self.load.credentials(key).token
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": CONTENT_TYPE}
+        tls = ssl.create_default_context(cafile=self.system.settings.tls.ca_file)
+        async with httpx.AsyncClient(verify=tls, timeout=timeout_s, trust_env=False) as client:
+            return await client.post(
+                f"{self.system.url}/v1/frames", content=encode([self.load.frames[key][0]]), headers=headers
+            )
+
     def kafka(self) -> KafkaProxy:
         """Return the proxy before Kafka."""
         proxy = self.proxies["kafka"]
@@ -107,6 +130,10 @@ class Trial:
             yield
         finally:
             self._down.discard(process)
+
+    def running(self) -> list[Process]:
+        """Return the system's processes that run now."""
+        return [process for process in self._processes() if process.alive()] if hasattr(self, "api") else []
 
     async def pause(self, low: float, high: float) -> None:
         """Let a time drawn from the seed pass."""
@@ -134,12 +161,16 @@ class Trial:
         settings = await asyncio.to_thread(migrated_settings, self.stack)
         try:
             async with AsyncExitStack() as stack:
+                if self.row.prepare:
+                    await stack.enter_async_context(self.row.prepare(self, settings))
                 await self._start(stack, settings)
                 await self._play(expected)
         except (AssertionError, TimeoutError, OSError, httpx.HTTPError, RuntimeError, ExceptionGroup) as error:
             self.outcome.problems.append(f"the row broke off: {type(error).__name__}: {error}"[:400])
         finally:
             await asyncio.to_thread(drop_database, settings)
+            if self.also_drop is not None:
+                await asyncio.to_thread(drop_database, self.also_drop)
         self.outcome.took_s = time.monotonic() - began
         return self.outcome
 
@@ -203,10 +234,12 @@ class Trial:
         problems += checkerside.all_answered(self.load.book, self.refused)
         problems += checkerside.waveforms(self.system, self.load.book)
         problems += checkerside.no_effect_twice(self.system)
-        problems += checkerside.seen_once_each(self.system, self.watch)
+        problems += checkerside.seen_once_each(self.system, self.watch, same=self.row.same_stream)
         found = alerts(self.system, self.leave_out)
-        if self.row.compares_alerts:
-            problems += checkerside.same_alerts(found, [one for one in expected if one[1] not in self.leave_out])
+        ours = {one for one in self.story.patients.values() if one not in self.strangers}
+        problems += checkerside.same_alerts(
+            [one for one in found if one[0] in ours], [one for one in expected if one[1] not in self.leave_out]
+        )
         one = self.outcome
         one.problems += problems
         one.accepted, one.stored, one.alerts = verdict.accepted, verdict.stored, len(found)
@@ -223,7 +256,8 @@ class Trial:
             update["kafka"] = settings.kafka.model_copy(update={"bootstrap": f"127.0.0.1:{ports['kafka']}"})
         if "postgres" in ports:
             update["postgres"] = settings.postgres.model_copy(update={"port": ports["postgres"]})
-        return settings.model_copy(update=update)
+        told = settings.model_copy(update=update)
+        return self.row.change(told) if self.row.change else told
 
     def _processes(self) -> list[Process]:
         return [self.system.gateway, self.system.bridge, self.system.processor, self.api, *self.helpers]
