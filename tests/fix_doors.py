@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -93,19 +93,10 @@ class Doors:
 class Process:
     """One ``keepwell`` command, started and stopped like a real one; its log is kept for failures."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        words: list[str],
-        log: Path,
-        *,
-        env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-    ) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, words: list[str], log: Path) -> None:
+        self.settings = settings
         self._words = words
-        self._env = env or {}
-        self._cwd = cwd
+        self.env: dict[str, str] = {}  # beside the settings; looked at at each start
         self.log = log
         self._running: subprocess.Popen[bytes] | None = None
 
@@ -127,8 +118,8 @@ class Process:
         """Start it; does not wait until it is ready."""
         with self.log.open("ab") as out:
             argv = [sys.executable, "-m", "services.cli.main", *self._words]
-            env = {**environment(self._settings), **self._env}
-            self._running = subprocess.Popen(argv, stdout=out, stderr=out, env=env, cwd=self._cwd)
+            env = environment(self.settings) | self.env
+            self._running = subprocess.Popen(argv, stdout=out, stderr=out, env=env)
 
     def kill(self) -> None:
         """``kill -9``."""

@@ -278,6 +278,11 @@ class Stream:
             await asyncio.gather(*self._tasks)
 
     @property
+    def released(self) -> int:
+        """Parts released so far."""
+        return self._released
+
+    @property
     def on_their_way(self) -> int:
         """Frames released and not accepted yet."""
         bounds = (len(frames) * min(self._released, self.parts) // self.parts for frames in self.frames.values())

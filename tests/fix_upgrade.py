@@ -84,7 +84,7 @@ class OldProcess(Process):
         argv = [sys.executable, "-m", "services.cli.main", *self._words]
         with self.log.open("ab") as out:
             self._running = subprocess.Popen(
-                argv, stdout=out, stderr=out, cwd=self._code.folder, env=self._code.environ(self._settings)
+                argv, stdout=out, stderr=out, cwd=self._code.folder, env=self._code.environ(self.settings)
             )
 
 

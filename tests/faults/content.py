@@ -19,7 +19,7 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from ingest.clock import SystemClock
-from ingest.frame import CONTENT_TYPE, FRAME_VERSION, Block, Frame, StampedFrame, encode
+from ingest.frame import CONTENT_TYPE, FRAME_VERSION, Block, Frame, encode
 from ingest.partition import partition_of, record_key
 from services import topics
 from tests.cast import HOUR, OFFSET_MIN
@@ -200,28 +200,27 @@ async def clock_skew(trial: Trial) -> None:
     figure="records it filed as dead (at most 50 in a row), s to stop", moment=(0.2, 0.3),
 )  # fmt: skip
 async def bad_deploy(trial: Trial) -> None:
-    good = trial.system.processor
-    with trial.out_of_order(good):
-        await asyncio.to_thread(good.stop)
-        bad = trial.system.another("bad", env={"PYTHONPATH": str(BROKEN_DEPLOY), "FAULTS_DETECTOR": "raise"})
+    processor = trial.system.processor
+    with trial.out_of_order(processor):
+        await asyncio.to_thread(processor.stop)
+        processor.env = {"PYTHONPATH": str(BROKEN_DEPLOY), "FAULTS_DETECTOR": "raise"}
         began = time.monotonic()
         for _ in range(BAD_STARTS):
-            bad.start()
+            processor.start()
             try:
-                await eventually_so(partial(_ended, bad), 60, "the bad version's own stop")
+                await eventually_so(partial(_ended, processor), 60, "the bad version's own stop")
             except TimeoutError as error:
                 trial.require(False, str(error))
-                bad.kill()
+                processor.kill()
         trial.read("s until it had stopped", time.monotonic() - began)
         dead = int((await trial.query("SELECT count(*) FROM dead_letter"))[0][0])
         trial.read("records filed as dead", dead)
         trial.require(dead <= POISON_LIMIT, f"the bad version filed {dead} records as dead")
-        good.start()
+        processor.env = {}
+        processor.start()
     done = await asyncio.to_thread(trial.command, "dead", "redrive", "--limit", "1000")
     trial.require(done.returncode == 0, f"keepwell dead redrive: {done.stderr.strip()[-200:]}")
 
 
 async def _ended(process: Any) -> bool:
     return not process.alive()
-
-

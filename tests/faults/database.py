@@ -56,7 +56,9 @@ async def small_disk(trial: Trial, settings: Settings) -> AsyncIterator[None]:
     home, user = trial.stack.local.home, trial.stack.local.user
     place = home.servers / "small"
     place.mkdir(exist_ok=True)
-    await _run("mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,uid={user.uid},gid={user.gid},mode=700", "tmpfs", str(place))
+    await _run(
+        "mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m,uid={user.uid},gid={user.gid},mode=700", "tmpfs", str(place)
+    )
     name = sql.Identifier(f"small_{settings.postgres.database}")
     try:
         (place / "space").mkdir()
@@ -94,7 +96,9 @@ async def database_full(trial: Trial) -> None:
             red = time.monotonic() - began
         await asyncio.sleep(0.2)
     trial.read("frames stored while full", await trial.processed() - before)
-    trial.require(red is not None, f"/readyz of the processor did not tell within {3 * FULL_S} s that nothing can be stored")
+    trial.require(
+        red is not None, f"/readyz of the processor did not tell within {3 * FULL_S} s that nothing can be stored"
+    )
     trial.read("s to not ready", red if red is not None else "never")
     (place / "ballast").unlink()
 

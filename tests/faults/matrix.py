@@ -45,7 +45,9 @@ class Row:
 ROWS: Final[dict[int, Row]] = {}
 
 
-def row(number: int, name: str, *, how: str, figure: str, proxied: tuple[str, ...] = (), **more: Any) -> Callable[[Act], Act]:
+def row(
+    number: int, name: str, *, how: str, figure: str, proxied: tuple[str, ...] = (), **more: Any
+) -> Callable[[Act], Act]:
     """Add a row whose act is the decorated function; ``more`` are the other fields of `Row`."""
 
     def add(act: Act) -> Act:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import httpx
 
 from ingest.frame import CONTENT_TYPE, encode
-from services.settings import Settings
+from services.settings import MetricsSettings, Settings
 from tests.faults import checkerside
 from tests.faults.kafka_proxy import KafkaProxy
 from tests.faults.load import PARTS, Load, Story
@@ -27,7 +27,7 @@ from tests.faults.measure import Memory, alert_latencies
 from tests.faults.offline import BY_THE_WALL_CLOCK, Alert
 from tests.faults.proxy import Proxy
 from tests.faults.watch import Watch, sign_in
-from tests.fix_doors import Process, drop_database, environment, migrated_settings
+from tests.fix_doors import Process, drop_database, environment, free_port, migrated_settings
 from tests.fix_faults import System, alerts, eventually
 from tests.fix_stack import LiveStack
 
@@ -81,6 +81,7 @@ class Trial:
         self.helpers: list[Process] = []  # further processors
         self.also_drop: Settings | None = None  # a second database of the row
         self._down: set[Process] = set()
+        self._metrics: MetricsSettings | None = None
         self.system: System
         self.load: Load
         self.watch: Watch
@@ -130,6 +131,24 @@ class Trial:
             yield
         finally:
             self._down.discard(process)
+
+    @contextlib.contextmanager
+    def all_out_of_order(self) -> Iterator[None]:
+        """Inside, the supervisor leaves every process alone."""
+        self._down.update(self._processes())
+        try:
+            yield
+        finally:
+            self._down.clear()
+
+    def moved_to(self, database: str) -> None:
+        """From now on everything, the checks too, works on this database."""
+        settings = self.system.settings
+        moved = settings.postgres.model_copy(update={"database": database})
+        self.system.settings = self.also_drop = settings.model_copy(update={"postgres": moved})
+        for process in self._processes():
+            told = process.settings.postgres.model_copy(update={"database": database})
+            process.settings = process.settings.model_copy(update={"postgres": told})
 
     def running(self) -> list[Process]:
         """Return the system's processes that run now."""
@@ -251,13 +270,28 @@ class Trial:
 
     def _through(self, settings: Settings) -> Settings:
         ports = {name: proxy.port for name, proxy in self.proxies.items()}
-        update: dict[str, object] = {}
+        update: dict[str, object] = {"metrics": self.metrics(settings)}
         if "kafka" in ports:
             update["kafka"] = settings.kafka.model_copy(update={"bootstrap": f"127.0.0.1:{ports['kafka']}"})
         if "postgres" in ports:
             update["postgres"] = settings.postgres.model_copy(update={"port": ports["postgres"]})
         told = settings.model_copy(update=update)
         return self.row.change(told) if self.row.change else told
+
+    def metrics(self, settings: Settings) -> MetricsSettings:
+        """Return places of this trial's own for the processes' metrics and health."""
+        if self._metrics is None:
+            ports = {f"{name}_port": free_port() for name in ("gateway", "bridge", "processor", "api")}
+            self._metrics = settings.metrics.model_copy(update=ports)
+        return self._metrics
+
+    async def not_ready(self, name: str) -> bool:
+        """Whether a process answers on its health port that it is not ready."""
+        port = getattr(self.metrics(self.system.settings), f"{name}_port")
+        with contextlib.suppress(httpx.HTTPError):
+            async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+                return (await client.get(f"http://127.0.0.1:{port}/readyz")).status_code == 503
+        return False
 
     def _processes(self) -> list[Process]:
         return [self.system.gateway, self.system.bridge, self.system.processor, self.api, *self.helpers]
