@@ -28,7 +28,7 @@ from services.store.revision import QUERY, check_revision
 from services.web import screens
 
 POOL_SIZE: Final = 8
-POOL_WAIT_S: Final = 5.0
+POOL_WAIT_S: Final = 2.0  # then 503: a page that waits longer has been given up by its reader
 OPEN_S: Final = 15.0
 # Bounds on what one request may hold: a statement, a lock, a transaction left open.
 LIMITS: Final = "-c statement_timeout=10s -c lock_timeout=3s -c idle_in_transaction_session_timeout=15s"

@@ -11,7 +11,7 @@ from tests.faults.kafka_proxy import FIND_COORDINATOR, HEARTBEAT, JOIN_GROUP, PR
 from tests.faults.matrix import row
 from tests.faults.trial import Trial, eventually_so
 
-OUTAGES_S: Final = (3, 10)
+OUTAGES_S: Final = (3, 14)  # the door waits 10 s for the broker before it refuses
 RTT_S: Final = 0.5
 SLOW_S: Final = 8
 # Kafka's error codes

@@ -38,6 +38,7 @@ class Row:
     moment: tuple[float, float] = (0.2, 0.5)  # between which shares of the accepted frames the fault begins
     change: Change | None = None  # of what the processes are told
     tell: Tell | None = None  # another story of the same seed, with the same settled alerts
+    play: Act | None = None  # sends the load, where its own pace is not wanted
     prepare: Prepare | None = None  # around the row, once its database is made
     same_stream: bool = True  # False: the watcher may have seen more than the database holds now
 

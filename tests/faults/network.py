@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 
+from ingest.doors import HttpDoors, MqttDoor
 from ingest.frame import Tick
 from ingest.ticks import write_tick
 from services import topics
 from services.settings import Settings
+from simulators.sending import until_door_knows
 from tests.cast import HOUR
 from tests.faults.load import DAYS, PARTS
 from tests.faults.matrix import row
@@ -21,7 +22,7 @@ from tests.faults.trial import Trial, eventually_so
 from tests.fix_faults import T0
 
 PART_MS: Final = DAYS * 24 * HOUR // PARTS  # event time of a part of the load
-ONE_WAY_PARTS, BOTH_WAYS_PARTS = 2, 3
+ONE_WAY_PARTS: Final = 2
 SILENCE_S: Final = 2 * 3600
 FROZEN_S: Final = 6
 MORE_FILES: Final = 10
@@ -33,32 +34,57 @@ CUTS: Final = 8
 def driven(settings: Settings) -> Settings:
     """Let ticks drive every clock, and judge silence by it."""
     told = settings.processor.model_copy(update={"silence_s": SILENCE_S})
-    return settings.model_copy(
-        update={"processor": told, "clock": settings.clock.model_copy(update={"source": "driven"})}
-    )
+    clock = settings.clock.model_copy(update={"source": "driven"})
+    return settings.model_copy(update={"processor": told, "clock": clock})
+
+
+async def with_ticks(trial: Trial) -> None:
+    """Release a part at a time; the clock ticks on once everybody who can has sent it, as in a time-lapse."""
+    settings = trial.system.settings
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap)
+    (credentials,) = trial.system.doors.enrol(("clock", "clock-probe"), since_days=20_000)
+    await producer.start()
+    try:
+        async with (
+            HttpDoors(trial.system.url, settings.tls.ca_file) as doors,
+            MqttDoor(settings.mqtt.host, settings.mqtt.port, credentials, settings.mqtt.ca_file) as mqtt,
+        ):
+            for part in range(PARTS):
+                now_ms, horizon_ms = T0 + part * PART_MS, T0 + (part + 1) * PART_MS
+                tick = Tick(now_ms, horizon_ms=horizon_ms)
+                topic = topics.named(topics.CONTROL, settings.kafka)
+                await write_tick(producer, topic, settings.kafka.partitions, tick)
+                for door in (doors.door(credentials), mqtt):
+                    await until_door_knows(door, horizon_ms)
+                await trial.load.release()
+                await eventually_so(partial(_sent, trial, part + 1), 90, "the frames of a part")
+                if part == PARTS - 1:
+                    await write_tick(producer, topic, settings.kafka.partitions, Tick(horizon_ms))
+    finally:
+        await producer.stop()
 
 
 @row(
     13, "partition",
-    how="proxy holds what HTTPS devices send, then both ways, while MQTT devices go on and ticks drive the clock; then heals",
-    figure="silent patients found, s from the tick to the last alert", proxied=("gateway",), change=driven,
-    moment=(0.2, 0.35),
+    how="ticks drive the clock; a proxy holds what HTTPS devices send, then both ways, while MQTT devices go on; then it heals",
+    figure="patients cut off and told silent, event hours until then", proxied=("gateway",), change=driven,
+    moment=(0.2, 0.3), play=with_ticks,
 )  # fmt: skip
 async def partition(trial: Trial) -> None:
     cut = _only_https(trial)
-    way = trial.proxies["gateway"]
+    way, began = trial.proxies["gateway"], trial.load.released
+    trial.cut_off = frozenset(trial.load.frames) - trial.story.over_mqtt
     way.up.hold()
-    await _tick_on(trial, ONE_WAY_PARTS)
+    await eventually_so(partial(_released, trial, began + ONE_WAY_PARTS), 60, "the others going on")
     way.down.hold()
-    await _tick_on(trial, BOTH_WAYS_PARTS)
-    began = time.monotonic()
     try:
-        await eventually_so(partial(_silent, trial, cut), 30, "device_silent of everybody cut off")
+        await eventually_so(partial(_silent, trial, cut), 60, "device_silent of everybody cut off")
     except TimeoutError as error:
         trial.require(False, str(error))
-    trial.read("s to the last device_silent", time.monotonic() - began)
-    trial.read("patients cut off", len(cut))
+    trial.read("patients cut off and told silent", len(cut))
+    trial.read("event hours until all were told", (trial.load.released - began) * PART_MS // HOUR)
     way.free()
+    trial.cut_off = frozenset()
 
 
 def _only_https(trial: Trial) -> set[str]:
@@ -67,26 +93,15 @@ def _only_https(trial: Trial) -> set[str]:
     return set(patients.values()) - {patients[key] for key in trial.story.over_mqtt}
 
 
-async def _tick_on(trial: Trial, parts: int) -> None:
-    """Let the clock go on with what the MQTT devices have sent."""
-    settings = trial.system.settings.kafka
-    producer = AIOKafkaProducer(bootstrap_servers=settings.bootstrap)
-    await producer.start()
-    try:
-        for _ in range(parts):
-            released = trial.load.released
-            await eventually_so(partial(_sent, trial, released), 60, "the others' frames")
-            tick = Tick(T0 + released * PART_MS, horizon_ms=T0 + (released + 1) * PART_MS)
-            await write_tick(producer, topics.named(topics.CONTROL, settings), settings.partitions, tick)
-            await asyncio.sleep(0.5)
-    finally:
-        await producer.stop()
+async def _released(trial: Trial, parts: int) -> bool:
+    return trial.load.released >= min(parts, PARTS)
 
 
 async def _sent(trial: Trial, parts: int) -> bool:
-    """Whether every MQTT device has a verdict on its first ``parts`` parts."""
+    """Whether every device that is not cut off has a verdict on its first ``parts`` parts."""
     frames, done = trial.load.frames, trial.load.accepted_at
-    return all(len(done.get(key, [])) >= len(frames[key]) * parts // PARTS for key in trial.story.over_mqtt)
+    reached = frames.keys() - trial.cut_off
+    return all(len(done.get(key, [])) >= len(frames[key]) * parts // PARTS for key in reached)
 
 
 async def _silent(trial: Trial, wanted: set[str]) -> bool:

@@ -77,6 +77,7 @@ class Trial:
         self.proxies: dict[str, Proxy] = {}
         self.leave_out: list[str] = list(BY_THE_WALL_CLOCK)
         self.refused = 0  # frames the doors must refuse
+        self.cut_off: frozenset[str] = frozenset()  # devices nobody can hear now
         self.strangers: set[str] = set()  # patients the offline run does not know
         self.helpers: list[Process] = []  # further processors
         self.also_drop: Settings | None = None  # a second database of the row
@@ -225,7 +226,7 @@ class Trial:
     async def _play(self, expected: list[Alert]) -> None:
         memory = Memory(self._processes())
         async with memory:
-            playing = asyncio.create_task(self.load.play())
+            playing = asyncio.ensure_future(self.row.play(self) if self.row.play else self.load.play())
             try:
                 await self.load.until(self.rng.uniform(*self.row.moment))
                 await self.pause(0, 0.3)
