@@ -182,6 +182,7 @@ def _advance_watermarks(
     for index, frame in enumerate(frames):
         slot = core.slot_of[frame.patient_id]
         hot = core.hot[slot]
+        watermark.expire(hot, frame.received_ms, bounds.reordering_ms)
         mine = spans.get(index, [])
         technical.frame(slot, frame, min((first for _, first, _ in mine), default=None))
         for metric, _, _ in mine:

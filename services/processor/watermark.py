@@ -52,6 +52,17 @@ def advance(hot: Hot, frame: StampedFrame, spans: list[tuple[int, int, int]], bo
     settle(hot, bound_ms)
 
 
+def expire(hot: Hot, received_ms: int, bound_ms: int) -> None:
+    """Wait no longer for what is missing since the bound; before a frame received now is judged late or in time."""
+    over = [key for key, hold in hot.holds.items() if received_ms >= hold.deadline_ms]
+    for key in over:
+        del hot.holds[key]
+        if key in hot.sessions:
+            hot.sessions[key].missing = []
+    if over:
+        settle(hot, bound_ms)
+
+
 def settle(hot: Hot, bound_ms: int) -> None:
     """Move the patient's watermark, and each metric's, as far as the data and the holds allow; never back."""
     held = min((hold.at_ms for hold in hot.holds.values()), default=None)
@@ -67,11 +78,6 @@ def settle(hot: Hot, bound_ms: int) -> None:
 
 
 def _follow_sequence(hot: Hot, frame: StampedFrame, bound_ms: int) -> None:
-    for key, hold in list(hot.holds.items()):
-        if frame.received_ms >= hold.deadline_ms:
-            del hot.holds[key]
-            if key in hot.sessions:
-                hot.sessions[key].missing = []
     key = f"{frame.device_id}:{frame.session}"
     session = hot.sessions.get(key)
     if session is None:

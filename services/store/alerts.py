@@ -30,7 +30,7 @@ _INSERT: Final = """
         (acknowledged_at, acknowledged_by, acknowledge_note) = (NULL, NULL, NULL)"""
 
 _COLUMNS: Final = {
-    "settled": "provisional = false",
+    "settled": "provisional = false, found_at = %(at)s",
     "worsened": "acknowledged_at = NULL, acknowledged_by = NULL, acknowledge_note = NULL",
     "withdrawn": "state = 'withdrawn', provisional = false",
     "unknown": "unknown_since = %(at)s",

@@ -1,0 +1,142 @@
+"""Bugs planted on purpose, each by its name: what the simulation is worth is how soon it finds them.
+
+Production code knows nothing of them: a bug is a part replaced for a while, or a switch of a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final, LiteralString, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+
+from ingest.clock import to_datetime
+from services import topics
+from services.api import events, query
+from services.processor import batch, consumer, dedupe, relay, watermark
+from services.processor.core import Core
+from services.processor.episodes import Engine
+from services.processor.readings import Table
+from tests.sim import expected, readers
+from tests.sim.readers import ORDERED, SAFE
+from tests.sim.store import SimSession
+from tests.sim.world import World
+
+
+class Bug(NamedTuple):
+    """What is broken, how, and where."""
+
+    what: str
+    replaced: tuple[tuple[Any, str, Any], ...] = ()  # (owner, name, what stands there instead)
+    switch: Callable[[World], None] = lambda world: None
+
+
+def _no_fence(world: World) -> None:
+    world.server.fenced = False
+
+
+def _position_outside(world: World) -> None:
+    world.server.position_inside = False
+
+
+def _ack_first(world: World) -> None:
+    world.doors.ack_first = True
+
+
+def _learn(world: World) -> None:
+    world.guard = False
+
+
+def _nothing(*_: object, **__: object) -> None:
+    return None
+
+
+def _all_alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.ones(len(a), bool)
+
+
+def _remember_less(core: Core, stored: Table) -> None:
+    for one in dedupe.series_of(stored):
+        last, key = core.hot[one.slot].last_stored, f"{one.metric}:{one.device}"
+        last[key] = max(last.get(key, 0), int(stored.t_ms[one.stop - 1]) - 1)
+
+
+_every = query.every
+_execute = readers.Connection.execute
+_raise_alert = Engine.raise_alert
+
+
+async def _unsafe(connection: Any, asked: LiteralString, values: Any = ()) -> Any:
+    return await _every(connection, asked.replace(SAFE, "true"), values)
+
+
+async def _unordered(self: readers.Connection, asked: str, values: Any = ()) -> readers.Answer:
+    return await _execute(self, asked.replace(ORDERED, ""), values)
+
+
+async def _mark_first(self: Any, connection: Any, producer: Any) -> int:
+    """Mark rows as sent, then send them."""
+    asked = "SELECT id, topic, record_key, record FROM outbox WHERE sent_at IS NULL ORDER BY id LIMIT"
+    rows = await (await connection.execute(asked, [self._worker.partitions, relay.BATCH])).fetchall()
+    await connection.execute("UPDATE outbox SET sent_at", [to_datetime(0), [row[0] for row in rows]])
+    for _, topic, key, value in rows:
+        await producer.send(topics.named(topic, self._settings.kafka), value=value, key=key or None)
+    return len(rows)
+
+
+def _page_late(self: Engine, *given: Any, late: bool = False, **named: Any) -> None:
+    _raise_alert(self, *given, late=False, **named)
+
+
+async def _never_new(self: SimSession) -> bool:
+    await self.connect_anew()
+    return False
+
+
+BUGS: Final = {
+    "no-fence": Bug("a transaction does not check the epoch", switch=_no_fence),
+    "position-outside": Bug("positions move in a transaction of their own", switch=_position_outside),
+    "default-assignor": Bug(
+        "partitions are assigned round robin", ((consumer, "RangePartitionAssignor", RoundRobinPartitionAssignor),)
+    ),
+    "dirty-lost": Bug("late data do not mark the patient", ((batch, "_note_dirty", _nothing),)),
+    "xmin-dropped": Bug("the stream reads past open transactions", ((events, "every", _unsafe),)),
+    "pause-lost": Bug(
+        "readings are not held back after an assignment until control is in",
+        ((consumer.StreamLoop, "_hold_readings_until_control_is_in", _nothing),),
+    ),
+    "relay-order": Bug("the outbox is relayed in any order", ((readers.Connection, "execute", _unordered),)),
+    "relay-marks-first": Bug("rows are marked as sent, then sent", ((relay.OutboxRelay, "_send_some", _mark_first),)),
+    "conflict-is-duplicate": Bug("another value of an instant counts as a repetition", ((dedupe, "_same", _all_alike),)),
+    "off-by-one": Bug(
+        "the newest stored instant is remembered a millisecond short", ((batch, "_remember_last", _remember_less),)
+    ),
+    "anomaly-learned": Bug("the baseline learns from every day", switch=_learn),
+    "ack-first": Bug("the door answers before Kafka has", switch=_ack_first),
+    "late-paged": Bug("a late finding is raised as if live", ((Engine, "raise_alert", _page_late),)),
+    "lost-answer": Bug("after a lost connection the positions are not read again", ((SimSession, "connect", _never_new),)),
+    "hold-for-ever": Bug("a gap in a device's frames is waited for without end", ((watermark, "expire", _nothing),)),
+}  # fmt: skip
+
+
+@contextmanager
+def planted(name: str | None) -> Iterator[Callable[[World], None]]:
+    """Run the system with a bug, or none; gives what switches a world's models.
+
+    Raises:
+        KeyError: there is no bug of this name.
+    """
+    bug = Bug("nothing") if name is None else BUGS[name]
+    if name is not None:
+        expected.forget()
+    try:
+        with ExitStack() as stack:
+            for owner, attribute, stand_in in bug.replaced:
+                stack.enter_context(patch.object(owner, attribute, stand_in))
+            yield bug.switch
+    finally:
+        if name is not None:
+            expected.forget()

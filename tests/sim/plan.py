@@ -1,0 +1,132 @@
+"""What one seed is about: who is watched, with which devices, and when each of their frames reaches a door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from ingest.assign import Assignment, Device
+from tests.sim.stories import HOUR, KINDS, MINUTE, START, Row, Sent, sent, story
+
+BOUND_MS: Final = 120_000
+WITHIN_MS: Final = 90_000  # how far frames of a plan that keeps the bound overtake each other, re-sends left room
+ORGANISATION: Final = 1
+FOREVER: Final = 2**62
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Frames that a device sends in one request at an instant of the simulated clock."""
+
+    at_ms: int
+    device: int
+    frames: tuple[Sent, ...]
+    tries: int = 0
+
+
+@dataclass(frozen=True)
+class Junk:
+    """A record that somebody else writes into the readings' topic."""
+
+    at_ms: int
+    kind: str  # noise | unknown | nul; tick: a record of the control topic
+
+
+@dataclass
+class Plan:
+    """Everything that will happen, except who does what when: that is the scheduler's."""
+
+    partitions: int
+    processors: int
+    bounded: bool  # every frame comes within the reordering bound
+    patients: list[int]
+    devices: dict[int, Device]
+    stories: dict[int, tuple[str, int, int, int]]  # device → what it measures
+    deliveries: list[Delivery] = field(default_factory=list)
+    junk: list[Junk] = field(default_factory=list)
+    calm: set[int] = field(default_factory=set)  # patients whose outcome must be that of an undisturbed run
+    end_ms: int = 0
+
+
+def draw(chance: Random) -> Plan:
+    """Draw a plan."""
+    patients = list(range(1, chance.choice((1, 2, 2, 3)) + 1))
+    plan = Plan(
+        partitions=chance.choice((1, 2, 3)), processors=chance.choice((1, 2, 2, 3)), bounded=chance.random() < 0.65,
+        patients=patients, devices={}, stories={},
+    )  # fmt: skip
+    hours = chance.choice((4, 5))
+    for patient in patients:
+        _give(plan, chance, patient, patient, hours)
+    if not plan.bounded and chance.random() < 0.4:
+        _give(plan, chance, 10, patients[0], hours)  # a second device that measures the same
+    handed_on = _hand_on(plan, chance) if len(patients) > 1 and chance.random() < 0.25 else set()
+    plan.calm = set(patients) - handed_on if plan.bounded else set()
+    for device in plan.devices:
+        _deliver(plan, chance, device)
+    _add_junk(plan, chance)
+    plan.deliveries.sort(key=lambda one: one.at_ms)
+    plan.end_ms = max(one.at_ms for one in plan.deliveries) + MINUTE
+    return plan
+
+
+def _give(plan: Plan, chance: Random, device: int, patient: int, hours: int) -> None:
+    kind = chance.choice(KINDS)
+    plan.devices[device] = Device(device, f"d{device}", ORGANISATION, (Assignment(patient, 0, FOREVER),))
+    plan.stories[device] = (kind, hours, chance.choice((10, 20, 30, 60)), chance.randrange(2))
+
+
+def _hand_on(plan: Plan, chance: Random) -> set[int]:
+    """Give the first patient's device to the second one, from the middle of a frame on."""
+    at = START + chance.choice((85, 125, 200)) * MINUTE
+    plan.devices[1] = plan.devices[1]._replace(assignments=(Assignment(1, 0, at), Assignment(2, at, FOREVER)))
+    return {1, 2}
+
+
+def _deliver(plan: Plan, chance: Random, device: int) -> None:
+    frames = list(story(*plan.stories[device]))
+    while frames:
+        burst, frames = _split(frames, chance.choice((1, 1, 1, 2, 3, 5)))
+        last = burst[-1].sent_ms
+        if not plan.bounded and chance.random() < 0.3:
+            last += chance.choice((10 * MINUTE, HOUR, 3 * HOUR, 8 * HOUR, 3 * 24 * HOUR))
+        chance.shuffle(burst)
+        at = last
+        while burst:
+            group, burst = _split(burst, chance.choice((1, 2, 4)))
+            at = min(at + chance.randint(0, WITHIN_MS // 3), last + WITHIN_MS)
+            plan.deliveries.append(Delivery(at, device, tuple(group)))
+            if chance.random() < 0.12:  # the device sends it again although it was told
+                again = at + chance.choice((1000, HOUR))
+                plan.deliveries.append(Delivery(again, device, tuple(group)))
+    if chance.random() < 0.35:
+        _contradict(plan, chance, device)
+
+
+def _contradict(plan: Plan, chance: Random, device: int) -> None:
+    """Let the device send an instant again with another value, an impossible value, or a frame no door takes."""
+    frames = story(*plan.stories[device])
+    told = chance.choice(frames)
+    at = plan.deliveries[-1].at_ms + MINUTE
+    metric, t_ms, value = chance.choice(told.rows)
+    kinds: dict[str, tuple[Row, str | None]] = {
+        "conflict": ((metric, t_ms, value + 1), None),
+        "impossible": (("heart_rate", t_ms + 1, 900.0), None),
+        "refused": (("heart_rate", t_ms + 1, 70.0), "furlong"),
+    }
+    row, unit = kinds[chance.choice(sorted(kinds))]
+    plan.deliveries.append(Delivery(at, device, (sent("x", 0, frames[-1].sent_ms, [row], unit=unit),)))
+
+
+def _add_junk(plan: Plan, chance: Random) -> None:
+    for _ in range(chance.choice((0, 0, 0, 1, 2))):
+        at = START + chance.randrange(4 * HOUR)
+        plan.junk.append(Junk(at, chance.choice(("noise", "unknown", "nul"))))
+    for _ in range(chance.choice((0, 3, 10))):
+        plan.junk.append(Junk(START + chance.randrange(5 * HOUR), "tick"))
+    plan.junk.sort(key=lambda one: one.at_ms)
+
+
+def _split(items: list[Sent], size: int) -> tuple[list[Sent], list[Sent]]:
+    return items[:size], items[size:]
