@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check seeds faults replay screenshots lock up down clean
+.PHONY: help install demo test test-all lint types check seeds faults sim replay screenshots lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, mi
 
 faults: install ## Break the whole running system, 27 rows, and write docs/reliability.md. SEEDS=5 ARGS="--json f.json", ARGS="--list"
 	@$(BIN)/python -m tests.faults --seeds $(if $(filter file,$(origin SEEDS)),1,$(SEEDS)) $(ARGS)
+
+sim: install ## The whole stream in one thread, faults at every step, every invariant judged. SEEDS=10000 ARGS="--jobs 2", ARGS=--bugs
+	@$(BIN)/python -m tests.sim --seeds $(if $(filter file,$(origin SEEDS)),500,$(SEEDS)) $(ARGS)
 
 replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 	@$(BIN)/keepwell replay ../shared/data/wearable_hr --speed max $(ARGS)

@@ -210,8 +210,8 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         """Raise the epochs, load the states, seek to the stored positions; a failure here stops the process."""
         try:
             async with self._lock:
-                self._generation += 1
                 await self._take_over(assigned)
+                self._generation += 1  # what was fetched meanwhile was not held back: it is dropped and fetched again
         except BaseException as error:
             self._failure = error
 

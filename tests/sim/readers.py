@@ -27,7 +27,7 @@ from tests.sim.store import Server
 from tests.sim.tables import OutboxRow
 
 ORDERED: Final = "ORDER BY id"
-SAFE: Final = "e.xid < pg_snapshot_xmin(pg_current_snapshot())"
+SAFE: Final = "e.xid < stream_horizon()"
 
 
 class Answer:

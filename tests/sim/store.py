@@ -7,7 +7,7 @@ transaction left open by a frozen process is ended by the server after a while.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from services.processor.changes import PatientChange
 from services.processor.readings import Table
 from services.processor.records import Effects
 from services.store.fence import FencedError
@@ -108,6 +109,30 @@ class SimTransaction(Transaction):
         await self._ask("reads")
         return {p: self._tables.patients[p] for p in patient_ids if p in self._tables.patients}
 
+    async def erased(self, patient_ids: list[int]) -> set[int]:
+        """Return which of these patients were erased: the simulation erases nobody."""
+        return set()
+
+    async def changes(self, patient_ids: list[int]) -> dict[int, list[PatientChange]]:
+        """Return patient → what people changed that detection goes by."""
+        wanted = sorted((c.message.patient_id, c.change) for c in self._tables.control.values())
+        changes: dict[int, list[PatientChange]] = {}
+        for patient, change in wanted:
+            if patient in patient_ids and change.kind in ("monitoring", "new_normal"):
+                changes.setdefault(patient, []).append(change)
+        return changes
+
+    async def quarantined(
+        self, patient_ids: list[int], from_ms: int, to_ms: int
+    ) -> set[tuple[int, int, int, int, float]]:
+        """Return (patient, metric, device, Unix ms, value) of what is quarantined in a span."""
+        return {key for key in self._tables.quarantined if key[0] in patient_ids and from_ms <= key[3] <= to_ms}
+
+    async def open_letters(self, positions: Mapping[Place, int], back: int) -> set[tuple[str, int, int]]:
+        """Return the dead letters among the last ``back`` records before each position."""
+        ends = dict(positions)
+        return {(t, p, o) for t, p, o in self._tables.dead if ends.get((t, p), 0) - back <= o < ends.get((t, p), 0)}
+
     async def device_keys(self, device_ids: list[int]) -> dict[int, str]:
         """Return device → key for those that exist."""
         return {d: self._tables.devices[d] for d in device_ids if d in self._tables.devices}
@@ -137,10 +162,11 @@ class SimTransaction(Transaction):
         """Return the kept state of every patient of these partitions."""
         await self._ask("loads the states")
         rows = []
+        changes = await self.changes(list(self._tables.hot))
         for patient, row in sorted(self._tables.hot.items()):
             if row.partition in partitions:
                 state, layout = self._tables.baselines.get(patient, (None, None))
-                rows.append(StateRow(patient, row.hot, state, layout))
+                rows.append(StateRow(patient, row.hot, state, layout, changes.get(patient, [])))
         return rows
 
     async def overlapping_alert(self, patient_id: int, rule: str, from_ms: int, to_ms: int) -> bool:

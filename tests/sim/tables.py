@@ -18,7 +18,7 @@ from ingest.clock import to_datetime
 from ingest.partition import record_key
 from services import topics
 from services.processor.readings import Table
-from services.processor.records import AlertChange, AlertRow, Effects
+from services.processor.records import AlertChange, AlertRow, ControlRecord, Effects, Suppressed
 from services.store import alerts
 from services.store.writer import HotRow, merged_fates
 
@@ -26,8 +26,8 @@ Place = tuple[str, int]
 Key = tuple[int, int, int, int]  # patient, metric, device, instant
 
 KNOWN: Final = frozenset(
-    "recorded_ms positions stored conflicts quarantined waveforms fates dead control rollups bands days states "
-    "last_values alerts changes events silences touched closed".split()
+    "recorded_ms positions stored conflicts quarantined waveforms fates dead control suppressed erased rollups bands "
+    "days states last_values alerts changes events silences touched closed".split()
 )
 
 
@@ -72,7 +72,8 @@ class Tables:
     quarantined: dict[tuple[int, int, int, int, float], str] = field(default_factory=dict)
     frames: dict[str, dict[str, int]] = field(default_factory=dict)
     dead: dict[tuple[str, int, int], tuple[str, bytes]] = field(default_factory=dict)
-    control: dict[tuple[str, int, int], tuple[int | None, str, int]] = field(default_factory=dict)
+    control: dict[tuple[str, int, int], ControlRecord] = field(default_factory=dict)
+    suppressed: dict[tuple[int, str, int], Suppressed] = field(default_factory=dict)
     rollups: dict[tuple[int, int, int, int], tuple[float, ...]] = field(default_factory=dict)
     bands: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
     days: dict[tuple[Any, ...], tuple[Any, ...]] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class Tables:
 
 def check_known(effects: Effects) -> None:
     """Raise NotImplementedError where a batch has a kind of effect this model doesn't know."""
-    unknown = {one.name for one in fields(effects)} - KNOWN
+    unknown = {one.name for one in fields(effects)} - KNOWN | ({"erased"} if effects.erased else set())
     if unknown:
         msg = f"effects {sorted(unknown)} are not in the simulation's tables; add them to tests/sim/tables.py"
         raise NotImplementedError(msg)
@@ -146,7 +147,9 @@ def _measured(tables: Tables, effects: Effects, patient_of: NDArray[np.int32]) -
         tables.dead.setdefault(place, (dead.reason, dead.record.value))
     for one in effects.control:
         place = (one.record.topic, one.record.partition, one.record.offset)
-        tables.control.setdefault(place, (one.patient_id, one.kind, one.effective_ms))
+        tables.control.setdefault(place, one)
+    for held in effects.suppressed:
+        tables.suppressed.setdefault((held.patient_id, held.rule, held.start_ms), held)
 
 
 def _store(tables: Tables, stored: Table, patient_of: NDArray[np.int32]) -> None:
