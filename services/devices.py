@@ -18,6 +18,7 @@ import psycopg
 
 from ingest.devices import token_hash
 from ingest.mqtt_password import password_hash
+from services.store import changes
 
 Connection = psycopg.Connection[Any]
 Role = Literal["clinician", "nurse", "administrator"]
@@ -67,11 +68,18 @@ def create_organisation(connection: Connection, key: str, name: str) -> int:
 
 
 def enrol_many(
-    connection: Connection, organisation: str, wanted: Sequence[Enrolment], at: datetime, *, renew: bool = False
+    connection: Connection,
+    organisation: str,
+    wanted: Sequence[Enrolment],
+    at: datetime,
+    *,
+    partitions: int,
+    renew: bool = False,
 ) -> list[Enrolled]:
     """Make patients, devices, assignments and tokens where missing, in the order asked.
 
-    ``renew`` revokes a device's tokens and makes a new one; else a device that has one keeps it.
+    ``renew`` revokes a device's tokens and makes a new one; else a device that has one keeps it. ``partitions`` are
+    those of the control topic, which is told of each assignment.
 
     Raises:
         EnrolmentError: an impossible key, an unknown organisation, a device of another organisation or
@@ -81,18 +89,25 @@ def enrol_many(
         _check_key("patient", one.patient)
         _check_key("device", one.device)
     with connection.transaction():
-        return _enrol(connection, organisation, wanted, at, renew=renew)
+        return _enrol(connection, organisation, wanted, at, partitions, renew=renew)
 
 
 def _enrol(
-    connection: Connection, organisation: str, wanted: Sequence[Enrolment], at: datetime, *, renew: bool
+    connection: Connection,
+    organisation: str,
+    wanted: Sequence[Enrolment],
+    at: datetime,
+    partitions: int,
+    *,
+    renew: bool,
 ) -> list[Enrolled]:
     query = "SELECT id FROM organisation WHERE key = %s"
     organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
     patients = _make_patients(connection, organisation_id, wanted)
     devices = _make_devices(connection, organisation_id, wanted, at)
-    for one in wanted:
-        _assign_if_free(connection, one, devices[one.device], patients[one.patient])
+    made = [one for one in wanted if _assign_if_free(connection, one, devices[one.device], patients[one.patient])]
+    told = {(one.patient, one.device): _assigned(patients[one.patient], one.device, one.since, at) for one in made}
+    changes.write_many(connection, list(told.values()), partitions)
     ids = list(dict.fromkeys(devices[one.device] for one in wanted))
     if renew:
         _revoke(connection, ids, at)
@@ -103,8 +118,10 @@ def _enrol(
     ]
 
 
-def assign(connection: Connection, device: str, patient: str, since: datetime) -> None:
-    """Hand a device to a patient from ``since`` on; whoever had it has it until then.
+def assign(
+    connection: Connection, device: str, patient: str, since: datetime, at: datetime, *, partitions: int
+) -> None:
+    """Hand a device to a patient from ``since`` on, said at ``at``; whoever had it has it until then.
 
     Raises:
         EnrolmentError: unknown, of two organisations, or the device was handed on after ``since`` already.
@@ -117,12 +134,15 @@ def assign(connection: Connection, device: str, patient: str, since: datetime) -
         raise EnrolmentError(msg)
     device_id, patient_id = row
     with connection.transaction():
-        connection.execute(
+        before = connection.execute(
             """UPDATE device_assignment SET valid_to = %(since)s
-               WHERE device_id = %(device)s AND valid_from < %(since)s AND valid_to > %(since)s""",
+               WHERE device_id = %(device)s AND valid_from < %(since)s AND valid_to > %(since)s
+               RETURNING patient_id""",
             {"device": device_id, "since": since},
-        )
+        ).fetchall()
         _insert_assignment(connection, device, device_id, patient_id, since)
+        ended = [_assigned(had, device, since, at, assigned=False) for (had,) in before if had != patient_id]
+        changes.write_many(connection, [*ended, _assigned(patient_id, device, since, at)], partitions)
 
 
 def revoke(connection: Connection, device: str, at: datetime) -> int:
@@ -225,22 +245,33 @@ def _make_devices(
     return {key: device_id for key, device_id, _ in rows}
 
 
-def _assign_if_free(connection: Connection, one: Enrolment, device_id: int, patient_id: int) -> None:
-    """Assign the device, unless it is that patient's already (then, if need be, from an earlier time on)."""
+def _assigned(patient_id: int, device: str, since: datetime, at: datetime, *, assigned: bool = True) -> changes.Wanted:
+    """Return the change that tells of an assignment, or of its end."""
+    return changes.Wanted(patient_id, "assignment", device, since, {"assigned": assigned}, "", None, at)
+
+
+def _assign_if_free(connection: Connection, one: Enrolment, device_id: int, patient_id: int) -> bool:
+    """Assign the device, unless it is that patient's already (then, if need be, from an earlier time on).
+
+    Return whether anything changed.
+    """
     row = connection.execute(
         "SELECT patient_id, valid_from FROM device_assignment WHERE device_id = %s AND valid_to = 'infinity'",
         [device_id],
     ).fetchone()
     if row is None:
         _insert_assignment(connection, one.device, device_id, patient_id, one.since)
-    elif row[0] != patient_id:
+        return True
+    if row[0] != patient_id:
         msg = f"device {one.device} is assigned to another patient; choose another, or hand it over first"
         raise EnrolmentError(msg)
-    elif one.since < row[1]:
+    if one.since < row[1]:
         connection.execute(
             "UPDATE device_assignment SET valid_from = %s WHERE device_id = %s AND valid_to = 'infinity'",
             [one.since, device_id],
         )
+        return True
+    return False
 
 
 def _insert_assignment(connection: Connection, device: str, device_id: int, patient_id: int, since: datetime) -> None:

@@ -51,7 +51,9 @@ class Doors:
         wanted = [Enrolment(patient, device, now - timedelta(days=since_days)) for patient, device in pairs]
         with self.admin() as connection:
             devices.create_organisation(connection, ORGANISATION, "Tests")
-            done = devices.enrol_many(connection, ORGANISATION, wanted, now, renew=True)
+            done = devices.enrol_many(
+                connection, ORGANISATION, wanted, now, partitions=self.settings.kafka.partitions, renew=True
+            )
         self.tell_mqtt()
         return [Credentials(one.device, one.token or "") for one in done]
 

@@ -80,7 +80,7 @@ def enrol(settings: Settings, parts: Sequence[Part], span: Span) -> tuple[dict[s
     with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
         devices.create_organisation(connection, ORGANISATION, "Demo care team")
         wanted = [Enrolment(p.patient, p.source.key, since, p.name, p.model, p.time_zone) for p in parts]
-        enrolled = devices.enrol_many(connection, ORGANISATION, wanted, now)
+        enrolled = devices.enrol_many(connection, ORGANISATION, wanted, now, partitions=settings.kafka.partitions)
         devices.create_person(connection, ORGANISATION, NURSE, "Nurse on duty", "nurse")
         login = devices.login_token(connection, ORGANISATION, NURSE, now)
         passwords = devices.mqtt_passwords(connection)

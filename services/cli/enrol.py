@@ -49,7 +49,9 @@ def register(app: typer.Typer) -> None:
         wanted = Enrolment(patient, device, now - timedelta(hours=1), name, time_zone=time_zone)
         with _connected(settings) as connection:
             devices.create_organisation(connection, organisation, organisation)
-            (done,) = devices.enrol_many(connection, organisation, [wanted], now, renew=renew)
+            (done,) = devices.enrol_many(
+                connection, organisation, [wanted], now, partitions=settings.kafka.partitions, renew=renew
+            )
             passwords = devices.mqtt_passwords(connection)
         note = tell_mqtt(settings.stack.home, passwords)
         console.print(f"patient {done.patient} wears device {done.device}", highlight=False)

@@ -100,7 +100,9 @@ def enrol(settings: Settings, people: Sequence[Person]) -> dict[str, str]:
     ]
     with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
         devices.create_organisation(connection, ORGANISATION, "Replayed recordings")
-        enrolled = devices.enrol_many(connection, ORGANISATION, wanted, now, renew=True)
+        enrolled = devices.enrol_many(
+            connection, ORGANISATION, wanted, now, partitions=settings.kafka.partitions, renew=True
+        )
     return {one.device: one.token or "" for one in enrolled}
 
 

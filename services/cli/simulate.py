@@ -121,7 +121,9 @@ async def _put_on(settings: Settings, organisation: str, patient: str, spot: Spo
     since = to_datetime(now_ms - 60 * MINUTE_MS)
     with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
         wanted = [Enrolment(patient, key, since, model=f"simulated {spot.device}")]
-        (one,) = devices.enrol_many(connection, organisation, wanted, to_datetime(now_ms), renew=True)
+        (one,) = devices.enrol_many(
+            connection, organisation, wanted, to_datetime(now_ms), partitions=settings.kafka.partitions, renew=True
+        )
     times = np.arange(now_ms - BACK_MS, now_ms + 1, spot.every_ms, dtype=np.int64)
     values = np.round(np.linspace(spot.first, spot.last, len(times)), 1)
     began = time.monotonic()

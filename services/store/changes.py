@@ -6,7 +6,7 @@ the command line's.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,14 @@ from services import topics
 from services.control import CHANNEL, ControlMessage, Kind, encode
 
 MAX_RACES: Final = 5  # how often a writer without an expected version begins again when another was quicker
+
+_INSERT: Final = """
+    INSERT INTO patient_change (organisation_id, patient_id, kind, subject, version, effective_at, payload, reason,
+                                person_id, recorded_at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_OUTBOX: Final = """
+    INSERT INTO outbox (organisation_id, partition, topic, record_key, record, created_at)
+    VALUES (%s, %s, %s, %s, %s, %s)"""
 
 _Statement = tuple[str, list[Any]]
 _Row = tuple[Any, ...] | None
@@ -105,26 +113,58 @@ def _steps(wanted: Wanted, partitions: int) -> _Steps:
         if wanted.expected is not None and wanted.expected != current:
             raise StaleVersionError(wanted, current)
         row = yield (
-            """INSERT INTO patient_change (organisation_id, patient_id, kind, subject, version, effective_at, payload,
-                                           reason, person_id, recorded_at)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
-               ON CONFLICT (patient_id, kind, subject, version) DO NOTHING RETURNING id""",
-            [organisation_id, *key, current + 1, wanted.effective_at, Jsonb(wanted.payload), wanted.reason,
-             wanted.person_id, wanted.recorded_at],
-        )  # fmt: skip
+            f"{_INSERT} ON CONFLICT (patient_id, kind, subject, version) DO NOTHING RETURNING id",
+            _values(wanted, organisation_id, current + 1),
+        )
         if row is not None:
             break
     else:
         raise StaleVersionError(wanted, current)
+    written = Written(int(row[0]), current + 1)
+    yield _OUTBOX, _entry(wanted, organisation_id, written, partitions)
+    yield "SELECT pg_notify(%s, '')", [CHANNEL]
+    return written
+
+
+def write_many(connection: psycopg.Connection[Any], wanted: Sequence[Wanted], partitions: int) -> None:
+    """Write changes of enrolled patients, each of another (patient, kind, subject), in a few round trips.
+
+    Raises:
+        psycopg.errors.UniqueViolation: somebody else changes the same at this moment.
+    """
+    if not wanted:
+        return
+    rows = connection.execute(
+        """SELECT p.organisation_id, (SELECT coalesce(max(c.version), 0) FROM patient_change c
+                                     WHERE (c.patient_id, c.kind, c.subject) = (w.patient_id, w.kind, w.subject))
+           FROM unnest(%s::int[], %s::text[], %s::text[]) WITH ORDINALITY AS w (patient_id, kind, subject, place)
+           JOIN patient p ON p.id = w.patient_id ORDER BY w.place""",
+        [[w.patient_id for w in wanted], [w.kind for w in wanted], [w.subject for w in wanted]],
+    ).fetchall()
+    with connection.cursor() as cursor:
+        entries = []
+        for one, (organisation_id, current) in zip(wanted, rows, strict=True):
+            values = _values(one, organisation_id, current + 1)
+            row = cursor.execute(f"{_INSERT} RETURNING id".encode(), values).fetchone()
+            assert row is not None  # noqa: S101 - RETURNING of an insert
+            entries.append(_entry(one, organisation_id, Written(row[0], current + 1), partitions))
+        cursor.executemany(_OUTBOX.encode(), entries)
+    connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+def _values(wanted: Wanted, organisation_id: int, version: int) -> list[Any]:
+    return [
+        organisation_id, wanted.patient_id, wanted.kind, wanted.subject, version, wanted.effective_at,
+        Jsonb(wanted.payload), wanted.reason, wanted.person_id, wanted.recorded_at,
+    ]  # fmt: skip
+
+
+def _entry(wanted: Wanted, organisation_id: int, written: Written, partitions: int) -> list[Any]:
     message = ControlMessage(
-        int(row[0]), organisation_id, patient_id, wanted.kind, wanted.subject, current + 1,
+        written.change_id, organisation_id, wanted.patient_id, wanted.kind, wanted.subject, written.version,
         to_ms(wanted.effective_at), wanted.payload, wanted.person_id,
     )  # fmt: skip
-    yield (
-        """INSERT INTO outbox (organisation_id, partition, topic, record_key, record, created_at)
-           VALUES (%s, %s, %s, %s, %s, %s)""",
-        [organisation_id, partition_of(patient_id, partitions), topics.CONTROL, record_key(patient_id),
-         encode(message), wanted.recorded_at],
-    )  # fmt: skip
-    yield "SELECT pg_notify(%s, '')", [CHANNEL]
-    return Written(message.change_id, message.version)
+    return [
+        organisation_id, partition_of(wanted.patient_id, partitions), topics.CONTROL, record_key(wanted.patient_id),
+        encode(message), wanted.recorded_at,
+    ]  # fmt: skip

@@ -28,8 +28,8 @@ def wanted(prefix: str, n: int) -> list[Enrolment]:
 def test_enrolling_again_changes_nothing_and_shows_no_token(doors: Doors) -> None:
     with doors.admin() as connection:
         devices.create_organisation(connection, ORGANISATION, "Tests")
-        first = devices.enrol_many(connection, ORGANISATION, wanted("again", 30), NOW)
-        second = devices.enrol_many(connection, ORGANISATION, wanted("again", 30), NOW)
+        first = devices.enrol_many(connection, ORGANISATION, wanted("again", 30), NOW, partitions=12)
+        second = devices.enrol_many(connection, ORGANISATION, wanted("again", 30), NOW, partitions=12)
     assert all(one.token for one in first)
     assert [one.token for one in second] == [None] * 30
     assert [(one.patient_id, one.device_id) for one in first] == [(one.patient_id, one.device_id) for one in second]
@@ -38,7 +38,7 @@ def test_enrolling_again_changes_nothing_and_shows_no_token(doors: Doors) -> Non
 def test_only_hashes_of_tokens_are_stored(doors: Doors) -> None:
     with doors.admin() as connection:
         devices.create_organisation(connection, ORGANISATION, "Tests")
-        (done,) = devices.enrol_many(connection, ORGANISATION, wanted("hash", 1), NOW)
+        (done,) = devices.enrol_many(connection, ORGANISATION, wanted("hash", 1), NOW, partitions=12)
         assert done.token is not None
         query = "SELECT hash, mqtt_hash FROM device_token WHERE device_id = %s"
         ((stored, mqtt_hash),) = connection.execute(query, [done.device_id]).fetchall()
@@ -52,8 +52,8 @@ def test_only_hashes_of_tokens_are_stored(doors: Doors) -> None:
 def test_renewing_revokes_the_old_token(doors: Doors) -> None:
     with doors.admin() as connection:
         devices.create_organisation(connection, ORGANISATION, "Tests")
-        (first,) = devices.enrol_many(connection, ORGANISATION, wanted("renew", 1), NOW)
-        (second,) = devices.enrol_many(connection, ORGANISATION, wanted("renew", 1), NOW, renew=True)
+        (first,) = devices.enrol_many(connection, ORGANISATION, wanted("renew", 1), NOW, partitions=12)
+        (second,) = devices.enrol_many(connection, ORGANISATION, wanted("renew", 1), NOW, partitions=12, renew=True)
         passwords = devices.mqtt_passwords(connection)
     assert second.token is not None
     assert first.token != second.token
@@ -63,8 +63,10 @@ def test_renewing_revokes_the_old_token(doors: Doors) -> None:
 def test_an_earlier_start_moves_the_assignment_back(doors: Doors) -> None:
     with doors.admin() as connection:
         devices.create_organisation(connection, ORGANISATION, "Tests")
-        devices.enrol_many(connection, ORGANISATION, [Enrolment("back-p", "back-d", NOW)], NOW)
-        devices.enrol_many(connection, ORGANISATION, [Enrolment("back-p", "back-d", NOW - 30 * DAY)], NOW)
+        devices.enrol_many(connection, ORGANISATION, [Enrolment("back-p", "back-d", NOW)], NOW, partitions=12)
+        devices.enrol_many(
+            connection, ORGANISATION, [Enrolment("back-p", "back-d", NOW - 30 * DAY)], NOW, partitions=12
+        )
         query = """SELECT a.valid_from FROM device_assignment a JOIN device d ON d.id = a.device_id
                    WHERE d.key = 'back-d'"""
         assert connection.execute(query).fetchall() == [(NOW - 30 * DAY,)]
@@ -74,7 +76,7 @@ def test_what_cannot_be_enrolled_says_why_and_leaves_nothing(doors: Doors) -> No
     with doors.admin() as connection:
         devices.create_organisation(connection, ORGANISATION, "Tests")
         devices.create_organisation(connection, "others", "Others")
-        devices.enrol_many(connection, ORGANISATION, wanted("taken", 1), NOW)
+        devices.enrol_many(connection, ORGANISATION, wanted("taken", 1), NOW, partitions=12)
     cases = [
         ("others", Enrolment("x", "taken-d0", NOW), "another organisation"),
         (ORGANISATION, Enrolment("other-patient", "taken-d0", NOW), "another patient"),
@@ -84,7 +86,7 @@ def test_what_cannot_be_enrolled_says_why_and_leaves_nothing(doors: Doors) -> No
     ]
     for organisation, one, reason in cases:
         with doors.admin() as connection, pytest.raises(EnrolmentError, match=reason):
-            devices.enrol_many(connection, organisation, [one], NOW)
+            devices.enrol_many(connection, organisation, [one], NOW, partitions=12)
         with doors.admin() as connection:
             query = "SELECT count(*) FROM patient WHERE key IN ('x', 'other-patient')"
             assert connection.execute(query).fetchone() == (0,)
@@ -93,10 +95,10 @@ def test_what_cannot_be_enrolled_says_why_and_leaves_nothing(doors: Doors) -> No
 async def test_the_registry_sees_assignments_in_order_and_forgets_the_revoked(doors: Doors) -> None:
     with doors.admin() as connection:
         devices.create_organisation(connection, ORGANISATION, "Tests")
-        one, other = devices.enrol_many(connection, ORGANISATION, wanted("reg", 2), NOW)
-        devices.assign(connection, one.device, other.patient, NOW)
+        one, other = devices.enrol_many(connection, ORGANISATION, wanted("reg", 2), NOW, partitions=12)
+        devices.assign(connection, one.device, other.patient, NOW, NOW, partitions=12)
         with pytest.raises(EnrolmentError, match="handed on"):
-            devices.assign(connection, one.device, one.patient, NOW - DAY / 2)
+            devices.assign(connection, one.device, one.patient, NOW - DAY / 2, NOW, partitions=12)
     registry = DeviceRegistry(doors.settings.postgres.conninfo("gateway"))
     await registry.start()
     try:
@@ -153,3 +155,24 @@ def test_a_login_link_works_once_within_a_quarter_of_an_hour(doors: Doors) -> No
     assert exchanged(link, "session-1", timedelta(minutes=14)) == person
     assert exchanged(link, "session-2", timedelta(minutes=14)) is None
     assert exchanged(late, "session-3", timedelta(minutes=16)) is None
+
+
+def test_each_assignment_and_its_end_is_written_down_and_told(doors: Doors) -> None:
+    with doors.admin() as connection:
+        devices.create_organisation(connection, ORGANISATION, "Tests")
+        one, other = devices.enrol_many(connection, ORGANISATION, wanted("told", 2), NOW, partitions=12)
+        devices.enrol_many(connection, ORGANISATION, wanted("told", 2), NOW, partitions=12)  # nothing new
+        devices.assign(connection, one.device, other.patient, NOW, NOW, partitions=12)
+        written = connection.execute(
+            """SELECT patient_id, subject, version, payload FROM patient_change WHERE kind = 'assignment'
+               AND subject IN (%s, %s) ORDER BY id""",
+            [one.device, other.device],
+        ).fetchall()
+        told = connection.execute("SELECT count(*) FROM outbox WHERE record_key = %s", [b"%d" % one.patient_id])
+        assert written == [
+            (one.patient_id, one.device, 1, {"assigned": True}),
+            (other.patient_id, other.device, 1, {"assigned": True}),
+            (one.patient_id, one.device, 2, {"assigned": False}),
+            (other.patient_id, one.device, 1, {"assigned": True}),
+        ]
+        assert told.fetchone() == (2,)

@@ -126,7 +126,7 @@ def test_a_handed_over_device_splits_at_the_hour_of_hand_over(doors: Doors, gate
     (watch, _) = doors.enrol(("gw7", "gw-watch-7"), ("gw8", "gw-watch-8"))
     handed_over = now_ms() - 30_000
     with doors.admin() as connection:
-        devices.assign(connection, "gw-watch-7", "gw8", to_datetime(handed_over))
+        devices.assign(connection, "gw-watch-7", "gw8", to_datetime(handed_over), to_datetime(now_ms()), partitions=12)
     frame = one_frame(9, t0=handed_over - 20_000, step_s=10, values=[70, 71, 72, 73])
     answer = request(doors.settings, watch.token, frames=[frame])
     assert answer.status_code == 202, answer.text
