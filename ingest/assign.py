@@ -63,6 +63,7 @@ def stamp(frame: Frame, device: Device, received_ms: int) -> list[StampedFrame]:
             frame.utc_offset_min,
             theirs,
             frame.status if patient_id == status_of else None,
+            frame.revision,
         )
         for part, (patient_id, theirs) in enumerate(by_patient.items())
     ]

@@ -36,6 +36,7 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {"f4": np.dtype("<f4"), "i2": np.dtype
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}\Z")]
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 Seq = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+Revision = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 
 
 class Block(msgspec.Struct, array_like=True, frozen=True):
@@ -66,7 +67,11 @@ class DeviceStatus(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Frame(msgspec.Struct, array_like=True, frozen=True):
-    """What a device sends at once."""
+    """What a device sends at once.
+
+    ``revision``: 0, or how often the device has corrected these readings: at an instant it already sent, the value of
+    a higher revision replaces that of a lower one. Left out at the end it is 0, so older frames read as they did.
+    """
 
     version: int
     session: Name
@@ -75,6 +80,7 @@ class Frame(msgspec.Struct, array_like=True, frozen=True):
     utc_offset_min: Annotated[int, msgspec.Meta(ge=-1080, le=1080)]
     blocks: Annotated[list[Block], msgspec.Meta(max_length=MAX_BLOCKS)]
     status: DeviceStatus | None = None
+    revision: Revision = 0
 
 
 class StampedBlock(msgspec.Struct, array_like=True, frozen=True):
@@ -106,6 +112,7 @@ class StampedFrame(msgspec.Struct, array_like=True, frozen=True):
     utc_offset_min: int
     blocks: list[StampedBlock]
     status: DeviceStatus | None = None
+    revision: Revision = 0
 
 
 class Tick(msgspec.Struct, tag="tick", frozen=True):

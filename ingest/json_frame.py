@@ -3,6 +3,7 @@
     {"frames": [{"session": "2026-11-22", "seq": 1, "utc_offset_min": 60, "blocks": [
         {"metric": "heart_rate", "t0": "2026-11-22T12:00:00Z", "step_s": 60, "values": [72, 74, 71]}]}]}
 
+``revision`` (0 where it is left out) replaces what the device sent before with a lower one.
 ``unit`` may be left out (the catalogue's), ``times`` may stand for ``t0`` and ``step_s``, and every time may
 be given in Unix milliseconds instead. Numbers are strict: neither strings nor booleans are values.
 """
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from ingest import frame as wire
 from ingest.catalogue import catalogue
 from ingest.clock import to_ms
-from ingest.frame import Block, DeviceStatus, Frame, Name, Seq
+from ingest.frame import Block, DeviceStatus, Frame, Name, Revision, Seq
 from ingest.validate import refuse
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)] | int
@@ -55,6 +56,7 @@ class JsonFrame(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     utc_offset_min: Annotated[int, msgspec.Meta(ge=-1080, le=1080)] = 0
     blocks: Annotated[list[JsonBlock], msgspec.Meta(max_length=wire.MAX_BLOCKS)] = []
     status: JsonStatus | None = None
+    revision: Revision = 0
 
 
 def from_json(frame: JsonFrame, now_ms: int) -> Frame:
@@ -72,6 +74,7 @@ def from_json(frame: JsonFrame, now_ms: int) -> Frame:
         frame.utc_offset_min,
         [_block(block, f"blocks[{i}]") for i, block in enumerate(frame.blocks)],
         DeviceStatus(status.battery_percent, status.charging, status.worn) if status is not None else None,
+        frame.revision,
     )
 
 

@@ -49,6 +49,7 @@ async def document(scope: Scope, frame_id: str) -> dict[str, Any]:
         "duplicate": row["duplicate"],
         "conflict": row["conflict"],
         "quarantined": row["quarantined"],
+        "corrected": row["corrected"],
         "erased": row["erased"],
         "first_at": rfc3339(row["t_first"]),
         "last_at": rfc3339(row["t_last"]),

@@ -16,7 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN, StampedFrame
-from services.processor import applying, check_value, dedupe, erasing, intake, safety, settle, watermark, waveforms
+from services.processor import (
+    applying,
+    check_value,
+    correcting,
+    dedupe,
+    erasing,
+    intake,
+    safety,
+    settle,
+    watermark,
+    waveforms,
+)
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
 from services.processor.hot import MAX_LATE, Hot
@@ -60,10 +71,14 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     effects.touched |= applying.take_in(core, effects.control)
 
     readings, effects.quarantined = intake.split_quarantined(taken.readings)
-    verdict = await _sort_out(core, reader, readings)
+    verdict = await _sort_out(core, reader, effects, readings, [frame.revision for frame in taken.frames])
     stored = _injected(verdict.stored)
     effects.stored, effects.conflicts = stored, verdict.conflict
     _remember_last(core, stored)
+    rewritten = effects.corrections.rewritten
+    correcting.patch(core, rewritten)
+    reader = correcting.Overlay.over(reader, core, rewritten)
+    behind = correcting.behind(core, rewritten)
     sampled = await _sort_out_waveforms(core, reader, effects, taken)
 
     engine = Engine(ALL_RULES, effects, now_ms, core.changes)
@@ -72,8 +87,10 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     offsets = [frame.utc_offset_min for frame in taken.frames]
     await check_value.ask(core, engine, reader, effects.quarantined, stored, offsets)
     late_safety, late_minutes = _advance_watermarks(core, technical, taken.frames, stored, bounds)
-    effects.fates += _fates(taken, verdict, sampled, effects.quarantined, stored[late_safety | late_minutes])
+    fates = _fates(taken, verdict, sampled, effects.quarantined, stored[late_safety | late_minutes])
+    effects.fates = fates + effects.fates  # in the order of the frames first: readings name theirs by its place
     _note_dirty(core, stored[late_minutes])
+    _note_corrected(core, rewritten[behind])
 
     slots = sorted(effects.touched)
     await check_value.settle(core, engine, reader, effects.quarantined, stored, slots)
@@ -83,14 +100,14 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     new = np.zeros(len(work), bool)
     new[len(work) - len(fresh) :] = late_safety
     safety.judge(core, engine, work[~new & (work.quality != NOT_WORN)], before, slots)
-    await safety.judge_late(core, engine, reader, stored[late_safety], stored)
+    await safety.judge_late(core, engine, reader, Table.concatenate([stored[late_safety], rewritten[behind]]), stored)
     slices, settled = settle.settle(core, engine, effects, work, slots)
     for hour in slices:
         technical.minutes(hour)
     technical.settled(settled)
-    await _recompute_buckets(core, reader, effects, stored[late_minutes])
+    await _recompute_buckets(core, reader, effects, Table.concatenate([stored[late_minutes], rewritten]))
     _trim(core, work, slots)
-    _last_values(core, effects, stored)
+    _last_values(core, effects, Table.concatenate([stored, rewritten]))
     return effects
 
 
@@ -126,7 +143,9 @@ def _bury(taken: intake.Intake, effects: Effects, records: list[Record], missing
     intake.leave_out(taken, missing)
 
 
-async def _sort_out(core: Core, reader: Reader, readings: Table) -> dedupe.Verdict:
+async def _sort_out(
+    core: Core, reader: Reader, effects: Effects, readings: Table, revisions: list[int]
+) -> dedupe.Verdict:
     table = dedupe.by_series(readings)
     series = dedupe.series_of(table)
     wanted = {}
@@ -136,7 +155,14 @@ async def _sort_out(core: Core, reader: Reader, readings: Table) -> dedupe.Verdi
             span = Span(int(core.patient_of[one.slot]), one.metric, one.device, int(table.t_ms[one.start]), last)
             wanted[index] = span._replace(to_ms=min(last, int(table.t_ms[one.stop - 1])))
     found = await reader.readings(list(wanted.values())) if wanted else []
-    return dedupe.sort_out(table, series, dict(zip(wanted, found, strict=True)))
+    known = dict(zip(wanted, found, strict=True))
+    versions = await reader.versions(list(wanted.values())) if wanted else correcting.NO_VERSIONS
+    if not (any(revisions) or versions.revisions or versions.superseded):
+        return dedupe.sort_out(table, series, known)
+    codes = dedupe.codes(table, series, known)
+    revision = np.array(revisions, np.int64)[table.frame]
+    verdict, effects.corrections = correcting.decide(core, table, codes, revision, series, known, versions)
+    return verdict
 
 
 async def _sort_out_waveforms(core: Core, reader: Reader, effects: Effects, taken: intake.Intake) -> waveforms.Verdict:
@@ -214,15 +240,15 @@ def _fates(
     np.maximum.at(last, taken.readings.frame, taken.readings.t_ms)
     columns = zip(
         taken.frames, count(verdict.stored), count(verdict.duplicate), count(verdict.conflict), count(quarantined),
-        count(late), samples, first.tolist(), last.tolist(), strict=True,
+        count(late), count(verdict.corrected), samples, first.tolist(), last.tolist(), strict=True,
     )  # fmt: skip
     return [
         FrameFate(
             f.frame_id, f.organisation_id, f.patient_id, f.device_id, f.received_ms, stored + counted[0],
             duplicate + counted[1], conflict + counted[2], bad, behind, None if t_last < 0 else t_first,
-            None if t_last < 0 else t_last,
+            None if t_last < 0 else t_last, corrected=corrected,
         )
-        for f, stored, duplicate, conflict, bad, behind, counted, t_first, t_last in columns
+        for f, stored, duplicate, conflict, bad, behind, corrected, counted, t_first, t_last in columns
     ]  # fmt: skip
 
 
@@ -237,6 +263,13 @@ def _note_dirty(core: Core, late: Table) -> None:
             instants = {t for t in hot.late.get(metric, []) if t >= needed}
             instants |= set(mine.t_ms[mine.metric == metric].tolist())
             hot.late[metric] = sorted(instants)[-MAX_LATE:]
+
+
+def _note_corrected(core: Core, behind: Table) -> None:
+    """A corrected value that the detectors have seen otherwise is late data."""
+    for slot, t_ms in zip(behind.slot.tolist(), behind.t_ms.tolist(), strict=True):
+        hot = core.hot[slot]
+        hot.dirty_ms = t_ms if hot.dirty_ms is None else min(t_ms, hot.dirty_ms)
 
 
 def _hear_again(core: Core, engine: Engine, effects: Effects, stored: Table) -> None:

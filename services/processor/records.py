@@ -132,6 +132,7 @@ class FrameFate(NamedTuple):
     t_last_ms: int | None
     deliveries: int = 1
     erased: int = 0
+    corrected: int = 0
 
 
 class Waveform(NamedTuple):
@@ -182,6 +183,32 @@ class SampleConflict(NamedTuple):
     frame: int  # index into the batch's frames
 
 
+class Superseded(NamedTuple):
+    """A value that a higher revision replaced; ``frame``: index of the frame that replaced it."""
+
+    patient_id: int
+    metric_id: int
+    device_id: int
+    t_ms: int
+    value: float
+    revision: int
+    frame: int
+
+
+@dataclass(slots=True)
+class Corrections:
+    """What higher revisions change about readings that are stored or stored by this batch."""
+
+    rewritten: Table = field(default_factory=Table.empty)  # stored readings with their new value and quality
+    superseded: list[Superseded] = field(default_factory=list)
+    revisions: list[tuple[int, int, int, int, int]] = field(
+        default_factory=list
+    )  # patient, metric, device, ms, its own
+    settled: list[tuple[int, int, int, int, float]] = field(
+        default_factory=list
+    )  # values that are no conflict any more
+
+
 class RollupRows(NamedTuple):
     """Buckets to store, replaced where they exist; columns of shape (N,)."""
 
@@ -205,6 +232,7 @@ class Effects:
     positions: dict[tuple[str, int], int] = field(default_factory=dict)  # (topic, partition) → next offset
     stored: Table = field(default_factory=Table.empty)
     conflicts: Table = field(default_factory=Table.empty)
+    corrections: Corrections = field(default_factory=Corrections)
     quarantined: Table = field(default_factory=Table.empty)
     waveforms: list[Waveform] = field(default_factory=list)
     sample_conflicts: list[SampleConflict] = field(default_factory=list)

@@ -121,14 +121,14 @@ async def judge_late(core: Core, engine: Engine, reader: Reader, late: Table, st
         for metric in np.unique(mine.metric).tolist():
             times = mine.t_ms[mine.metric == metric]
             around = await _around(
-                core, reader, stored[stored.slot == slot], metric, int(times.min()), int(times.max())
+                core, reader, slot, stored[stored.slot == slot], metric, int(times.min()), int(times.max())
             )
             findings = _judge_alone(core, around)
             await _list_late(core, engine, reader, slot, findings, times)
 
 
-async def _around(core: Core, reader: Reader, new: Table, metric: int, first: int, last: int) -> Table:
-    patient_id = int(core.patient_of[new.slot[0]])
+async def _around(core: Core, reader: Reader, slot: int, new: Table, metric: int, first: int, last: int) -> Table:
+    patient_id = int(core.patient_of[slot])
     low, high = first - LATE_CONTEXT_MS, last + LATE_CONTEXT_MS
     wanted = {metric: low, STEPS: low - LOOK_BACK_MS}
     stored = await reader.readings([Span(patient_id, m, None, since, high) for m, since in wanted.items()])

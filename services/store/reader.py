@@ -54,6 +54,13 @@ class Samples(NamedTuple):
         return self.raw * self.scale + self.offset
 
 
+class Versions(NamedTuple):
+    """What is known of corrected instants, each (patient, metric, device, Unix ms)."""
+
+    revisions: dict[tuple[int, int, int, int], int]  # → the stored value's, where above 0
+    superseded: dict[tuple[int, int, int, int], set[float]]  # → values that were replaced
+
+
 class StateRow(NamedTuple):
     """What is kept of one patient; ``state`` and ``layout`` None before the first closed hour."""
 
@@ -139,6 +146,25 @@ class Reader:
             found.append(_unpack_samples(rows))
         return found
 
+    async def versions(self, spans: list[Span]) -> Versions:
+        """Return the corrected instants of the spans' series, bounds included."""
+        where = """FROM {} r JOIN unnest(%s::int[], %s::smallint[], %s::int[], %s::timestamptz[], %s::timestamptz[])
+                     AS s (patient_id, metric_id, device_id, first, last) USING (patient_id, metric_id, device_id)
+                   WHERE r.t BETWEEN s.first AND s.last"""
+        columns = "patient_id, metric_id, device_id, (extract(epoch FROM r.t) * 1000)::bigint"
+        values = [
+            [s.patient_id for s in spans], [s.metric_id for s in spans], [s.device_id for s in spans],
+            [to_datetime(s.from_ms) for s in spans], [to_datetime(s.to_ms) for s in spans],
+        ]  # fmt: skip
+        found = Versions({}, {})
+        query = f"SELECT {columns}, r.revision {where.format('reading_revision')}"
+        for *key, revision in await (await self._connection.execute(query.encode(), values)).fetchall():
+            found.revisions[_key(key)] = revision
+        query = f"SELECT {columns}, r.value {where.format('reading_superseded')}"
+        for *key, value in await (await self._connection.execute(query.encode(), values, binary=True)).fetchall():
+            found.superseded.setdefault(_key(key), set()).add(value)
+        return found
+
     async def recent(self, since: dict[int, int]) -> Table:
         """Return every stored reading of each patient from its instant on (patient → Unix ms)."""
         if not since:
@@ -222,6 +248,11 @@ def _unpack(rows: list[tuple[int, int, int, int, int, list[int] | None, list[flo
         np.concatenate([_or_zeros(row[7], len(row[6])) for row in rows]).astype(np.uint8),
         np.full(int(lengths.sum()), -1, np.int32),
     )
+
+
+def _key(row: list[Any]) -> tuple[int, int, int, int]:
+    patient_id, metric_id, device_id, t_ms = row
+    return patient_id, metric_id, device_id, t_ms
 
 
 def _unpack_samples(rows: list[tuple[Any, ...]]) -> Samples:

@@ -17,7 +17,7 @@ from services import topics
 from services.processor.readings import Table
 from services.processor.records import Effects, FrameFate, RollupRows
 from services.reasons import QUARANTINE_OF, QuarantineReason
-from services.store import alerts, blocks, copy, erasure, fence
+from services.store import alerts, blocks, copy, correct, erasure, fence
 from services.store.reader import from_us
 
 _DO_NOTHING: Final = "ON CONFLICT DO NOTHING"
@@ -63,6 +63,7 @@ async def write(
     await erasure.erase(connection, effects.erased, now)
     await _blocks(connection, effects.stored, patient_of)
     await _measured(connection, effects, patient_of)
+    await correct.write(connection, effects.corrections, [fate.frame_id for fate in effects.fates], patient_of)
     await _found(connection, effects)
     await alerts.write(connection, effects.alerts, effects.changes, effects.events, now)
     await _outbox(connection, effects, {row.patient_id: row.partition for row in hot})
@@ -104,21 +105,21 @@ async def _measured(connection: psycopg.AsyncConnection, effects: Effects, patie
         "frame_log",
         [
             "frame_id", "organisation_id", "patient_id", "device_id", "received_at", "processed_at", "deliveries",
-            "stored", "duplicate", "conflict", "quarantined", "late", "t_first", "t_last", "erased",
+            "stored", "duplicate", "conflict", "quarantined", "late", "t_first", "t_last", "erased", "corrected",
         ],
         [
             (
                 f.frame_id, f.organisation_id, f.patient_id, f.device_id, to_datetime(f.received_ms), now, f.deliveries,
                 f.stored, f.duplicate, f.conflict, f.quarantined, f.late, _time(f.t_first_ms), _time(f.t_last_ms),
-                f.erased,
+                f.erased, f.corrected,
             )
             for f in merged_fates(effects.fates)
         ],
         """ON CONFLICT (frame_id) DO UPDATE SET
-           (deliveries, stored, duplicate, conflict, quarantined, late, erased) =
+           (deliveries, stored, duplicate, conflict, quarantined, late, erased, corrected) =
            (t.deliveries + excluded.deliveries, t.stored + excluded.stored, t.duplicate + excluded.duplicate,
             t.conflict + excluded.conflict, t.quarantined + excluded.quarantined, t.late + excluded.late,
-            t.erased + excluded.erased)""",
+            t.erased + excluded.erased, t.corrected + excluded.corrected)""",
     )  # fmt: skip
     await merge_rows(
         connection,
@@ -270,6 +271,7 @@ def merged_fates(fates: list[FrameFate]) -> list[FrameFate]:
                 quarantined=first.quarantined + fate.quarantined,
                 late=first.late + fate.late,
                 erased=first.erased + fate.erased,
+                corrected=first.corrected + fate.corrected,
             )
         )
     return list(merged.values())

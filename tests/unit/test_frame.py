@@ -181,3 +181,24 @@ def test_a_stamped_frame_of_another_version_is_refused() -> None:
     stamped = wire.StampedFrame(2, "id", 1, 1, 1, "s", 1, NOW, NOW, 0, [])
     with pytest.raises(ValueError, match="upgrade the processor"):
         decode_stamped(encode(stamped))
+
+
+def test_a_frame_from_before_revisions_reads_as_revision_0() -> None:
+    old = msgspec.msgpack.encode([1, "s", 7, 1_795_348_800_000, 60, [], [50.0, None, None]])
+    assert decode_frame(old).revision == 0
+    stamped = msgspec.msgpack.encode([1, "w~s~7", 1, 2, 3, "s", 7, 1_795_348_800_000, 1_795_348_800_000, 60, []])
+    assert decode_stamped(stamped).revision == 0
+
+
+def test_an_older_reader_skips_the_revision() -> None:
+    class Before(msgspec.Struct, array_like=True):
+        version: int
+        session: str
+        seq: int
+        sent_ms: int
+        utc_offset_min: int
+        blocks: list[msgspec.Raw]
+        status: DeviceStatus | None = None
+
+    new = encode(Frame(1, "s", 7, 1_795_348_800_000, 60, [], None, revision=3))
+    assert msgspec.msgpack.Decoder(Before).decode(new).seq == 7
