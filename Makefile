@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check seeds faults sim replay screenshots lock up down clean
+.PHONY: help install demo test test-all lint types check seeds faults sim replay screenshots docs lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 
 screenshots: install ## Make the pictures of the README anew with the browser test
 	@KEEPWELL_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser $(ARGS)
+
+docs: install ## Write the tables of docs/operations.md anew from the metrics and the alarm rules
+	@$(BIN)/python -m deploy.operations
 
 lock: install ## Pin pyproject.toml's dependencies anew
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \

@@ -36,6 +36,100 @@ LOG_LINES_LOST = counter(
     "the disk of the logs is full, or whoever reads stderr has stopped",
 )  # fmt: skip
 
+# ---------------------------------------------------------------- the processor and its relay
+
+BATCH_SECONDS = histogram(
+    "processor", "keepwell_processor_batch_seconds", (),
+    "one transaction: a batch of records computed and committed",
+    "high: the database's disk is slow, or a few patients send years at once",
+    SLOW_S,
+)  # fmt: skip
+RECORDS = counter(
+    "processor", "keepwell_processor_records_total", ("topic",),
+    "records whose effects are committed",
+    "none while records wait: see keepwell_processor_commit_age_seconds",
+)  # fmt: skip
+FATES = counter(
+    "processor", "keepwell_processor_readings_total", ("fate",),
+    "readings by what became of them: stored, duplicate, conflict, quarantined; late ones are counted there too",
+    "many quarantined or conflicting: a device's unit, clock or wearer is wrong; see the frames' fates",
+)  # fmt: skip
+DEAD = counter(
+    "processor", "keepwell_processor_dead_total", ("reason",),
+    "records filed as dead because they cannot be processed",
+    "`keepwell dead list` shows them with their reasons; nothing is lost, fix and redrive",
+)  # fmt: skip
+POISON = gauge(
+    "processor", "keepwell_processor_poison_ratio", (),
+    "dead records among the last 200; above 0.5 the process stops before it drains everything",
+    "above 0: `keepwell dead list`; rising after a deploy: go back to the version before",
+)  # fmt: skip
+BEHIND = gauge(
+    "processor", "keepwell_processor_behind_records", ("topic", "partition"),
+    "records of an owned partition that wait to be processed",
+    "rising: the processor is too slow or stopped; add a processor while there are partitions to share",
+)  # fmt: skip
+WAITING_AGE = gauge(
+    "processor", "keepwell_processor_waiting_seconds", ("topic",),
+    "how old the oldest record that waits is; 0 when caught up",
+    "near keepwell_kafka_retention_seconds Kafka deletes what was accepted: raise retention.ms of the topic at once",
+)  # fmt: skip
+RETENTION = gauge(
+    "processor", "keepwell_kafka_retention_seconds", ("topic",),
+    "how long the broker keeps a topic's records (its retention.ms)",
+    "below a weekend: too short for an outage nobody is at work for",
+)  # fmt: skip
+COMMIT_AGE = gauge(
+    "processor", "keepwell_processor_commit_age_seconds", (),
+    "since the last batch was committed, while records wait; 0 when caught up",
+    "high: look at the parts in /readyz; the watchdog ends a process that could go on and does not",
+)  # fmt: skip
+EPOCH = gauge(
+    "processor", "keepwell_processor_epoch", ("partition",),
+    "the epoch this process fences the partition with; each rise is a new owner",
+    "rises without restarts: members drop out of the group, they are too slow or the network is bad",
+)  # fmt: skip
+PARTITIONS = gauge(
+    "processor", "keepwell_processor_partitions", (),
+    "partitions of each topic that this process owns",
+    "the sum over processes differs from kafka.partitions for minutes: the group cannot settle, see the logs",
+)  # fmt: skip
+DATABASE_RETRIES = counter(
+    "processor", "keepwell_processor_database_retries_total", ("code",),
+    "times a batch was tried again; code: the SQLSTATE, or none where the connection was lost",
+    "53100: the database's disk is full; 08… or none: it is away; 55P03, 57014: something holds locks",
+)  # fmt: skip
+WATERMARK_AGE = gauge(
+    "processor", "keepwell_processor_watermark_age_seconds", ("of",),
+    "how far settled results are behind the present; of: the median or the oldest patient, silent ones included",
+    "the median rising: devices send late, or the processor is behind",
+)  # fmt: skip
+PATIENTS = gauge(
+    "processor", "keepwell_processor_patients", ("state",),
+    "patients in memory; state: all, dirty (late data wait for a rebuild), silent (told to be silent)",
+    "dirty staying high: rebuilds cannot keep up with late data; silent in numbers: a vendor or a network is down",
+)  # fmt: skip
+OUTBOX = gauge(
+    "processor", "keepwell_outbox_unsent", (),
+    "events written and not yet sent to Kafka, of the owned partitions",
+    "rising: the relay cannot reach the broker; alerts are on screens, but not on alerts.v1",
+)  # fmt: skip
+OUTBOX_AGE = gauge(
+    "processor", "keepwell_outbox_oldest_seconds", (),
+    "how long the oldest unsent event has waited",
+    "as keepwell_outbox_unsent",
+)  # fmt: skip
+OUTBOX_SENT = counter(
+    "processor", "keepwell_outbox_sent_total", ("topic",),
+    "events sent and acknowledged by the broker",
+    "none while alerts are raised: see keepwell_outbox_unsent",
+)  # fmt: skip
+DISK_FREE = gauge(
+    "processor", "keepwell_disk_free_ratio", (),
+    "free part of the disk that holds the stack's home (logs, and the local servers' data)",
+    "below 0.1: make room; the database stops writing when it is full, nothing is lost meanwhile",
+)  # fmt: skip
+
 # ---------------------------------------------------------------- the API
 
 API_REQUESTS = counter(

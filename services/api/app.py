@@ -24,12 +24,13 @@ from services.api.guard import Guard
 from services.api.problems import Code, Problem
 from services.api.stream import AlertHub
 from services.settings import PostgresSettings, Settings
-from services.store.revision import QUERY, check_revision
+from services.store.revision import DATABASE_UNAVAILABLE, QUERY, check_revision
 from services.web import screens
 
 POOL_SIZE: Final = 8
 POOL_WAIT_S: Final = 2.0  # then 503: a page that waits longer has been given up by its reader
 OPEN_S: Final = 15.0
+CHECK_S: Final = 2.0
 # Bounds on what one request may hold: a statement, a lock, a transaction left open.
 LIMITS: Final = "-c statement_timeout=10s -c lock_timeout=3s -c idle_in_transaction_session_timeout=15s"
 
@@ -99,11 +100,11 @@ def database_check(access: Access) -> Check:
 
     async def database() -> dict[str, str]:
         try:
-            async with access.pool.connection() as connection:
+            async with access.pool.connection(timeout=CHECK_S) as connection:
                 cursor = await connection.execute(QUERY)
                 row = await cursor.fetchone()
         except (psycopg.Error, PoolTimeout, TooManyRequests) as error:
-            raise NotReady(Code.UNAVAILABLE, f"the database does not answer ({type(error).__name__})") from error
+            raise NotReady(DATABASE_UNAVAILABLE, f"the database does not answer ({type(error).__name__})") from error
         return check_revision(row[0] if row else None)
 
     return database

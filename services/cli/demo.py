@@ -16,7 +16,8 @@ import uvloop
 from rich.console import Console
 
 from services.cli.demo_play import BROKEN, Options, Times, play
-from services.cli.demo_run import Processes, Run, RunError, drop_old_runs
+from services.cli.demo_run import Run, drop_old_runs
+from services.cli.supervise import Processes, RunError
 from services.settings import load
 from services.store.migrate import migrate
 
@@ -100,7 +101,8 @@ async def _demo(home: Path, options: Options, times: Times, console: Console) ->
         loop.add_signal_handler(number, stopped.set)
     await drop_old_runs(settings)
     await migrate(settings)
-    processes = Processes(run.folder, run.environment | ({"KEEPWELL_INJECT_BUG": options.bug} if options.bug else {}))
+    bug = {"KEEPWELL_INJECT_BUG": options.bug} if options.bug else {}
+    processes = Processes(run.folder, run.environment | bug, console.print)
     _start(processes, options)
     run.announce()
     try:

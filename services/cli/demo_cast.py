@@ -19,8 +19,8 @@ from ingest.clock import to_datetime
 from ingest.doors import HttpDoors, MqttDoor
 from ingest.ledger import Ledger
 from services import devices
-from services.cli.demo_run import RunError
 from services.cli.enrol import tell_mqtt
+from services.cli.supervise import RunError
 from services.devices import Enrolment
 from services.settings import Settings
 from simulators.link import SimulatedDevice

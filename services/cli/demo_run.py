@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,16 +16,11 @@ from psycopg import sql
 
 from ingest.clock import SystemClock, to_datetime
 from services import topics
+from services.cli.supervise import RunError
 from services.settings import Settings, load
 
 DATABASE: Final = "keepwell_demo_"
 PREFIX: Final = "demo-"
-STOP_S: Final = 20.0
-LOG_LINES: Final = 15
-
-
-class RunError(RuntimeError):
-    """A run cannot go on; the text names what failed, where its log is, and the next step."""
 
 
 @dataclass(frozen=True)
@@ -139,60 +130,6 @@ async def _behind(consumer: AIOKafkaConsumer, settings: Settings) -> int:
         rows = await (await connection.execute(query)).fetchall()
     reached = {(topics.named(topic, settings.kafka), number): offset for topic, number, offset in rows}
     return sum(end - reached.get((tp.topic, tp.partition), 0) for tp, end in ends.items())
-
-
-class Processes:
-    """The processes of a run, their logs in ``folder``: started together, watched, stopped in the opposite order."""
-
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        self._folder = folder
-        self._environment = {**os.environ, **environment}
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str, command: Sequence[str]) -> None:
-        """Start ``keepwell COMMAND`` under ``name``; its log is ``NAME.log`` in the folder."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with self.log(name).open("ab") as log:
-            self._children[name] = subprocess.Popen(
-                [sys.executable, "-m", "services.cli.main", *command],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the demo, which stops them in order
-            )
-
-    def log(self, name: str) -> Path:
-        """Return where a process writes."""
-        return self._folder / f"{name}.log"
-
-    def check(self) -> None:
-        """Raise RunError when a process has died, with the end of its log."""
-        for name, child in self._children.items():
-            if child.poll() is not None:
-                tail = self.log(name).read_text("utf-8", "replace").splitlines()[-LOG_LINES:]
-                msg = f"{name} died with exit code {child.returncode}; the end of {self.log(name)}:\n" + "\n".join(tail)
-                raise RunError(msg)
-
-    async def watch(self) -> None:
-        """Look after them until one dies, which raises RunError."""
-        while True:
-            self.check()
-            await asyncio.sleep(0.25)
-
-    def stop(self) -> None:
-        """Ask each to stop, the last started first, and end what does not within `STOP_S`."""
-        for child in reversed(self._children.values()):
-            if child.poll() is None:
-                child.send_signal(signal.SIGTERM)
-        until = time.monotonic() + STOP_S
-        for child in self._children.values():
-            try:
-                child.wait(max(0.1, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait(5)
-        self._children.clear()
 
 
 def counted(settings: Settings, query: str, *values: Any) -> list[tuple[Any, ...]]:

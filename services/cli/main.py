@@ -24,6 +24,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "enrol": ("enrol", "revoke", "login"),
     "simulate": ("simulate",),
     "replay": ("replay",),
+    "health": ("health",),
     "config": ("config",),
     "dead": ("dead",),
     "patient": ("patient",),

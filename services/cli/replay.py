@@ -23,10 +23,11 @@ from ingest.client import DoorClosed, NotDelivered
 from ingest.ledger import Ledger
 from services.cli import replay_report, replay_send
 from services.cli.demo import running_stack
-from services.cli.demo_run import Processes, RunError, until_processed
+from services.cli.demo_run import until_processed
 from services.cli.replay_report import ASSUMED, Account, Snapshot
 from services.cli.replay_run import ReplayRun, Window, erase
 from services.cli.replay_send import Person
+from services.cli.supervise import Processes, RunError
 from services.devices import EnrolmentError
 from services.store.migrate import migrate
 from simulators.recording import NotARecording
@@ -149,7 +150,7 @@ async def _replay(home: Path, options: Options, people: list[Person], times: Tim
         if options.fresh:
             await erase(run)
         await migrate(run.settings)
-        processes = Processes(run.folder, run.environment)
+        processes = Processes(run.folder, run.environment, console.print)
         playing = asyncio.create_task(_play(run, options, people, processes, times, console))
         watching = asyncio.create_task(processes.watch())
         stopping = asyncio.create_task(stopped.wait())

@@ -17,7 +17,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from psycopg import sql
 
 from services import topics
-from services.cli.demo_run import Run, RunError
+from services.cli.demo_run import Run
+from services.cli.supervise import RunError
 from services.settings import load
 
 BOOK: Final = ".book"

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import faust
 import psycopg
+import structlog
 from faust.app import BootStrategy
 from mode import Service, ServiceT
 
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
+from ingest.health import Health
 from services import topics
 from services.logs import configure_logging
+from services.ops import watched
 from services.processor import filing
 from services.processor.batch import INJECTED_BUG
 from services.processor.consumer import StreamLoop
 from services.processor.core import Core
 from services.processor.relay import OutboxRelay
+from services.processor.watch import Watch
 from services.runtime import clock_for
 from services.settings import Settings
 from services.store.schema import check_schema
@@ -78,6 +81,11 @@ def create_app(settings: Settings) -> faust.App:
                     clock = await stack.enter_async_context(clock_for(settings))
                     core = Core(Pipeline(guard=INJECTED_BUG != "learn-anomaly"), Limits(), settings.kafka.partitions)
                     loop = StreamLoop(settings, clock, core)
+                    watch = Watch(settings, clock, loop)
+                    health = Health("processor", watch.checks())
+                    await stack.enter_async_context(watched(settings, health, ("processor",), watch.stuck_s))
+                    measuring = asyncio.create_task(watch.run(), name="watch")
+                    stack.callback(measuring.cancel)
                     relay = asyncio.create_task(OutboxRelay(settings, clock, loop.worker).run(self._stopping))
                     relay.add_done_callback(lambda _: self._stopping.set())
                     try:
@@ -86,7 +94,7 @@ def create_app(settings: Settings) -> faust.App:
                         self._stopping.set()
                         await relay
             except Exception as error:
-                logging.getLogger(__name__).critical("processor stops: %s", error, exc_info=error)
+                structlog.get_logger(__name__).critical("processor_stops", exc_info=error)
                 await self.crash(error)
 
         async def on_stop(self) -> None:
@@ -99,12 +107,23 @@ def create_app(settings: Settings) -> faust.App:
     return app
 
 
+class Quiet(faust.Worker):
+    """A worker without a terminal: no spinner, and its log lines go the way of all others."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.spinner = None
+
+    def _setup_logging(self) -> None:
+        """Nothing: `configure_logging` has done it."""
+
+
 def run(settings: Settings) -> int:
     """Run the processor until it is told to stop; return the exit code."""
     configure_logging()
     with contextlib.suppress(psycopg.OperationalError):  # a database that is away is waited for, and asked then
         check_schema(settings.postgres, "writer")
-    worker = faust.Worker(create_app(settings), loglevel="WARN", redirect_stdouts=False, quiet=True)
+    worker = Quiet(create_app(settings), loglevel="WARN", redirect_stdouts=False, quiet=True)
     code = 0
     try:
         worker.execute_from_commandline()

@@ -9,6 +9,7 @@ the database; Kafka's committed offsets, at most one a second, only display the 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import time
@@ -21,7 +22,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
 from ingest.clock import Clock
-from services import topics
+from services import metrics, topics
 from services.processor.batch import Bounds
 from services.processor.core import Core
 from services.processor.records import Record
@@ -41,10 +42,17 @@ HISTORY_WAIT_MS: Final = 20  # the same while there is history to take in
 # History beside live records: 50 at a time and 16 KiB a fetch keep live p99 where it was (measured); alone: all it can.
 HISTORY_SLICE, HISTORY_FETCH_BYTES = 50, 16 * 1024
 LIVE_LATELY_S: Final = 2.0
-# A dead database is retried in place: 0.2 s doubling to 5 s, about two minutes in all, then the process stops loudly
-# and its supervisor starts it again. Heartbeats go on meanwhile.
+# A database in trouble is waited for in place, 0.2 s doubling to 5 s, heartbeats going on, for about two minutes. Then
+# the process stops loudly and its supervisor starts it again, for ever: waiting longer in place would meet Kafka's
+# max.poll.interval (5 min), after which the partitions are taken away anyway, and a start also mends what is ours.
 FIRST_BACKOFF_S, MAX_BACKOFF_S, MAX_TRIES = 0.2, 5.0, 28
-TRANSIENT: Final = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
+TRANSIENT: Final = (
+    psycopg.OperationalError,  # away, starting, stopping, disk full, out of memory or connections, locks, time-outs
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,  # ours was frozen for too long
+    psycopg.errors.ReadOnlySqlTransaction,  # a standby that has not taken over yet
+    TimeoutError,
+)
 
 
 class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -62,6 +70,11 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._history_waits = False
         self._committed_at = self._silence_at = self._live_at = time.monotonic()
         self._failure: BaseException | None = None
+        self.trouble: str | None = None  # the SQLSTATE of what a batch waits for, "none" where the connection was lost
+        self.assigned = False  # the group has said what is ours, if only nothing
+        self._ends: dict[Place, int] = {}
+        self._ends_at = -math.inf
+        self._waiting_ms: dict[Place, int] = {}  # the time of the last record known not to be newer than what waits
         self._live = AIOKafkaConsumer(
             bootstrap_servers=settings.kafka.bootstrap,
             group_id=topics.named("processor", settings.kafka),
@@ -84,6 +97,31 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=HISTORY_FETCH_BYTES,
         )
+
+    @property
+    def ends_age_s(self) -> float:
+        """Return since when it is known how far the log goes."""
+        return time.monotonic() - self._ends_at
+
+    def behind(self) -> dict[Place, int]:
+        """Return how many records wait in each owned place that has any, by the ends last seen."""
+        at = self.worker.positions
+        return {place: end - at[place] for place, end in self._ends.items() if place in at and end > at[place]}
+
+    def waiting_since_ms(self) -> dict[Place, int]:
+        """Return a time (Kafka's, Unix ms) for each place: no record that waits there is older."""
+        return dict(self._waiting_ms)
+
+    async def look_at_ends(self, older_than_s: float = 0.0) -> dict[TopicPartition, int]:
+        """Ask where the log of each owned place ends, unless that is known from less than ``older_than_s`` ago."""
+        if self.ends_age_s < older_than_s:
+            return {}
+        ends: dict[TopicPartition, int] = await self._live.end_offsets(
+            [self._partition(place) for place in self.worker.epochs]
+        )
+        self._ends = {self._place(tp): end for tp, end in ends.items()}
+        self._ends_at = time.monotonic()
+        return ends
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Consume until ``stopping``.
@@ -128,6 +166,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         )
 
     async def _handle(self, fetched: Fetched, generation: int) -> None:
+        self._waiting_ms |= {self._place(tp): batch[0].timestamp for tp, batch in fetched.items()}
         for attempt in range(MAX_TRIES):
             async with self._lock:
                 if generation != self._generation:
@@ -137,9 +176,11 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self.worker.prepare()  # first: a lost answer to a commit may have moved the positions
                     await self.worker.process(self._fresh(fetched))
                 except TRANSIENT as error:
-                    log.warning("database_trouble", error=str(error).strip(), attempt=attempt)
+                    self._in_trouble(error, attempt)
                     await self.worker.drop()
                 else:
+                    self.trouble = None
+                    self._waiting_ms |= {self._place(tp): batch[-1].timestamp for tp, batch in fetched.items()}
                     return
             await asyncio.sleep(min(FIRST_BACKOFF_S * 2**attempt, MAX_BACKOFF_S))
         msg = f"the database did not answer in {MAX_TRIES} tries; stopping with nothing lost: the records stay in Kafka"
@@ -175,7 +216,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         """Judge silence by the clock, only when everything sent before that instant has been processed."""
         now_ms = self._clock.now_ms()
         try:
-            ends = await self._live.end_offsets([self._partition(place) for place in self.worker.epochs])
+            ends = await self.look_at_ends()
         except KafkaError:
             return  # the broker is away: nothing can be judged
         async with self._lock:
@@ -187,6 +228,11 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             except TRANSIENT as error:
                 log.warning("database_trouble", error=str(error).strip())
                 await self.worker.drop()
+
+    def _in_trouble(self, error: BaseException, attempt: int) -> None:
+        self.trouble = getattr(error, "sqlstate", None) or "none"
+        metrics.DATABASE_RETRIES.labels(self.trouble).inc()
+        log.warning("database_trouble", error=str(error).strip(), code=self.trouble, attempt=attempt)
 
     async def _commit_to_kafka(self) -> None:
         places = {self._partition(place): offset for place, offset in self.worker.positions.items()}
@@ -204,6 +250,9 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             self._generation += 1
             self._history.unsubscribe()
             self._control_ends.clear()
+            self._ends.clear()
+            self._waiting_ms.clear()
+            self.assigned = False
             self.worker.release()
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
@@ -221,6 +270,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         if any(one != sets[0] for one in sets):
             msg = f"the topics' partitions differ ({owned}); they must be co-partitioned: check the partition counts"
             raise RuntimeError(msg)
+        self.assigned = True
         if not owned:
             log.info("assigned", partitions=[])
             return
@@ -275,10 +325,11 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await self.worker.take_over(owned)
             except TRANSIENT as error:
-                log.warning("database_trouble", error=str(error).strip(), attempt=attempt)
+                self._in_trouble(error, attempt)
                 await self.worker.drop()
                 await asyncio.sleep(min(FIRST_BACKOFF_S * 2**attempt, MAX_BACKOFF_S))
             else:
+                self.trouble = None
                 return
         msg = f"the database did not answer in {MAX_TRIES} tries during assignment"
         raise RuntimeError(msg)

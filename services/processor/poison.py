@@ -30,6 +30,11 @@ class PoisonGuard:
         self._dead: deque[bool] = deque(maxlen=WINDOW)
         self._next = self._dead
 
+    @property
+    def ratio(self) -> float:
+        """Return the part of the last `WINDOW` records that were dead."""
+        return sum(self._dead) / WINDOW
+
     def recall(self, positions: Mapping[tuple[str, int], int], letters: Set[tuple[str, int, int]]) -> None:
         """Begin with what became of the last records of the partitions taken over.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Final
 
 import psycopg
@@ -16,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from ingest.clock import Clock, to_datetime
-from services import topics
+from services import metrics, topics
 from services.control import CHANNEL
 from services.processor.consumer import TRANSIENT
 from services.processor.worker import Worker
@@ -108,6 +109,8 @@ class OutboxRelay:
             for _, topic, key, value in rows
         ]
         await asyncio.gather(*sends)
+        for topic, n in Counter(row[1] for row in rows).items():
+            metrics.OUTBOX_SENT.labels(topic).inc(n)
         if rows:
             await connection.execute(
                 "UPDATE outbox SET sent_at = %s WHERE id = ANY(%s)",

@@ -7,6 +7,7 @@ positions its effects reach, and the patients' state in memory, which is dropped
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
@@ -17,6 +18,7 @@ import structlog
 from ingest.clock import Clock
 from services.processor.batch import Bounds, process_batch
 from services.processor.core import Core
+from services.processor.counted import count_batch
 from services.processor.poison import RUN, PoisonGuard
 from services.processor.records import DeadRecord, Effects, Record
 from services.processor.silence import judge_silence
@@ -71,12 +73,18 @@ class Worker:
         self._recalled = False
         self.epochs: dict[Place, int] = {}
         self.positions: dict[Place, int] = {}
+        self.core = core
         self.wrote = asyncio.Event()  # set after each commit that left something in the outbox
 
     @property
     def partitions(self) -> list[int]:
         """Return the numbers of the partitions owned now."""
         return sorted({partition for _, partition in self.epochs})
+
+    @property
+    def poison_ratio(self) -> float:
+        """Return the part of the last records that were dead."""
+        return self._guard.ratio
 
     async def take_over(self, places: Iterable[Place]) -> None:
         """Become the owner: nobody who owned a place before can write any more."""
@@ -153,6 +161,7 @@ class Worker:
 
     async def _transact(self, records: list[Record]) -> None:
         """Run one batch as one transaction; on any failure memory is dropped."""
+        began = time.monotonic()
         try:
             async with self._store.transaction(self.epochs) as opened:
                 effects = await process_batch(records, self._core, opened, self._bounds, self._clock.now_ms())
@@ -162,8 +171,10 @@ class Worker:
             self._core.clear()
             raise
         self._committed(effects)
+        count_batch(records, effects, time.monotonic() - began)
 
     async def _bury(self, record: Record, error: Exception) -> None:
+        began = time.monotonic()
         effects = Effects(recorded_ms=self._clock.now_ms())
         effects.dead = [DeadRecord(record, DeadReason.UNPROCESSABLE, f"{type(error).__name__}: {error}"[:300])]
         effects.positions = {(record.topic, record.partition): record.offset + 1}
@@ -171,6 +182,7 @@ class Worker:
         async with self._store.transaction(self.epochs) as opened:
             await self._write(opened, effects)
         self._committed(effects)
+        count_batch([record], effects, time.monotonic() - began)
 
     async def _write(self, opened: Transaction, effects: Effects) -> None:
         hot = [self._core.keep(slot, effects.closed.get(slot)) for slot in sorted(effects.touched)]

@@ -8,6 +8,7 @@ from typing import Final
 from ingest.health import NotReady
 from services.store.schema import revisions
 
+DATABASE_UNAVAILABLE: Final = "database_unavailable"
 SCHEMA_DIFFERS: Final = "schema_differs"
 QUERY: Final = "SELECT version_num FROM alembic_version"
 
