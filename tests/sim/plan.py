@@ -74,7 +74,7 @@ def draw(chance: Random) -> Plan:
 def _give(plan: Plan, chance: Random, device: int, patient: int, hours: int) -> None:
     kind = chance.choice(KINDS)
     plan.devices[device] = Device(device, f"d{device}", ORGANISATION, (Assignment(patient, 0, FOREVER),))
-    plan.stories[device] = (kind, hours, chance.choice((10, 20, 30, 60)), chance.randrange(2))
+    plan.stories[device] = (kind, hours, chance.choice((10, 20, 30, 60)), 0)
 
 
 def _hand_on(plan: Plan, chance: Random) -> set[int]:

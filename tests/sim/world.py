@@ -80,6 +80,7 @@ class World:
         self.guard = True  # a planted bug switches this off
         self.born = 0
         self.steps = 0
+        self.haste = self.chance.choice((0.2, 0.5, 0.9))  # of the devices: how far the processors fall behind
         self.faults = self.chance.choice((0, 2, 4, 8))  # how many things may still go wrong
         self.thawing: dict[Processor, int] = {}
         self._building: Processor | None = None
@@ -142,7 +143,7 @@ class World:
             return
         open_gates = self.gates.open()
         busy = [gate for gate in open_gates if gate.busy()]
-        if self._may_deliver() and (not busy or self.chance.random() < 0.25):
+        if self._may_deliver() and (not busy or self.chance.random() < self.haste):
             self._deliver()
         elif busy and self.chance.random() < 0.97:
             self._let_on(self.chance.choice(busy))
