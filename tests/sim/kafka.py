@@ -14,13 +14,13 @@ from tests.sim.loop import Actor, Gates
 
 
 class LogRecord(NamedTuple):
-    """What a consumer is handed, with the names aiokafka uses; ``acked``: its sender was told."""
+    """What a consumer is handed, with the names aiokafka uses."""
 
     partition: int
     offset: int
     key: bytes | None
     value: bytes
-    at_ms: int
+    timestamp: int
 
 
 class Log:

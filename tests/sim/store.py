@@ -19,7 +19,7 @@ from services.processor.changes import PatientChange
 from services.processor.readings import Table
 from services.processor.records import Effects
 from services.store.fence import FencedError
-from services.store.reader import Span, StateRow
+from services.store.reader import Span, StateRow, Versions
 from services.store.session import Transaction
 from services.store.writer import HotRow
 from tests.sim import tables as model
@@ -148,6 +148,20 @@ class SimTransaction(Transaction):
                 inside &= table.device == span.device_id
             rows = table[inside]
             found.append(rows.sorted(rows.t_ms, rows.device))
+        return found
+
+    async def versions(self, spans: list[Span]) -> Versions:
+        """Return the corrected instants of the spans' series, bounds included."""
+
+        def within(key: tuple[int, ...]) -> bool:
+            return any(
+                key[:3] == (s.patient_id, s.metric_id, s.device_id) and s.from_ms <= key[3] <= s.to_ms for s in spans
+            )
+
+        found = Versions({key: r for key, r in self._tables.revisions.items() if within(key)}, {})
+        for key, value in self._tables.superseded.items():
+            if within(key):
+                found.superseded.setdefault(key[:4], set()).add(value)
         return found
 
     async def recent(self, since: dict[int, int]) -> Table:

@@ -18,7 +18,7 @@ from ingest.clock import to_datetime
 from ingest.partition import record_key
 from services import topics
 from services.processor.readings import Table
-from services.processor.records import AlertChange, AlertRow, ControlRecord, Effects, Suppressed
+from services.processor.records import AlertChange, AlertRow, ControlRecord, Corrections, Effects, Suppressed
 from services.store import alerts
 from services.store.writer import HotRow, merged_fates
 
@@ -26,7 +26,7 @@ Place = tuple[str, int]
 Key = tuple[int, int, int, int]  # patient, metric, device, instant
 
 KNOWN: Final = frozenset(
-    "recorded_ms positions stored conflicts quarantined waveforms fates dead control suppressed rollups bands days "
+    "recorded_ms positions stored corrections conflicts quarantined waveforms fates dead control suppressed rollups bands days "
     " states last_values alerts changes events silences touched closed".split()
 )
 
@@ -70,6 +70,8 @@ class Tables:
     stored: set[Key] = field(default_factory=set)
     conflicts: dict[tuple[int, int, int, int, float], str] = field(default_factory=dict)
     quarantined: dict[tuple[int, int, int, int, float], str] = field(default_factory=dict)
+    revisions: dict[Key, int] = field(default_factory=dict)
+    superseded: dict[tuple[int, int, int, int, int], float] = field(default_factory=dict)
     frames: dict[str, dict[str, int]] = field(default_factory=dict)
     dead: dict[tuple[str, int, int], tuple[str, bytes]] = field(default_factory=dict)
     control: dict[tuple[str, int, int], ControlRecord] = field(default_factory=dict)
@@ -132,13 +134,14 @@ def numbers_needed(effects: Effects) -> int:
 
 def _measured(tables: Tables, effects: Effects, patient_of: NDArray[np.int32]) -> None:
     _store(tables, effects.stored, patient_of)
+    _correct(tables, effects.corrections, patient_of)
     names = [fate.frame_id for fate in effects.fates]
     for kept, rows in ((tables.conflicts, effects.conflicts), (tables.quarantined, effects.quarantined)):
         for s, m, d, t, v, f in zip(*(getattr(rows, c).tolist() for c in
                                       ("slot", "metric", "device", "t_ms", "value", "frame")), strict=True):  # fmt: skip
             kept.setdefault((int(patient_of[s]), m, d, t, v), names[f])
     for fate in merged_fates(effects.fates):
-        counts = ("deliveries", "stored", "duplicate", "conflict", "quarantined", "late")
+        counts = ("deliveries", "stored", "duplicate", "conflict", "corrected", "quarantined", "late")
         row = tables.frames.setdefault(fate.frame_id, dict.fromkeys(counts, 0) | {"patient": fate.patient_id})
         for name in counts:
             row[name] += getattr(fate, name)
@@ -167,6 +170,24 @@ def _store(tables: Tables, stored: Table, patient_of: NDArray[np.int32]) -> None
         rows.frame[:] = -1
         before = tables.readings.get(patient)
         tables.readings[patient] = rows if before is None else Table.concatenate([before, rows])
+
+
+def _correct(tables: Tables, corrections: Corrections, patient_of: NDArray[np.int32]) -> None:
+    rows = corrections.rewritten
+    for i in range(len(rows)):
+        table = tables.readings[int(patient_of[rows.slot[i]])]
+        hit = (table.t_ms == rows.t_ms[i]) & (table.metric == rows.metric[i]) & (table.device == rows.device[i])
+        if not hit.any():
+            msg = f"a correction at {int(rows.t_ms[i])} ms finds no stored reading"
+            raise LookupError(msg)
+        table.value[hit], table.quality[hit] = rows.value[i], rows.quality[i]
+    for old in corrections.superseded:
+        key = (old.patient_id, old.metric_id, old.device_id, old.t_ms, old.revision)
+        tables.superseded.setdefault(key, old.value)
+    for *place, revision in corrections.revisions:
+        tables.revisions[place[0], place[1], place[2], place[3]] = revision
+    for key_and_value in corrections.settled:
+        tables.conflicts.pop(key_and_value, None)
 
 
 def _found(tables: Tables, effects: Effects) -> None:
