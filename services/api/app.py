@@ -87,7 +87,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.add_middleware(Counted)  # outermost: what the guard refuses is counted too
     app.include_router(routes.router(access, hub, clock))
     app.include_router(change_routes.router(access, clock, settings.kafka.partitions))
-    app.include_router(screens.router(access, clock))
+    app.include_router(screens.router(access, clock, settings.kafka.partitions))
     app.mount("/static", screens.static_files())
     _add_health(app, health)
     _expose(pool, hub)

@@ -116,6 +116,16 @@ async def _newest(connection: Connection, patient_id: int, kind: str, subject: s
     return row
 
 
+async def renewals(scope: Scope, patient: Patient) -> dict[str, dict[str, Any]]:
+    """Return metric → the last new normal said of it."""
+    rows = await every(
+        scope.connection,
+        ROWS + " WHERE patient_id = %s AND kind = 'new_normal' ORDER BY effective_at, c.id",
+        [patient.id],
+    )
+    return {row["subject"]: document(row, patient) for row in rows}
+
+
 async def listed(scope: Scope, patient: Patient, limit: int, cursor: str | None) -> dict[str, Any]:
     """Return a page of everything people changed about a patient, the newest first."""
     before = pages.decode(cursor, 1)[0] if cursor else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -15,9 +16,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from detectors.rules import ADAPTIVE_RULES
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
-from services.api import alerts, events, patients, times, words, worklist
+from services.api import alerts, changes, events, patients, times, words, worklist
 from services.api.access import SESSION, Access, Scope, cookie_name, credential
 from services.api.problems import Code, Problem
 from services.web import present
@@ -27,6 +29,9 @@ ROWS: Final = 100
 PAST_ALERTS: Final = 30
 MACHINES: Final = ("/v1/", "/healthz", "/readyz", "/static/")
 SHOWN_BESIDE: Final = (Code.CHANGED_MEANWHILE, Code.ALERT_CLOSED, Code.INVALID, Code.ROLE_NOT_ALLOWED)
+RENEWABLE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES)  # what a new normal of the metric ends
+
+Show = Callable[..., Awaitable[Response]]
 
 
 @cache
@@ -77,12 +82,13 @@ def problem_page(request: Request, problem: Problem) -> Response:
     return answer
 
 
-def router(access: Access, clock: Clock) -> APIRouter:
-    """Return the screens' routes of one app."""
+def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
+    """Return the screens' routes of one app; ``partitions`` as the settings say of the control topic."""
     pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_login(pages, access)
     _add_worklist(pages, access, clock)
-    _add_patient(pages, access, clock)
+    show = _add_patient(pages, access, clock)
+    _add_new_normal(pages, access, clock, partitions, show)
     return pages
 
 
@@ -136,7 +142,7 @@ def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> None:
         return await show(request, "_worklist.html", cursor)
 
 
-def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> None:
+def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> Show:
     async def show(request: Request, name: str, key: str, notice: str = "") -> Response:
         now = times.present(clock)
         async with access.scoped(request, "patient.read") as scope:
@@ -186,6 +192,34 @@ def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> None:
             return await show(request, "_patient.html", patient, notice)
         return RedirectResponse(f"/patients/{quote(patient, safe='')}", 303)
 
+    return show
+
+
+def _add_new_normal(pages: APIRouter, access: Access, clock: Clock, partitions: int, show: Show) -> None:
+    @pages.post("/patients/{patient_id}/new-normal")
+    async def new_normal(
+        request: Request,
+        patient_id: str,
+        metric: Annotated[str, Form(max_length=64)],
+        key: Annotated[str, Form(max_length=100)],
+    ) -> Response:
+        """Say that a metric is as it should be from now on, then show the patient as it is now."""
+        notice = ""
+        try:
+            async with access.scoped(request, "patient.new_normal") as scope:
+                now = times.present(clock)
+                await changes.new_normal(
+                    scope, await patients.find(scope, patient_id), metric=metric, reason="", effective=now, now=now,
+                    if_match=None, key=key, partitions=partitions,
+                )  # fmt: skip
+        except Problem as problem:
+            if problem.code not in SHOWN_BESIDE:
+                raise
+            notice = f"No new normal: {problem.detail}."
+        if request.headers.get("hx-request"):
+            return await show(request, "_patient.html", patient_id, notice)
+        return RedirectResponse(f"/patients/{quote(patient_id, safe='')}", 303)
+
 
 async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
     found = await patients.find(scope, key)
@@ -198,6 +232,8 @@ async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
         "charts": sorted(document["metrics"], key=lambda entry: words.metric_id(entry["metric"]["key"]) or 0),
         "active": order,
         "past": past,
+        "renewable": RENEWABLE,
+        "renewals": await changes.renewals(scope, found),
         "request_key": secrets.token_urlsafe,
         "may_acknowledge": scope.person.role in acknowledging.ROLES,
     }

@@ -184,6 +184,36 @@ async def test_acknowledging_from_the_patient_page(page: Page, ward: Ward) -> No
     ward.data.connection.execute("UPDATE alert SET state = 'resolved', resolved_at = %s WHERE id = %s", [NOW, alert])
 
 
+async def test_a_new_normal_and_a_pause_are_seen_on_the_patient_page(page: Page, ward: Ward) -> None:
+    patient = ward.data.patient("p09", "Nadia Iqbal")
+    ward.data.alert(
+        patient, rule="resting_heart_rate_rise", priority="medium", sentence="Resting heart rate has risen",
+        evidence={"metric": "heart_rate", "value": 63.2, "usual": 54.0, "n_days": 14},
+    )  # fmt: skip
+    ward.data.alert(patient, rule="spo2_low", sentence="Oxygen is low", evidence={"metric": "spo2"})
+    await page.goto("/patients/p09")
+    risen, low = (page.locator("article", has_text=text) for text in ("Resting heart rate has risen", "Oxygen is low"))
+    await expect(low.get_by_role("button", name="This is the new normal")).to_have_count(0)
+    page.once("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+    await risen.get_by_role("button", name="This is the new normal").click()
+    await expect(risen).to_contain_text("New normal said by Ada Nurse; takes effect 21:00 CET")
+    await expect(risen.get_by_role("button", name="This is the new normal")).to_have_count(0)
+    answer = await page.request.put(
+        "/v1/patients/p09/monitoring",
+        data={"state": "paused", "until": "2026-11-24T07:00:00Z", "reason": "With her daughter"},
+        headers={"Origin": page.url.removesuffix("/patients/p09")},
+    )
+    assert answer.ok, await answer.text()
+    await page.reload()
+    await expect(page.locator(".identity")).to_contain_text("Paused until 24 Nov, 08:00 CET: With her daughter")
+    ward.data.connection.execute(
+        "UPDATE alert SET state = 'resolved', resolved_at = %s WHERE patient_id = %s", [NOW, patient]
+    )
+    ward.data.connection.execute("UPDATE patient SET erased_at = %s WHERE id = %s", [NOW, patient])  # out of the ward
+    await page.goto("/patients/p09")
+    await expect(page.locator("body")).to_contain_text("There is no such thing")
+
+
 async def test_the_patient_page_explains_and_draws(page: Page) -> None:
     await page.goto("/patients/p04")
     main = page.locator("main")
