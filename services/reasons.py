@@ -22,6 +22,9 @@ class DeadReason(StrEnum):
     UNKNOWN_PATIENT = "unknown_patient"
     UNPROCESSABLE = "unprocessable"
     SKIPPED = "skipped"
+    UNDECODABLE = "undecodable"
+    UNKNOWN_DEVICE = "unknown_device"
+    NOT_A_DEAD_RECORD = "not_a_dead_record"
 
 
 class QuarantineReason(StrEnum):
@@ -81,6 +84,18 @@ ABOUT: Final[Mapping[DeadReason | QuarantineReason, About]] = MappingProxyType(
         DeadReason.SKIPPED: About(
             "an operator stepped over it with `keepwell dead skip`",
             "redrive it once its cause is mended, or give it up with a note",
+        ),
+        DeadReason.UNDECODABLE: About(
+            "a device sent a door something that is no frames",
+            "look at the device's firmware or the sender's code; it was told so; give the letter up when mended",
+        ),
+        DeadReason.UNKNOWN_DEVICE: About(
+            "a device that is not enrolled sent something over MQTT",
+            "enrol it, or take its MQTT password away; it was told so and sends again; give the letter up",
+        ),
+        DeadReason.NOT_A_DEAD_RECORD: About(
+            "somebody else put a record on `dead.v1` without a reason and the original bytes",
+            "find who writes to the topic; the form is in `services/processor/filing.py`",
         ),
         QuarantineReason.OUT_OF_RANGE: About(
             "outside what is possible for the metric (the catalogue's hard range)",

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from services import topics
 from services.cli import dead_say as say
 from services.cli.dead_say import JSON, MAX_LISTED, TOPIC
 from services.settings import load
@@ -76,12 +77,14 @@ def redrive(
     with dead_letters.connect(settings) as connection:
         if topic is None:
             letters = dead_letters.find(
-                connection, states=dead_letters.OPEN, reason=reason, limit=limit, oldest_first=True
+                connection, states=dead_letters.OPEN, reason=reason, limit=limit, oldest_first=True, ours=True
             )
         else:
             letter = say.letter(connection, topic, partition, offset)
             if letter.state not in dead_letters.OPEN:
                 say.refuse(f"{topic} {partition} {offset} is {letter.state} already")
+            if topic not in topics.CO_PARTITIONED:
+                say.refuse(f"{topic} {partition} {offset} never was a record of ours; its sender has to send again")
             letters = [letter]
         sent = 0 if dry_run else asyncio.run(dead_letters.redrive(settings, connection, letters, rate))
     if as_json:

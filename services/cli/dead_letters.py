@@ -62,14 +62,16 @@ def connect(settings: Settings) -> psycopg.Connection:
 
 
 def find(
-    connection: psycopg.Connection, *, states: Sequence[str], reason: str | None, limit: int, oldest_first: bool
-) -> list[Letter]:
-    """Return letters of these states, and of one reason where given."""
+    connection: psycopg.Connection, *, states: Sequence[str], reason: str | None, limit: int, oldest_first: bool,
+    ours: bool = False,
+) -> list[Letter]:  # fmt: skip
+    """Return letters of these states, of one reason where given; ``ours``: only records of our own topics."""
     order = "recorded_at, topic, partition, record_offset" if oldest_first else "recorded_at DESC, record_offset DESC"
     rows = connection.execute(
         f"""SELECT {_COLUMNS} FROM dead_letter WHERE state = ANY(%s) AND (%s::text IS NULL OR reason = %s)
+              AND (NOT %s OR topic = ANY(%s))
             ORDER BY {order} LIMIT %s""".encode(),
-        [list(states), reason, reason, limit],
+        [list(states), reason, reason, ours, list(topics.CO_PARTITIONED), limit],
     ).fetchall()
     return [Letter(*row) for row in rows]
 

@@ -26,6 +26,7 @@ from mode import Service
 
 from ingest.clock import to_datetime
 from services import topics
+from services.reasons import DeadReason
 from services.settings import Settings
 
 log = structlog.get_logger()
@@ -188,7 +189,7 @@ def read(message: Any) -> Letter | None:
         record = base64.b64decode(notice.record, validate=True)
     except (msgspec.DecodeError, binascii.Error, ValueError):
         return Letter(
-            *place, "not_a_dead_record", "not a JSON object with reason and record", message.key, value, at_ms
+            *place, DeadReason.NOT_A_DEAD_RECORD, "not a JSON object with reason and record", message.key, value, at_ms
         )
     if notice.topic in topics.CO_PARTITIONED:
         return None
