@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.fix_api",
     "tests.fix_processor",
     "tests.fix_faults",
+    "tests.fix_consumers",
 ]

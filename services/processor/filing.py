@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -21,6 +22,7 @@ import msgspec
 import psycopg
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError
 from faust import EventT
 from mode import Service
 
@@ -35,6 +37,7 @@ T = TypeVar("T")
 
 BATCH, WITHIN_S = 100, 0.2
 TRY_S: Final = 30.0
+SESSION_S: Final = 15.0  # longer than the agents' session time-out
 FIRST_BACKOFF_S, MAX_BACKOFF_S, MAX_TRIES = 0.2, 5.0, 28
 TRANSIENT: Final = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 MAX_REASON, MAX_DETAIL = 64, 300
@@ -118,9 +121,20 @@ async def _go_back(settings: Settings, stored: dict[int, int]) -> None:
         back = {place: at for place, at in begin.items() if (await consumer.committed(place) or 0) > at}
         if back:
             log.info("filing_goes_back", partitions={place.partition: offset for place, offset in back.items()})
-            await consumer.commit(back)
+            await _commit(consumer, back)
     finally:
         await consumer.stop()
+
+
+async def _commit(consumer: AIOKafkaConsumer, back: dict[TopicPartition, int]) -> None:
+    """Commit for a group without members; one that was killed is a member until its session ends."""
+    for _ in range(int(SESSION_S)):
+        with contextlib.suppress(CommitFailedError):
+            await consumer.commit(back)
+            return
+        await asyncio.sleep(1)
+    msg = "the group of dead.v1 has to go back, and another processor is in it: stop all of them, then start again"
+    raise RuntimeError(msg)
 
 
 async def _stored(settings: Settings) -> dict[int, int]:

@@ -1,0 +1,345 @@
+"""The contract every consumer keeps: the live loop, its second consumer of history, and the Faust agent.
+
+Each test drives all of them at once, on the real broker and database; `Traffic.problems` says what was lost, done
+twice, done out of order, or written by two owners.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import struct
+import time
+from collections import defaultdict
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from services import topics
+from tests.fix_consumers import KEYS, KINDS, PARTITIONS, TOPIC_OF, Traffic
+from tests.fix_faults import eventually, pause, wake
+
+pytestmark = pytest.mark.stack
+
+ONE_AND_FOUR = pytest.mark.parametrize("processors", [1, pytest.param(4, marks=pytest.mark.slow)])
+
+
+async def begun(traffic: Traffic, processors: int) -> None:
+    for _ in range(processors):
+        traffic.processor()
+    await traffic.owned_by(processors, 60)
+
+
+@ONE_AND_FOUR
+async def test_each_key_in_order_and_poison_goes_to_the_dead(traffic: Traffic, processors: int) -> None:
+    await traffic.send(3)  # before anybody listens
+    await begun(traffic, processors)
+    await traffic.send(20)
+    await traffic.junk(("live", "history", "filing"))
+    await traffic.send(20)
+    await traffic.all_taken()
+    assert traffic.problems() == []
+    await eventually(lambda: len(_dead(traffic)) == 3, "the dead letters")
+    assert _dead(traffic) == [
+        ("backfill.v1", "not_msgpack", len(KEYS)), ("dead.v1", "not_a_dead_record", len(KEYS)),
+        ("readings.v1", "not_msgpack", len(KEYS)),
+    ]  # fmt: skip
+
+
+def _dead(traffic: Traffic) -> list[tuple[object, ...]]:
+    return traffic.query(
+        "SELECT topic, reason, count(*) FROM dead_letter WHERE reason <> 'counted' GROUP BY 1, 2 ORDER BY 1"
+    )
+
+
+async def test_redelivery_has_no_second_effect(traffic: Traffic) -> None:
+    first = traffic.processor()  # a static member would stay in the group until its session ends
+    await traffic.send(20)
+    await traffic.all_taken()
+    assert first.stop() == 0
+    for group, topic in (("processor", topics.READINGS), ("processor", topics.CONTROL), ("agents", topics.DEAD)):
+        await _forget_commits(traffic, group, topic)
+    traffic.query("UPDATE partition_position SET next_offset = 0 WHERE topic = 'dead.v1' RETURNING 1")
+    first.start()
+    await traffic.send(5)
+    await traffic.all_taken()
+    await eventually(lambda: traffic.query(_FILED) == [(25 * len(KEYS),)], "the agent's second reading")
+    assert traffic.problems() == []
+
+
+_FILED = "SELECT sum(next_offset) FROM partition_position WHERE topic = 'dead.v1'"
+
+
+async def _forget_commits(traffic: Traffic, group: str, topic: str) -> None:
+    """Let Kafka's own book say that nothing was ever done."""
+    kafka = traffic.settings.kafka
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka.bootstrap, group_id=topics.named(group, kafka), enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        places = [TopicPartition(topics.named(topic, kafka), number) for number in range(PARTITIONS)]
+        consumer.assign(places)
+        await consumer.commit(dict.fromkeys(places, 0))
+    finally:
+        await consumer.stop()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param("before the transaction", marks=pytest.mark.slow),
+        "inside it",
+        pytest.param("after it, before Kafka's commit", marks=pytest.mark.slow),
+    ],
+)
+async def test_a_crash_at_any_step(traffic: Traffic, step: str) -> None:
+    process = traffic.processor("a")
+    await traffic.send(10)
+    await traffic.all_taken()
+    if step.startswith("after"):
+        sending = asyncio.create_task(traffic.send(60, spread_s=3))
+        await _frozen_between_the_commits(traffic, process.pid)
+        process.kill()
+        await sending
+    else:
+        tables = ("partition_position",) if step.startswith("before") else ("frame_log", "dead_letter")
+        with traffic.locked(*tables):
+            await traffic.send(10)
+            await eventually(lambda: traffic.waiting() >= 2, "the loop's and the agent's wait")
+            process.kill()
+        await traffic.send(5)
+    process.start()
+    await traffic.all_taken()
+    assert traffic.problems() == []
+
+
+async def _frozen_between_the_commits(traffic: Traffic, pid: int) -> None:
+    """Freeze the process when its effects are in the database and Kafka's book does not know of some yet."""
+    async with asyncio.timeout(20):
+        while True:
+            if _sum(await _committed(traffic)) < _stored(traffic):
+                pause(pid)
+                await asyncio.sleep(0.2)  # a COMMIT sent before the freeze may still be at work
+                if _sum(await _committed(traffic)) < _stored(traffic):
+                    return
+                wake(pid)
+            await asyncio.sleep(0.02)
+
+
+def _stored(traffic: Traffic) -> int:
+    return int(traffic.query("SELECT sum(next_offset) FROM partition_position WHERE topic = 'readings.v1'")[0][0])
+
+
+def _sum(committed: dict[TopicPartition, int]) -> int:
+    return sum(committed.values())
+
+
+async def _committed(
+    traffic: Traffic, topic: str = topics.READINGS, group: str = "processor"
+) -> dict[TopicPartition, int]:
+    kafka = traffic.settings.kafka
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap, group_id=topics.named(group, kafka))
+    await consumer.start()
+    try:
+        places = [TopicPartition(topics.named(topic, kafka), number) for number in range(PARTITIONS)]
+        return {place: await consumer.committed(place) or 0 for place in places}
+    finally:
+        await consumer.stop()
+
+
+async def test_offsets_are_committed_once_a_second_at_most(traffic: Traffic) -> None:
+    process = traffic.processor("a")
+    await traffic.send(1)
+    await traffic.all_taken()
+    began = time.time_ns() // 1_000_000 + 1000
+    await traffic.send(60, spread_s=6)
+    await traffic.all_taken()
+    ended = time.time_ns() // 1_000_000
+    times = await _commit_times(traffic, began, ended)
+    assert {topic.removeprefix(traffic.settings.kafka.prefix) for topic, _ in times} == {
+        TOPIC_OF[kind] for kind in KINDS if kind != "history"  # the second consumer has no group
+    }  # fmt: skip
+    gaps = [b - a for one in times.values() for a, b in zip(one, one[1:], strict=False)]
+    assert len(gaps) >= 3 * PARTITIONS
+    assert min(gaps) >= 900, "milliseconds between two commits of a partition"
+    assert process.alive()
+
+
+async def _commit_times(traffic: Traffic, began_ms: int, ended_ms: int) -> dict[tuple[str, int], list[int]]:
+    """When each partition's offset was committed, from Kafka's own log of commits."""
+    kafka = traffic.settings.kafka
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka.bootstrap, group_id=None, exclude_internal_topics=False, check_crcs=False
+    )
+    await consumer.start()
+    times: dict[tuple[str, int], list[int]] = defaultdict(list)
+    try:
+        log = "__consumer_offsets"
+        await consumer.topics()
+        consumer.subscribe([log])
+        async with asyncio.timeout(20):
+            while not consumer.assignment():
+                await consumer.getmany(timeout_ms=100)
+        places = list(consumer.assignment())
+        ends = await consumer.end_offsets(places)
+        await consumer.seek_to_beginning(*places)
+        async with asyncio.timeout(30):
+            while any([await consumer.position(place) < ends[place] for place in places]):
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    for record in records:
+                        if record.value is not None and began_ms <= record.timestamp <= ended_ms:
+                            _note(times, record.key, record.timestamp, kafka.prefix)
+    finally:
+        await consumer.stop()
+    return times
+
+
+def _note(times: dict[tuple[str, int], list[int]], key: bytes, at_ms: int, prefix: str) -> None:
+    """Take in the key of an offset commit: version, group, topic, partition."""
+    if struct.unpack_from(">h", key)[0] > 1:
+        return  # a group's own record
+    place, names = 2, []
+    for _ in range(2):
+        (length,) = struct.unpack_from(">h", key, place)
+        names.append(key[place + 2 : place + 2 + length].decode())
+        place += 2 + length
+    if names[0].startswith(prefix):
+        times[names[1], struct.unpack_from(">i", key, place)[0]].append(at_ms)
+
+
+async def test_a_static_member_comes_back_to_its_partitions(traffic: Traffic) -> None:
+    first, _ = traffic.processor("a"), traffic.processor("b")
+    await traffic.owned_by(2)
+    await traffic.send(5)
+    await traffic.all_taken()
+    before = traffic.epochs()
+    first.kill()
+    first.start()
+    await traffic.send(10)
+    await traffic.all_taken()
+    after = traffic.epochs()
+    for place, owners in before.items():
+        mine = owners[-1][1] == "a"
+        assert [owner for _, owner in after[place]] == [owner for _, owner in owners] + ["a"] * mine, place
+    assert traffic.problems() == []
+
+
+@pytest.mark.slow
+async def test_more_consumers_than_partitions(traffic: Traffic) -> None:
+    for number in range(PARTITIONS + 1):
+        traffic.processor(f"m{number}")
+    await traffic.owned_by(PARTITIONS, 60)
+    await eventually(lambda: _idle(traffic) == 1, "one that idles")
+    await traffic.send(10)
+    await traffic.all_taken()
+    assert [one.alive() for one in traffic.running] == [True] * (PARTITIONS + 1)
+    assert traffic.problems() == []
+
+
+def _idle(traffic: Traffic) -> int:
+    return sum(one.log.read_text().rpartition('{"partitions": ')[2].startswith("[]") for one in traffic.running)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processors", [1, 4])
+async def test_a_slow_database_costs_no_member_its_place(traffic: Traffic, processors: int) -> None:
+    await begun(traffic, processors)
+    await traffic.send(5)
+    await traffic.all_taken()
+    before = traffic.epochs()
+    with traffic.locked("frame_log", "dead_letter"):
+        await traffic.send(10)
+        await asyncio.sleep(12)  # longer than the session time-out, and than a statement may wait
+        assert traffic.waiting() >= 1
+    await traffic.all_taken()
+    assert traffic.epochs() == before, "somebody was taken for dead"
+    assert [problem for problem in traffic.problems() if "two writers" not in problem] == []  # it connected anew
+
+
+@pytest.mark.slow
+async def test_a_stop_finishes_what_is_in_hand(traffic: Traffic) -> None:
+    process = traffic.processor("a")
+    await traffic.send(2)
+    await traffic.all_taken()
+    sending = asyncio.create_task(traffic.send(100, spread_s=4))
+    await asyncio.sleep(1.5)
+    began = time.monotonic()
+    assert await asyncio.to_thread(process.stop) == 0
+    took = time.monotonic() - began
+    for topic, group in ((topics.READINGS, "processor"), (topics.CONTROL, "processor"), (topics.DEAD, "agents")):
+        rows = dict(traffic.query("SELECT partition, next_offset FROM partition_position WHERE topic = %s", topic))
+        told = {place.partition: offset for place, offset in (await _committed(traffic, topic, group)).items()}
+        assert told == {number: rows.get(number, 0) for number in told}, topic
+    assert took < 10
+    await sending
+    process.start()
+    await traffic.all_taken()
+    assert traffic.problems() == []
+
+
+@pytest.mark.slow
+async def test_a_frozen_member_writes_nothing_when_it_wakes(traffic: Traffic) -> None:
+    first, second = traffic.processor(), traffic.processor()
+    await traffic.owned_by(2, 60)
+    await traffic.send(5)
+    await traffic.all_taken()
+    with traffic.locked("frame_log", "dead_letter"):
+        await traffic.send(5)
+        await eventually(lambda: traffic.waiting() >= 2, "a batch in each")
+        pause(first.pid)
+    await traffic.send(5)
+    await traffic.all_taken(90)  # by the other one, once session and transaction have timed out
+    ended = traffic.query("SELECT max(id) FROM witness")
+    wake(first.pid)
+    await eventually(
+        lambda: not first.alive() or first.log.read_text().count('"assigned"') > 1, "noticing that time has passed", 40
+    )
+    assert traffic.query("SELECT max(id) FROM witness") == ended
+    assert second.alive()
+    await traffic.send(5)
+    await traffic.all_taken(60)
+    assert traffic.problems() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_twenty_joins_and_kills(traffic: Traffic) -> None:
+    """Live, history, control and dead records of every patient through a storm: order kept, never two owners."""
+    chance = random.Random(7)
+    await begun(traffic, 2)
+    sending = asyncio.create_task(traffic.send(150, spread_s=40))
+    for turn in range(20):
+        alive = [one for one in traffic.running if one.alive()]
+        if turn % 2 == 0 or len(alive) < 2:
+            traffic.processor()
+        else:
+            chance.choice(alive).kill()
+        await asyncio.sleep(chance.uniform(0.5, 3.0))
+    await sending
+    await traffic.all_taken(90)
+    epochs = traffic.epochs()
+    for (topic, partition), owners in epochs.items():
+        numbers = [epoch for epoch, _ in owners]
+        assert numbers == list(range(1, len(numbers) + 1)), (
+            f"{topic}/{partition}: an epoch was given out twice or skipped"
+        )
+    assert sum(map(len, epochs.values())) > 20
+    assert traffic.problems() == []
+
+
+async def test_the_witness_tells(traffic: Traffic) -> None:
+    """What the other tests go by can fail: each kind of trouble is named."""
+    for n in range(4):
+        traffic.sent["live", 1] = n + 1
+        traffic.query("INSERT INTO witness (kind, key, n, epoch, pid) VALUES ('live', 1, %s, 1, 10) RETURNING 1", n)
+    assert traffic.problems() == []
+    traffic.sent["live", 1] = 6
+    for n, epoch, pid in ((3, 2, 11), (5, 1, 11)):
+        traffic.query(
+            "INSERT INTO witness (kind, key, n, epoch, pid) VALUES ('live', 1, %s, %s, %s) RETURNING 1", n, epoch, pid
+        )
+    said = " ".join(traffic.problems())
+    assert "lost [4] of 6, twice [3], out of order [3]" in said
+    assert "written under epoch 1 after 2" in said
+    assert "two writers {10, 11}" in said or "two writers {11, 10}" in said
