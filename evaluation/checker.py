@@ -2,7 +2,9 @@
 
 Written from the documented formats alone (design pages, `ingest/frame.py`'s docstrings, the schema): it shares no
 code with what it checks. A reading is (device, metric, instant in ms, float32 value). Accepted readings must equal
-stored ∪ conflicting ∪ quarantined ∪ dead ∪ erased; nothing may be stored twice; nothing may be there that nobody sent.
+stored ∪ conflicting ∪ superseded ∪ quarantined ∪ dead ∪ erased; nothing may be stored twice; nothing may be there that
+nobody sent (or an operator wrote as the fix of a dead letter); of an instant's revisions the highest one is stored.
+Waveforms are compared sample by sample, by `evaluation.samples`.
 """
 
 from __future__ import annotations
@@ -20,14 +22,23 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from evaluation.samples import problems as compare
+
 # A reading as two numbers: device (13 bits), metric (8) and instant (43), and the value's bits.
 READING: Final = np.dtype([("key", "<u8"), ("value", "<u8")])
 TIME_BITS, METRIC_BITS = 43, 8
 Readings = NDArray[np.void]  # of READING
 
-# What this checker knows of units: the factor and offset to the metric's own unit.
-UNITS: Final = {"[degF]": (5 / 9, -160 / 9), "K": (1.0, -273.15), "s": (1000.0, 0.0)}
+# What this checker knows of units: (unit, the metric's own) → factor and offset.
+UNITS: Final = {
+    ("[degF]", "Cel"): (5 / 9, -160 / 9), ("K", "Cel"): (1.0, -273.15), ("s", "ms"): (1000.0, 0.0),
+    ("mmol/L", "mg/dL"): (18.0156, 0.0), ("kPa", "mm[Hg]"): (7.500616827, 0.0), ("1", "%"): (100.0, 0.0),
+    ("g", "kg"): (0.001, 0.0), ("[lb_av]", "kg"): (0.45359237, 0.0), ("Hz", "/min"): (60.0, 0.0),
+}  # fmt: skip
 EXAMPLES: Final = 5
+_ERASED_DEVICES: Final = """
+    SELECT DISTINCT d.key FROM erasure e JOIN device_assignment a ON a.patient_id = e.patient_id
+    JOIN device d ON d.id = a.device_id WHERE e.done_at IS NOT NULL"""
 
 _BLOCKS: Final = """
     SELECT d.key, b.metric_id, (extract(epoch FROM b.t0) * 1000)::bigint, b.step_us,
@@ -35,7 +46,7 @@ _BLOCKS: Final = """
     FROM reading_block b JOIN device d ON d.id = b.device_id"""
 _SINGLE: Final = """
     SELECT d.key, r.metric_id, (extract(epoch FROM r.t) * 1000)::bigint, r.value
-    FROM {} r JOIN device d ON d.id = r.device_id"""
+    FROM {} r JOIN device d ON d.id = r.device_id JOIN metric m ON m.id = r.metric_id WHERE m.kind <> 'waveform'"""
 
 
 @dataclass(slots=True)
@@ -51,6 +62,8 @@ class Verdict:
     accepted_hash: str = ""
     kept_hash: str = ""
     problems: list[str] = field(default_factory=list)
+    superseded: int = 0  # replaced by a higher revision, kept beside
+    samples: int = 0  # of waveforms, accepted
 
     @property
     def ok(self) -> bool:
@@ -65,6 +78,7 @@ class Names:
         self.metric_ids = {key: number for number, key, *_ in metrics}
         self.units = {key: unit for _, key, unit, _ in metrics}
         self.waveforms = {key for _, key, _, kind in metrics if kind == "waveform"}  # samples, not readings
+        self.waveform_ids = {number for number, *_, kind in metrics if kind == "waveform"}
         self._devices: dict[str, int] = {}
         self.keys: list[str] = []
 
@@ -95,23 +109,57 @@ def check(books: Iterable[Path], conninfo: str, *, only_booked: bool = False) ->
     """
     with psycopg.connect(conninfo) as connection:
         names = Names(connection.execute("SELECT id, key, unit, kind FROM metric").fetchall())
+        books = list(books)
         accepted = _distinct(_all([part for book in books for part in _book(book, names)]))
         booked = len(names.keys) if only_booked else 1 << 13
         stored = _sorted(_of(_stored(connection, names), booked))
         conflict = _distinct(_of(_single(connection, "reading_conflict", names), booked))
         quarantined = _distinct(_of(_single(connection, "quarantined_reading", names), booked))
+        superseded = _distinct(_of(_single(connection, "reading_superseded", names), booked))
         dead = _distinct(_of(_dead(connection, names), booked))
+        fixed = _distinct(_of(_dead(connection, names, "fixed_record"), booked))
+        waves = [wave for book in books for wave in _waveforms(book, names)]
+        gone = {str(row[0]) for row in connection.execute(_ERASED_DEVICES)}
+        samples, wrong_samples = compare(waves, connection, gone, set(names.keys[:booked]) if only_booked else None)
         erased = accepted[_erased(connection, names, accepted)]
     verdict = Verdict(len(accepted), len(stored), len(conflict), len(quarantined), len(dead), len(erased))
-    kept = _distinct(_all([stored, conflict, quarantined, dead]))
+    verdict.superseded, verdict.samples = len(superseded), samples
+    verdict.problems += wrong_samples
+    kept = _distinct(_all([stored, conflict, superseded, quarantined, dead]))
     _say(verdict, names, "of an erased patient and still kept", _common(kept, erased))
     kept = _distinct(_all([kept, erased]))
     verdict.accepted_hash, verdict.kept_hash = _hash(accepted), _hash(kept)
     _say(verdict, names, "accepted but nowhere kept", _without(accepted, kept))
-    _say(verdict, names, "kept but never accepted", _without(kept, accepted))
+    _say(verdict, names, "kept but never accepted", _without(kept, _distinct(_all([accepted, fixed]))))
+    unstored = _distinct(_all([quarantined, dead, erased]))
+    _say(verdict, names, "of the highest revision and not stored", _outdated(books, names, stored, unstored))
     _say(verdict, names, "stored more than once", _repeated(stored))
     _say(verdict, names, "stored and a conflict with itself", _common(stored[~_again(stored)], conflict))
     return verdict
+
+
+def _outdated(books: Iterable[Path], names: Names, stored: Readings, unstored: Readings) -> Readings:
+    """Return the readings of corrected instants whose highest revision is neither stored nor could be."""
+    books = list(books)
+    ranks = sorted({rank for book in books for rank in _revisions(book)}, reverse=True)
+    found: list[Readings] = []
+    settled = np.empty(0, np.uint64)
+    for rank in ranks:
+        sent = _distinct(_all([part for book in books for part in _book(book, names, rank)]))
+        top = sent[~np.isin(sent["key"], settled)]
+        settled = np.concatenate([settled, top["key"]])
+        kept = np.isin(top["key"], _common(top, _distinct(stored))["key"])
+        found.append(top[~kept & ~np.isin(top["key"], unstored["key"])])
+    return _all(found)
+
+
+def _revisions(book: Path) -> set[int]:
+    """Return the revisions above 0 of a book's accepted frames."""
+    return {_revision(_shape(body)) for _, body, state in _frames(book) if state == "accepted"} - {0}
+
+
+def _revision(frame: list[Any]) -> int:
+    return int(frame[7]) if len(frame) > 7 else 0
 
 
 def _erased(connection: psycopg.Connection[Any], names: Names, readings: Readings) -> NDArray[np.bool_]:
@@ -242,7 +290,7 @@ def _frames(book: Path) -> Iterator[tuple[str, bytes, str]]:
 
 
 def _shape(body: bytes) -> list[Any]:
-    """Return a frame: version, session, seq, sent_ms, utc_offset_min, blocks, status."""
+    """Return a frame: version, session, seq, sent_ms, utc_offset_min, blocks, status, revision (0 where left out)."""
     frame = msgspec.msgpack.decode(body)
     if not isinstance(frame, list) or frame[0] != 1 or len(frame) < 6:
         msg = "a book holds a frame of an unknown version; this checker knows version 1"
@@ -250,9 +298,16 @@ def _shape(body: bytes) -> list[Any]:
     return frame
 
 
-def _book(book: Path, names: Names) -> Iterator[Readings]:
+def _waveforms(book: Path, names: Names) -> Iterator[tuple[str, list[Any]]]:
     for device, body, state in _frames(book):
-        if state != "accepted":
+        if state == "accepted":
+            yield from ((device, block) for block in _shape(body)[5] if block[0] in names.waveforms)
+
+
+def _book(book: Path, names: Names, revision: int | None = None) -> Iterator[Readings]:
+    """Yield the accepted readings of a book, of one revision or of all."""
+    for device, body, state in _frames(book):
+        if state != "accepted" or (revision is not None and _revision(_shape(body)) != revision):
             continue
         for block in _shape(body)[5]:
             metric, unit, t0_ms, step_us, dtype, data, offsets, _, scale, offset = block
@@ -260,10 +315,19 @@ def _book(book: Path, names: Names) -> Iterator[Readings]:
                 continue
             value = _decode(data, dtype, scale, offset)
             if unit != names.units[metric]:
-                factor, shift = UNITS[unit]
+                factor, shift = _to_kept(unit, names.units[metric])
                 value = value * factor + shift
             times = _times(t0_ms, step_us, offsets, len(value))
             yield _rows(names.device(device), names.metric_ids[metric], times, value.astype(np.float32))
+
+
+def _to_kept(unit: str, kept: str) -> tuple[float, float]:
+    if (unit, kept) in UNITS:
+        return UNITS[unit, kept]
+    if unit == "1" or unit.startswith("{"):  # a count of something
+        return 1.0, 0.0
+    msg = f"a book holds the unit {unit!r} for {kept!r}, which this checker does not know; add it to UNITS"
+    raise ValueError(msg)
 
 
 def _width(dtype: str) -> int:
@@ -303,15 +367,18 @@ def _single(connection: psycopg.Connection, table: str, names: Names) -> Iterato
         yield _rows(names.device(key), metric, np.array([t_ms]), np.array([value], np.float32))
 
 
-def _dead(connection: psycopg.Connection, names: Names) -> Iterator[Readings]:
+def _dead(connection: psycopg.Connection, names: Names, column: str = "record") -> Iterator[Readings]:
     """Yield the readings of dead records that are still readable; those that aren't were never a frame."""
     keys: dict[int, str] = dict(connection.execute("SELECT id, key FROM device").fetchall())
-    for (record,) in connection.execute("SELECT record FROM dead_letter"):
+    query = f"SELECT {column} FROM dead_letter WHERE {column} IS NOT NULL"  # noqa: S608 - one of two names
+    for (record,) in connection.execute(query):
         try:
             stamped = msgspec.msgpack.decode(record)
             device, found = names.device(keys[stamped[4]]), stamped[10]
         except (msgspec.DecodeError, TypeError, KeyError, IndexError):
             continue
         for metric, t0_ms, step_us, dtype, data, offsets, _, scale, offset in found:
+            if metric in names.waveform_ids:
+                continue
             value = _decode(data, dtype, scale, offset)
             yield _rows(device, metric, _times(t0_ms, step_us, offsets, len(value)), value.astype(np.float32))
