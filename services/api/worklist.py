@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 
+from ingest.clock import to_ms
 from services.api import pages, words
 from services.api.access import Scope
 from services.api.alerts import etag, metric_of
@@ -18,9 +19,11 @@ from services.api.patients import link
 from services.api.query import Row, every
 from services.api.spark import baselines, last_values, sparklines
 from services.api.times import rfc3339
+from services.monitoring import STATES
 
 ATTENTION: Final = ("unacknowledged", "late", "acknowledged", "technical", "unknown", "none")
 PREFERRED: Final = "heart_rate"  # shown where no alert says what to show
+ENDED: Final = [name for name, state in STATES.items() if state.closes]  # on the list only while an alert is open
 SPARK: Final = timedelta(hours=24)
 STALE: Final = timedelta(minutes=15)  # an older value is shown with its age, never as if it were now's
 
@@ -54,14 +57,21 @@ _RANKED: LiteralString = """
                t.id, t.rule, t.kind, t.priority, t.state, t.provisional, t.late, t.sentence, t.evidence,
                t.started_at, t.acknowledged_at, t.unknown_since, coalesce(t.open_alerts, 0) AS open_alerts,
                w.metric_id AS worst_metric, w.state AS worst_state, w.cause AS worst_cause, w.since AS worst_since,
-               s.last_heard, s.unknown, s.unusual, s.learning, s.normal,
+               s.last_heard, s.unknown, s.unusual, s.learning, s.normal, coalesce(m.state, 'active') AS monitoring,
                coalesce(t.rank, CASE WHEN coalesce(w.place, 0) = 0 THEN 4 ELSE 5 END) AS rank,
                coalesce(t.urgency, CASE WHEN w.place > 0 THEN w.place
                                         WHEN s.unusual + s.learning + s.normal > 0 THEN 1 ELSE 0 END) AS urgency,
                coalesce(t.started_at, w.since, p.enrolled_at) AS since
         FROM patient p LEFT JOIN top_alert t ON t.patient_id = p.id
         LEFT JOIN worst_state w ON w.patient_id = p.id LEFT JOIN states s ON s.patient_id = p.id
-        WHERE p.erased_at IS NULL
+        LEFT JOIN LATERAL (
+            SELECT CASE WHEN (c.payload ->> 'until_ms')::bigint <= %(now_ms)s THEN 'active'
+                        ELSE c.payload ->> 'state' END AS state
+            FROM patient_change c
+            WHERE c.patient_id = p.id AND c.kind = 'monitoring' AND c.effective_at <= %(now)s
+            ORDER BY c.effective_at DESC, c.id DESC LIMIT 1
+        ) AS m ON true
+        WHERE p.erased_at IS NULL AND (t.id IS NOT NULL OR coalesce(m.state, 'active') <> ALL (%(ended)s))
     )"""
 
 _PAGE: LiteralString = (
@@ -78,10 +88,11 @@ _SUMMARY: LiteralString = _RANKED + " SELECT rank, count(*) AS n FROM ranked GRO
 async def page(scope: Scope, now: datetime, limit: int, cursor: str | None) -> dict[str, Any]:
     """Return a page of the worklist, and how many patients of the organisation want which attention."""
     rank, urgency, since, key = pages.decode(cursor, 4) if cursor else (None, None, None, None)
+    present = {"now": now, "now_ms": to_ms(now), "ended": ENDED}
     rows = await every(
         scope.connection,
         _PAGE,
-        {"rank": rank, "urgency": urgency, "since": since, "key": key, "limit": limit + 1},
+        present | {"rank": rank, "urgency": urgency, "since": since, "key": key, "limit": limit + 1},
     )
     shown = rows[:limit]
     scope.saw([row["patient_id"] for row in shown])
@@ -89,7 +100,7 @@ async def page(scope: Scope, now: datetime, limit: int, cursor: str | None) -> d
     values = await last_values(scope.connection, pairs)
     usual = await baselines(scope.connection, pairs, now)
     sparks = await sparklines(scope.connection, pairs, now - SPARK, now)
-    counts = {row["rank"]: row["n"] for row in await every(scope.connection, _SUMMARY)}
+    counts = {row["rank"]: row["n"] for row in await every(scope.connection, _SUMMARY, present)}
     items = []
     for row in shown:
         patient = row["patient_id"]
@@ -128,6 +139,7 @@ def _item(
     return {
         "patient": {"id": row["patient_key"], "name": row["patient_name"], "link": link(row["patient_key"])},
         "time_zone": row["time_zone"],
+        "monitoring": row["monitoring"],
         "attention": ATTENTION[row["rank"]],
         "priority": row["priority"],
         "alert": _alert(row) if has_alert else None,

@@ -146,3 +146,20 @@ async def test_changes_are_nobody_elses_to_see_or_make(
         items = (await got(client, "/v1/patients/p1/suppressed"))["items"]
         assert [item["monitoring"] for item in items] == ["paused"]
         assert (await got(client, "/v1/patients/p1"))["monitoring"]["suppressed"] == 1
+
+
+async def test_whoever_was_discharged_leaves_the_worklist_and_a_pause_is_shown_there(
+    api: ServedApi, ours: ApiData
+) -> None:
+    people = {key: ours.patient(key) for key in ("here", "away", "gone", "gone-open", "back")}
+    ours.alert(people["gone-open"])
+    gone = {"state": "discharged", "reason": "moved"}
+    async with api.client(ours.token(ours.person())) as client:
+        for key, body in (("away", PAUSE), ("gone", gone), ("gone-open", gone)):
+            assert (await client.put(f"/v1/patients/{key}/monitoring", json=body)).status_code == 200
+        before = PAUSE | {"effective_at": "2026-11-20T00:00:00Z", "until": "2026-11-21T00:00:00Z"}
+        assert (await client.put("/v1/patients/back/monitoring", json=before)).status_code == 200
+        page = await got(client, "/v1/worklist")
+    shown = {row["patient"]["id"]: row["monitoring"] for row in page["items"]}
+    assert shown == {"here": "active", "away": "paused", "gone-open": "discharged", "back": "active"}
+    assert sum(page["summary"].values()) == 4

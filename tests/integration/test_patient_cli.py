@@ -1,0 +1,82 @@
+"""``keepwell patient``: what it writes, how it refuses, what it shows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from services.settings import Settings
+from tests.api_data import ApiData
+from tests.fix_doors import environment
+
+pytestmark = pytest.mark.stack
+
+
+def keepwell(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "services.cli.main", "patient", *words]
+    return subprocess.run(
+        argv, env=environment(settings) | {"COLUMNS": "200"}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_pause_and_a_new_normal_are_written_and_listed(migrated: Settings, ours: ApiData) -> None:
+    ours.patient("p1")
+    mine = ("--organisation", ours.key)
+    done = keepwell(migrated, "monitoring", "p1", "paused", "--from", "2026-11-22T08:00Z", "--until",
+                    "2026-11-25T08:00+01:00", "--reason", "away", "--version", "0", *mine)  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "p1: paused from 2026-11-22 08:00 UTC (version 1)\n"), done.stderr
+    done = keepwell(migrated, "new-normal", "p1", "heart_rate", "--reason", "beta blocker", "--json", *mine)
+    assert json.loads(done.stdout)[0]["version"] == 1
+    stale = keepwell(migrated, "monitoring", "p1", "active", "--version", "0", *mine)
+    assert stale.returncode == 2
+    assert "at version 1, not 0: read it again, then decide" in stale.stderr
+    listed: list[dict[str, Any]] = json.loads(keepwell(migrated, "changes", "p1", "--json", *mine).stdout)
+    assert [(row["kind"], row["subject"], row["version"], row["reason"]) for row in listed] == [
+        ("new_normal", "heart_rate", 1, "beta blocker"), ("monitoring", "", 1, "away"),
+    ]  # fmt: skip
+    assert listed[1]["payload"] == {"state": "paused", "until_ms": 1_795_590_000_000}
+    relayed = ours.connection.execute("SELECT count(*) FROM outbox WHERE organisation_id = %s", [ours.organisation])
+    assert relayed.fetchone() == (2,)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("monitoring", "p1", "paused", "--reason", "x"), "a pause ends by itself"),
+        (("monitoring", "p1", "asleep"), "active, paused, inpatient"),
+        (("monitoring", "p1", "paused", "--until", "2026-12-01", "--reason", "x"), "RFC 3339 with an offset"),
+        (("new-normal", "p1", "steps"), "has no baseline"),
+        (("new-normal", "nobody", "heart_rate"), "there is no patient nobody"),
+        (("erase", "nobody", "--reason", "x", "--yes"), "nothing was changed"),
+        (("erase", "p1", "--reason", " ", "--yes"), "--reason is empty"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(
+    migrated: Settings, ours: ApiData, words: tuple[str, ...], said: str
+) -> None:
+    ours.patient("p1")
+    refused = keepwell(migrated, *words, "--organisation", ours.key)
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+    count = ours.connection.execute(
+        "SELECT count(*) FROM patient_change WHERE organisation_id = %s", [ours.organisation]
+    )
+    assert count.fetchone() == (0,)
+
+
+def test_an_erasure_is_asked_for_once_and_not_without_a_yes(migrated: Settings, ours: ApiData) -> None:
+    patient = ours.patient("p1")
+    words = ("erase", "p1", "--reason", "asked", "--wait", "0", "--organisation", ours.key)
+    refused = keepwell(migrated, *words)  # nobody answers the question
+    assert refused.returncode == 1
+    for _ in range(2):
+        waiting = keepwell(migrated, *words, "--yes")
+        assert waiting.returncode == 2
+        assert f"erased:{patient}" in waiting.stderr
+    count = ours.connection.execute("SELECT count(*) FROM patient_change WHERE patient_id = %s", [patient])
+    assert count.fetchone() == (1,)
