@@ -48,6 +48,7 @@ class Options:
     json: Path | None
     name: str
     fresh: bool
+    reframe: int | None
 
 
 @dataclass
@@ -78,6 +79,9 @@ def register(app: typer.Typer) -> None:
         json_file: Path = typer.Option(None, "--json", help="write what the replay came to into this file"),
         name: str = typer.Option("replay", help="keeps database keepwell_NAME and topics NAME.… between replays"),
         fresh: bool = typer.Option(False, "--fresh", help="forget earlier replays of this name first"),
+        reframe: int = typer.Option(
+            None, min=0, help="a seed: other frame boundaries, another session, rows shuffled; nothing is stored twice"
+        ),
     ) -> None:
         """Send a recording through the whole way, as it is, and check that every reading is accounted for.
 
@@ -89,7 +93,7 @@ def register(app: typer.Typer) -> None:
         It starts the stack where it does not run, and stops what it started. Exits with 1 when the books do not
         balance.
         """
-        options = Options(path, _speed(speed), json_file, _name(name), fresh)
+        options = Options(path, _speed(speed), json_file, _name(name), fresh, reframe)
         raise typer.Exit(_main(options))
 
 
@@ -116,7 +120,7 @@ def _main(options: Options) -> int:
     try:
         with times.part("total"):
             with times.part("read"), console.status(f"reading {options.path}"):
-                people = replay_send.read(options.path)
+                people = replay_send.read(options.path, options.reframe)
             total = sum(one.recording.n for one in people)
             console.print(f"{total:,} readings of {len(people)} people in {options.path}; local times are taken as UTC")
             with contextlib.ExitStack() as stack:
@@ -212,6 +216,7 @@ def _tell(account: Account, options: Options, times: Times, console: Console) ->
     document |= {
         "path": options.path.name,
         "speed": options.speed or "max",
+        "reframe": options.reframe,
         "time_zone": ASSUMED,
         "wall_s": {name: round(seconds, 2) for name, seconds in times.parts.items()},
         "readings_per_s": round(document["accepted"] / max(moving, 1e-9)),

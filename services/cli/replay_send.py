@@ -25,6 +25,7 @@ from services.cli.demo_cast import gateway_url
 from services.devices import Enrolment
 from services.settings import Settings
 from simulators.recording import NotARecording, Recording, read_csv, read_folder
+from simulators.reframe import reframed
 from simulators.series import DAY_MS, HOUR_MS
 
 ORGANISATION: Final = "replay"
@@ -43,9 +44,10 @@ class Person:
     device: str
     session: str
     recording: Recording
+    reframe: int | None = None  # a seed: other frame boundaries, another session, rows shuffled
 
 
-def read(path: Path) -> list[Person]:
+def read(path: Path, reframe: int | None = None) -> list[Person]:
     """Return the people of a folder of ``wearable_hr``'s format, or the one of a CSV file.
 
     Raises:
@@ -67,7 +69,8 @@ def read(path: Path) -> list[Person]:
         if recording.n:
             _check_span(path, recording)
             name = re.sub(r"[^A-Za-z0-9_.-]+", "-", recording.person).strip("-_.")[:40] or "person"
-            people.append(Person(name, f"replay-{name}", recording.fingerprint(), recording))
+            session = recording.fingerprint() + ("" if reframe is None else f"-r{reframe}")
+            people.append(Person(name, f"replay-{name}", session, recording, reframe))
     if not people:
         msg = f"{path} holds no readings"
         raise NotARecording(msg)
@@ -130,12 +133,17 @@ class Player:
         self._next = next(self._frames, None)
 
     def _cut(self) -> Iterator[tuple[int, int, Frame]]:
-        """Yield (end on the recording's own time line, readings, frame), an hour at most each."""
-        for seq, (start_ms, packed) in enumerate(self.person.recording.hours()):
+        """Yield (end on the recording's own time line, readings, frame): an hour each, or as reframed."""
+        person = self.person
+        cut = (
+            ((start_ms + HOUR_MS, packed) for start_ms, packed in person.recording.hours())
+            if person.reframe is None
+            else reframed(person.recording, person.reframe)
+        )
+        for seq, (end_ms, packed) in enumerate(cut):
             n = sum(len(block.values) // (2 if block.dtype == "i2" else 4) for block in packed)
             # the hour's end, not the present: the same content must give the same bytes
-            frame = Frame(FRAME_VERSION, self.person.session, seq, start_ms + HOUR_MS, 0, packed)
-            yield start_ms + HOUR_MS - self._began_ms, n, frame
+            yield end_ms - self._began_ms, n, Frame(FRAME_VERSION, person.session, seq, end_ms, 0, packed)
 
     @property
     def over(self) -> bool:

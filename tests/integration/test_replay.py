@@ -109,6 +109,26 @@ def test_every_reading_is_accounted_for_and_nothing_is_stored_twice(run: ReplayR
     assert rows(run, "SELECT id FROM alert ORDER BY id") == alerts
 
 
+def test_other_boundaries_another_session_and_shuffled_rows_store_nothing_twice(run: ReplayRun, tmp_path: Path) -> None:
+    folder = tmp_path / "people"
+    folder.mkdir()
+    odd = [(T0 + 5000, 99.0), (T0 + 2 * HOUR, 98.0), (T0 + HOUR, 900.0)]
+    sent = write_person(folder, "ANNA", 30, 60.0, odd) + write_person(folder, "BEN", 4, 70.0, [])
+    code, told, first = replay(run, folder, tmp_path / "first.json")
+    assert code == 0, told
+    tables = "SELECT count(*), sum(cardinality(value)) FROM reading_block"
+    before = rows(run, tables)
+    for seed in ("5", "6"):
+        code, told, again = replay(run, folder, tmp_path / f"{seed}.json", "--reframe", seed)
+        assert code == 0, told
+        assert again["broken"] == []
+        assert again["frames"]["accepted"] not in (0, first["frames"]["accepted"])
+        assert (again["accepted"], again["already_there"], again["stored"], again["new_alerts"]) == (sent, sent, 0, 0)
+        assert set(again["new"].values()) == {0}
+        assert (again["duplicate"], again["conflict"], again["quarantined"]) == (sent - 3, 2, 1)
+        assert rows(run, tables) == before
+
+
 def test_lost_readings_are_found_out(run: ReplayRun, tmp_path: Path) -> None:
     folder, other = tmp_path / "people", tmp_path / "others"
     folder.mkdir()
@@ -146,7 +166,7 @@ def test_a_csv_is_replayed(run: ReplayRun, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_the_whole_recording(run: ReplayRun, tmp_path: Path) -> None:
     if not RECORDINGS.is_dir():
         pytest.skip(f"the recordings of wearable_hr are not beside the checkout ({RECORDINGS.name})")
@@ -158,3 +178,7 @@ def test_the_whole_recording(run: ReplayRun, tmp_path: Path) -> None:
     code, told, second = replay(run, RECORDINGS, tmp_path / "second.json", timeout_s=420)
     assert code == 0, told
     assert (second["stored"], second["new_alerts"], second["already_there"]) == (0, 0, 2_979_995)
+    code, told, other = replay(run, RECORDINGS, tmp_path / "other.json", "--reframe", "1", timeout_s=420)
+    assert code == 0, told
+    assert (other["stored"], other["new_alerts"], other["already_there"]) == (0, 0, 2_979_995)
+    assert (other["duplicate"], other["conflict"]) == (2_979_874, 121)

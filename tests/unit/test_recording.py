@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from simulators.recording import NotARecording, read_csv, read_folder
+from ingest.frame import Block, block_times_ms, block_values
+from simulators.recording import NotARecording, Recording, read_csv, read_folder
+from simulators.reframe import reframed
+from simulators.series import HOUR_MS, series
 
 HEAD = ",user,datetime,heartrate\n"
 GOOD = HEAD + "0,P1,2020-03-01 00:00:00,61\n1,P1,2020-03-01 00:00:05,62\n"
@@ -83,3 +88,25 @@ def test_a_bad_csv_line_is_named(tmp_path: Path, row: str, told: str) -> None:
     path.write_text(f"time,metric,value,unit\n{row}\n")
     with pytest.raises(NotARecording, match=told):
         read_csv(path)
+
+
+def test_reframed_it_is_the_same_readings_in_other_frames() -> None:
+    t = np.sort(np.random.default_rng(2).integers(0, 40 * HOUR_MS, 5000)) // 1000 * 1000 + 1_583_020_800_000
+    one = Recording("ANNA", {"heart_rate": series(t, np.arange(5000, dtype=np.float64) % 50 + 60)})
+
+    def told(cut: Iterator[tuple[int, list[Block]]]) -> tuple[list[tuple[int, float]], list[int]]:
+        blocks = [block for _, packed in cut for block in packed]
+        pairs = [
+            (int(t), float(v))
+            for b in blocks
+            for t, v in zip(block_times_ms(b, len(block_values(b))), block_values(b), strict=True)
+        ]
+        return pairs, [b.t0_ms for b in blocks]
+
+    straight, starts = told(one.hours())
+    shuffled, other_starts = told(reframed(one, 7))
+    assert sorted(shuffled) == sorted(straight)
+    assert shuffled != straight
+    assert other_starts != sorted(other_starts)
+    assert told(reframed(one, 7)) == (shuffled, other_starts)
+    assert told(reframed(one, 8))[1] != other_starts
