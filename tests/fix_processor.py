@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,7 @@ from ingest.clock import to_datetime
 from ingest.frame import STAMPED_VERSION, StampedBlock, StampedFrame, encode, frame_id
 from services.processor.batch import Bounds, process_batch
 from services.processor.core import Core
+from services.processor.rebuild import Rebuilder
 from services.processor.records import Effects, Record
 from services.processor.silence import judge_silence
 from services.settings import Settings
@@ -29,7 +32,7 @@ from tests.fix_stack import LiveStack
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 T0 = 1_760_054_400_000  # 2025-10-10T00:00:00Z
-BOUNDS = Bounds(reordering_ms=120_000, skew_ms=300_000, silence_ms=7_200_000)
+BOUNDS = Bounds(reordering_ms=120_000, skew_ms=300_000, silence_ms=7_200_000, history_ms=21_600_000)
 TOPIC = "readings.v1"
 
 
@@ -73,6 +76,7 @@ class Bench:
     core: Core = field(default_factory=lambda: Core(Pipeline(), Limits(), 1))
     epochs: dict[tuple[str, int], int] = field(default_factory=dict)
     offset: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     now_ms: int = T0
     bounds: Bounds = BOUNDS
 
@@ -106,6 +110,31 @@ class Bench:
             await fence.check(self.connection, self.epochs)
             await self._write(effects)
         return effects
+
+    async def apply(self, make: Callable[[Reader], Awaitable[Effects]]) -> Effects:
+        """Write what ``make`` returns in a fenced transaction; memory is dropped when it fails."""
+        try:
+            async with self.connection.transaction():
+                await fence.check(self.connection, self.epochs)
+                effects = await make(Reader(self.connection))
+                await self._write(effects)
+                return effects
+        except BaseException:
+            self.core.clear()
+            raise
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reader]:
+        """A transaction that only reads, on a connection of its own."""
+        conninfo = self.settings.postgres.conninfo("writer")
+        async with await psycopg.AsyncConnection.connect(conninfo) as aside:
+            yield Reader(aside)
+
+    async def rebuild(self) -> int:
+        """Rebuild everybody who is dirty; return how many were."""
+        rebuilder = Rebuilder(self.core, self, BOUNDS.silence_ms, BOUNDS.history_ms)
+        dirty = [patient for patient, slot in self.core.slot_of.items() if self.core.hot[slot].dirty_ms is not None]
+        return sum([await rebuilder.rebuild(patient, self.now_ms) for patient in dirty])
 
     async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Rows of a query, as the writer sees them."""

@@ -58,6 +58,7 @@ def document(row: Row) -> dict[str, Any]:
         "resolved_at": rfc3339(row["resolved_at"]),
         "sentence": row["sentence"],
         "evidence": row["evidence"],
+        "revised_by": row["revised_by"] and str(row["revised_by"]),
         "acknowledged": acknowledged,
         "etag": etag(row),
         "link": f"/v1/alerts/{row['id']}",

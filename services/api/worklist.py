@@ -37,6 +37,8 @@ _RANKED: LiteralString = """
                CASE a.priority WHEN 'high' THEN 0 WHEN 'medium' THEN 1 ELSE 2 END
                    + CASE WHEN a.kind = 'technical' AND a.acknowledged_at IS NOT NULL THEN 3 ELSE 0 END AS urgency
         FROM alert a WHERE a.state = 'active'
+          AND NOT (a.late AND EXISTS ( -- behind one that people were told of: late data moved its beginning
+              SELECT 1 FROM alert told WHERE told.patient_id = a.patient_id AND told.revised_by = a.id))
     ), top_alert AS (
         SELECT DISTINCT ON (patient_id) * FROM open_alert ORDER BY patient_id, rank, urgency, started_at, id
     ), vital_state AS (

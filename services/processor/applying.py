@@ -19,7 +19,7 @@ from detectors.rules import ADAPTIVE_RULES
 from services.processor.changes import PatientChange, at_hour_ms
 from services.processor.core import Core
 from services.processor.episodes import Engine
-from services.processor.hot import Hot
+from services.processor.hot import Hot, mark_dirty
 from services.processor.records import ControlRecord
 
 UNHEARD_MS: Final = 30 * 60_000  # nothing came for this long: what a person ended is ended by the clock
@@ -42,7 +42,7 @@ def take_in(core: Core, control: list[ControlRecord]) -> set[int]:
             change.at_hour_ms < core.fed[slot] if change.kind == "new_normal" else change.effective_ms < hot.settled_ms
         )
         if late:
-            hot.dirty_ms = min(hot.dirty_ms or change.effective_ms, change.effective_ms)
+            mark_dirty(hot, change.effective_ms)
             dirty.add(slot)
     return dirty
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +30,13 @@ from services.processor import (
 )
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
-from services.processor.hot import MAX_LATE, Hot
+from services.processor.hot import MAX_LATE, Hot, mark_dirty
+from services.processor.lateness import Receipts
 from services.processor.readings import Table
 from services.processor.records import DeadRecord, Effects, FrameFate, Record
 from services.processor.technical import ALL_RULES, Technical
 from services.reasons import DeadReason
+from services.settings import ProcessorSettings
 from services.store.reader import Reader, Span
 
 INJECTED_BUG: Final = os.environ.get("KEEPWELL_INJECT_BUG", "")  # drop | double | learn-anomaly: so that checks fail
@@ -49,6 +51,13 @@ class Bounds:
     reordering_ms: int
     skew_ms: int
     silence_ms: int
+    history_ms: int
+
+    @classmethod
+    def of(cls, chosen: ProcessorSettings) -> Self:
+        """Return the bounds that the settings choose."""
+        seconds = (chosen.reordering_bound_s, chosen.clock_skew_s, chosen.silence_s, chosen.history_after_s)
+        return cls(*(each * 1000 for each in seconds))
 
 
 async def process_batch(records: list[Record], core: Core, reader: Reader, bounds: Bounds, now_ms: int) -> Effects:
@@ -81,15 +90,17 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     behind = correcting.behind(core, rewritten)
     sampled = await _sort_out_waveforms(core, reader, effects, taken)
 
-    engine = Engine(ALL_RULES, effects, now_ms, core.changes)
+    receipts = Receipts(bounds.history_ms)
+    engine = Engine(ALL_RULES, effects, now_ms, core.changes, receipts)
     technical = Technical(core, engine, bounds.silence_ms, bounds.skew_ms)
     before = _judged_before(core, effects.touched)
     offsets = [frame.utc_offset_min for frame in taken.frames]
-    await check_value.ask(core, engine, reader, effects.quarantined, stored, offsets)
-    late_safety, late_minutes = _advance_watermarks(core, technical, taken.frames, stored, bounds)
+    received = [frame.received_ms for frame in taken.frames]
+    await check_value.ask(core, engine, reader, effects.quarantined, stored, offsets, received)
+    late_safety, late_minutes = _advance_watermarks(core, technical, receipts, taken.frames, stored, bounds)
     fates = _fates(taken, verdict, sampled, effects.quarantined, stored[late_safety | late_minutes])
     effects.fates = fates + effects.fates  # in the order of the frames first: readings name theirs by its place
-    _note_dirty(core, stored[late_minutes])
+    _note_dirty(core, stored, late_safety | late_minutes, late_minutes)
     _note_corrected(core, rewritten[behind])
 
     slots = sorted(effects.touched)
@@ -105,6 +116,9 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     for hour in slices:
         technical.minutes(hour)
     technical.settled(settled)
+    for slot in slots:
+        engine.tell_the_live(slot, core.hot[slot], int(core.patient_of[slot]))
+    await _find_words(reader, effects, engine.unspoken)
     await _recompute_buckets(core, reader, effects, Table.concatenate([stored[late_minutes], rewritten]))
     _trim(core, work, slots)
     _last_values(core, effects, Table.concatenate([stored, rewritten]))
@@ -199,7 +213,7 @@ def _judged_before(core: Core, touched: set[int]) -> dict[tuple[int, int], int]:
 
 
 def _advance_watermarks(
-    core: Core, technical: Technical, frames: list[StampedFrame], stored: Table, bounds: Bounds
+    core: Core, technical: Technical, receipts: Receipts, frames: list[StampedFrame], stored: Table, bounds: Bounds
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Take the frames in one by one; return which stored readings are late for the limits, and for the minutes."""
     spans = watermark.spans_by_frame(stored.frame, stored.metric, stored.t_ms)
@@ -214,7 +228,10 @@ def _advance_watermarks(
         for metric, _, _ in mine:
             safety_mark[index, metric] = watermark.judged_to(hot, metric)
         minute_mark[index] = hot.settled_ms
+        known = receipts.before(slot, hot, frame.received_ms)
         watermark.advance(hot, frame, mine, bounds.reordering_ms)
+        if known is not None:
+            receipts.note(slot, hot, frame.received_ms, known)
         core.fed[slot] = core.fed[slot] or hot.closed_ms
     pairs = stored.frame.astype(np.int64) * 1000 + stored.metric
     unique, inverse = np.unique(pairs, return_inverse=True)
@@ -252,11 +269,15 @@ def _fates(
     ]  # fmt: skip
 
 
-def _note_dirty(core: Core, late: Table) -> None:
+def _note_dirty(core: Core, stored: Table, behind: NDArray[np.bool_], late_minutes: NDArray[np.bool_]) -> None:
+    """Mark whose readings came late; those ``late_minutes`` stay out of their minute until the rebuild."""
+    dirty, late = stored[behind], stored[late_minutes]
+    for slot in np.unique(dirty.slot).tolist():
+        hot = core.hot[slot]
+        mine = dirty.t_ms[dirty.slot == slot]
+        mark_dirty(hot, int(mine.min()), len(mine))
     for slot in np.unique(late.slot).tolist():
         hot = core.hot[slot]
-        first = int(late.t_ms[late.slot == slot].min())
-        hot.dirty_ms = first if hot.dirty_ms is None else min(first, hot.dirty_ms)
         needed = core.needed_from(hot)
         mine = late[(late.slot == slot) & (late.t_ms >= needed)]
         for metric in hot.late.keys() | set(mine.metric.tolist()):
@@ -268,8 +289,16 @@ def _note_dirty(core: Core, late: Table) -> None:
 def _note_corrected(core: Core, behind: Table) -> None:
     """A corrected value that the detectors have seen otherwise is late data."""
     for slot, t_ms in zip(behind.slot.tolist(), behind.t_ms.tolist(), strict=True):
-        hot = core.hot[slot]
-        hot.dirty_ms = t_ms if hot.dirty_ms is None else min(t_ms, hot.dirty_ms)
+        mark_dirty(core.hot[slot], t_ms)
+
+
+async def _find_words(reader: Reader, effects: Effects, unspoken: list[int]) -> None:
+    """Give events of alerts of earlier batches, told only now, the sentence of their alert."""
+    if unspoken:
+        sentences = await reader.sentences([effects.events[place].alert_id for place in unspoken])
+        for place in unspoken:
+            event = effects.events[place]
+            effects.events[place] = event._replace(sentence=sentences.get(event.alert_id, ""))
 
 
 def _hear_again(core: Core, engine: Engine, effects: Effects, stored: Table) -> None:

@@ -23,6 +23,7 @@ from services.processor import watermark
 from services.processor.core import DAY_MS, Core
 from services.processor.episodes import Engine
 from services.processor.hot import Episode
+from services.processor.lateness import Revealed
 from services.processor.readings import Table
 from services.store.reader import Reader, Span
 
@@ -41,7 +42,13 @@ class Value(NamedTuple):
 
 
 async def ask(
-    core: Core, engine: Engine, reader: Reader, quarantined: Table, stored: Table, offsets: list[int]
+    core: Core,
+    engine: Engine,
+    reader: Reader,
+    quarantined: Table,
+    stored: Table,
+    offsets: list[int],
+    received: list[int],
 ) -> None:
     """Raise for new suspicious values. Before the watermarks advance.
 
@@ -52,6 +59,7 @@ async def ask(
         quarantined: this batch's quarantined values.
         stored: this batch's new readings.
         offsets: each frame's UTC offset of the wearer, minutes.
+        received: each frame's time of receipt: an old value is listed, never paged.
     """
     suspects = _suspects(quarantined)
     if not len(suspects):
@@ -67,7 +75,7 @@ async def ask(
         if one.t_ms < watermark.judged_to(core.hot[slot], metric.id):
             await _list_late(core, engine, reader, stored, slot, metric, one, offset_min)
         else:
-            _raise(core, engine, slot, metric, one, offset_min)
+            _raise(core, engine, slot, metric, one, offset_min, Revealed(0, received[int(new.frame[i])]))
 
 
 async def settle(
@@ -87,9 +95,12 @@ async def settle(
                 after = await _next_good(core, reader, stored, slot, metric, open_one.start_ms, until)
                 if after is None:
                     break
+                revealed = engine.revealed(slot, after.t_ms, metric.id)
+                if revealed is not None:
+                    engine.tell_if_live(hot, int(core.patient_of[slot]), slot, open_one, before=revealed.place)
                 engine.resolve(hot, int(core.patient_of[slot]), open_one, after.t_ms, _back(core, metric, after))
                 again = await _next_bad(core, reader, bad, slot, metric, after.t_ms)
-                open_one = None if again is None else _raise(core, engine, slot, metric, again, offset_min)
+                open_one = None if again is None else _raise(core, engine, slot, metric, again, offset_min, revealed)
 
 
 def _suspects(quarantined: Table) -> Table:
@@ -111,7 +122,9 @@ async def _unknown(core: Core, reader: Reader, suspects: Table) -> NDArray[np.bo
     return new
 
 
-def _raise(core: Core, engine: Engine, slot: int, metric: Metric, one: Value, offset_min: int) -> Episode | None:
+def _raise(
+    core: Core, engine: Engine, slot: int, metric: Metric, one: Value, offset_min: int, revealed: Revealed | None
+) -> Episode | None:
     """Open an episode at a value, or let it join the open one; return the one that is open now."""
     hot, patient_id, rule = core.hot[slot], int(core.patient_of[slot]), CHECK_VALUE[metric.key].id
     episode = next((e for e in hot.episodes if e.rule == rule), None)
@@ -123,7 +136,7 @@ def _raise(core: Core, engine: Engine, slot: int, metric: Metric, one: Value, of
     if episode is not None:
         engine.withdraw(hot, patient_id, episode, episode.found_ms)  # it began earlier than was known
     finding = Finding(slot, rule, "raised", one.t_ms, one.t_ms, 0, evidence)
-    engine.raise_alert(hot, patient_id, finding, provisional=False)
+    engine.raise_alert(hot, patient_id, finding, provisional=False, revealed=revealed)
     return next((e for e in hot.episodes if e.rule == rule), None)  # none where the monitoring state keeps it quiet
 
 
@@ -137,7 +150,8 @@ async def _list_late(
     finding = Finding(slot, rule, "raised", one.t_ms, one.t_ms, 0, evidence)
     if engine.covers(patient_id, finding):
         return
-    engine.raise_alert(hot, patient_id, finding, provisional=False, late=True)
+    if not engine.list_late(hot, patient_id, finding):
+        return
     after = await _next_good(core, reader, stored, slot, metric, one.t_ms, one.t_ms + LOOK_AHEAD_MS)
     if after is not None:
         engine.resolve_late(hot, patient_id, Finding(slot, rule, "cleared", one.t_ms, after.t_ms, 0, evidence))

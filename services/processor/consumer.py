@@ -25,6 +25,7 @@ from ingest.clock import Clock
 from services import metrics, topics
 from services.processor.batch import Bounds
 from services.processor.core import Core
+from services.processor.rebuild import Rebuilder
 from services.processor.records import Record
 from services.processor.worker import Place, Worker
 from services.settings import Settings
@@ -37,6 +38,7 @@ Fetched = dict[TopicPartition, list[Any]]
 LIVE_TOPICS: Final = (topics.READINGS, topics.CONTROL)
 COMMIT_EVERY_S: Final = 1.0
 SILENCE_EVERY_S: Final = 1.0
+REBUILD_EVERY_S: Final = 0.5
 FETCH_WAIT_MS: Final = 200  # how long an empty getmany waits: bounds how late a stop or a timer is noticed
 HISTORY_WAIT_MS: Final = 20  # the same while there is history to take in
 # History beside live records: 50 at a time and 16 KiB a fetch keep live p99 where it was (measured); alone: all it can.
@@ -61,11 +63,13 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, settings: Settings, clock: Clock, core: Core) -> None:
         self._settings, self._clock = settings, clock
         chosen = settings.processor
-        bounds = Bounds(chosen.reordering_bound_s * 1000, chosen.clock_skew_s * 1000, chosen.silence_s * 1000)
+        bounds = Bounds.of(chosen)
         owner = chosen.instance_id or f"{socket.gethostname()}-{os.getpid()}"
         self.worker = Worker(Session(settings.postgres.conninfo("writer")), clock, core, bounds, owner)
         self._generation = 0
-        self._lock = asyncio.Lock()
+        self._lock = self.worker.lock
+        self._rebuilder = Rebuilder(core, self.worker, bounds.silence_ms, bounds.history_ms)
+        self._caught_up = False  # when silence was last judged
         self._control_ends: dict[Place, int] = {}  # readings wait until control has been taken in up to here
         self._history_waits = False
         self._committed_at = self._silence_at = self._live_at = time.monotonic()
@@ -130,6 +134,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             FencedError, PoisonError: this process must not go on.
             RuntimeError: the log and the stored positions contradict each other.
         """
+        rebuilding = asyncio.create_task(self._rebuild())
         try:
             await self._live.start()
             await self._history.start()
@@ -137,6 +142,8 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             while not stopping.is_set():
                 await self._turn()
         finally:
+            rebuilding.cancel()  # in the middle of one: nothing of it has happened
+            await asyncio.gather(rebuilding, return_exceptions=True)
             await self._close()
 
     async def _turn(self) -> None:
@@ -218,9 +225,11 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             ends = await self.look_at_ends()
         except KafkaError:
+            self._caught_up = False
             return  # the broker is away: nothing can be judged
         async with self._lock:
-            if any(self.worker.positions.get(self._place(tp), -1) < end for tp, end in ends.items()):
+            self._caught_up = all(self.worker.positions.get(self._place(tp), -1) >= end for tp, end in ends.items())
+            if not self._caught_up:
                 return
             try:
                 await self.worker.prepare()
@@ -233,6 +242,20 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self.trouble = getattr(error, "sqlstate", None) or "none"
         metrics.DATABASE_RETRIES.labels(self.trouble).inc()
         log.warning("database_trouble", error=str(error).strip(), code=self.trouble, attempt=attempt)
+
+    async def _rebuild(self) -> None:
+        """Rebuild whom late data have come for, beside the batches, until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(REBUILD_EVERY_S)
+                try:
+                    await self._rebuilder.turn(self._clock.now_ms(), caught_up=self._caught_up)
+                except TRANSIENT as error:
+                    self._in_trouble(error, 0)
+                    async with self._lock:
+                        await self.worker.drop()
+        except Exception as error:
+            self._failure = error
 
     async def _commit_to_kafka(self) -> None:
         places = {self._partition(place): offset for place, offset in self.worker.positions.items()}

@@ -38,7 +38,8 @@ def layout_of(dtype: np.dtype[np.void]) -> int:
 class Core:
     """State of all patients of the owned partitions."""
 
-    def __init__(self, pipeline: Pipeline, limits: Limits, partitions: int) -> None:
+    def __init__(self, pipeline: Pipeline, limits: Limits, partitions: int, *, capacity: int = _FIRST_CAPACITY) -> None:
+        self._capacity = capacity
         self.pipeline = pipeline
         self.limits = limits
         self.partitions = partitions
@@ -58,9 +59,15 @@ class Core:
         self.hot: list[Hot] = []
         self.pending: list[list[Table]] = []
         self.fed: list[int] = []  # up to where the detectors in memory have been fed; on disk: closed_ms
-        self.patient_of: NDArray[np.int32] = np.zeros(_FIRST_CAPACITY, np.int32)
-        self.state: State = self.pipeline.new_state(_FIRST_CAPACITY)
-        self.limit_state: State = self.limits.new_state(_FIRST_CAPACITY)
+        self.patient_of: NDArray[np.int32] = np.zeros(self._capacity, np.int32)
+        self.state: State = self.pipeline.new_state(self._capacity)
+        self.limit_state: State = self.limits.new_state(self._capacity)
+
+    def scratch(self) -> Core:
+        """Return an empty core with the same detectors, devices and changes, for a replay beside the live one."""
+        beside = Core(self.pipeline, self.limits, self.partitions, capacity=1)
+        beside.device_keys, beside.changes = self.device_keys, self.changes
+        return beside
 
     def place(self, patient_id: int, hot: Hot) -> int:
         """Give a patient a slot, starting afresh, and return it."""

@@ -139,8 +139,9 @@ def patch(core: Core, rewritten: Table) -> None:
 
 
 def behind(core: Core, rewritten: Table) -> NDArray[np.bool_]:
-    """Tell for each corrected reading whether its minute was settled, so that the detectors have seen the old value."""
-    marks = [core.hot[slot].settled_ms for slot in rewritten.slot.tolist()]
+    """Tell for each corrected reading whether it was settled, so that the detectors have seen the old value."""
+    keys = zip(rewritten.slot.tolist(), rewritten.metric.tolist(), strict=True)
+    marks = [max(core.hot[slot].settled_ms, core.hot[slot].judged.get(metric, 0)) for slot, metric in keys]
     return np.asarray(rewritten.t_ms < np.array(marks, np.int64))
 
 

@@ -3,6 +3,9 @@
 An alert's identity is UUIDv5(patient, rule, rule version, episode start). Safety findings on unsettled data make a
 provisional alert at once; it becomes settled when the same episode is found on settled data, or withdrawn when late
 rows removed its evidence. Nothing here resolves an alert without a ``cleared`` finding on good data.
+
+What is found on history opens an episode that is listed as late; if it still lasts when its patient is live again, it
+is told then.
 """
 
 from __future__ import annotations
@@ -17,8 +20,11 @@ from detectors.protocol import Finding, Priority
 from ingest.catalogue import catalogue
 from services.processor.changes import Changes, PatientChange
 from services.processor.hot import Episode, Held, Hot
+from services.processor.lateness import Receipts, Revealed
 from services.processor.records import AlertChange, AlertEvent, AlertRow, Change, Effects, Suppressed
+from services.processor.watermark import offset_at
 
+NEVER_MS: Final = 1 << 50  # older than this nothing is
 NAMESPACE: Final = UUID("6f1d8c0e-4b0f-5c7e-9a53-1c1f0c0b7a11")
 ORDER: Final[Mapping[Priority, int]] = {"low": 0, "medium": 1, "high": 2}
 
@@ -41,44 +47,61 @@ class RuleFacts:
 class Engine:
     """Turns findings into alert rows, changes and events of one batch."""
 
-    def __init__(self, rules: Mapping[str, RuleFacts], effects: Effects, now_ms: int, changes: Changes) -> None:
+    def __init__(
+        self,
+        rules: Mapping[str, RuleFacts],
+        effects: Effects,
+        now_ms: int,
+        changes: Changes,
+        receipts: Receipts | None = None,
+    ) -> None:
+        """Take the batch's ``receipts``; without any, nothing is late."""
         self._rules = rules
         self._effects = effects
         self._now_ms = now_ms
         self._changes = changes
+        self._receipts = Receipts(NEVER_MS) if receipts is None else receipts
+        self._hushed_at: dict[str, int] = {}  # alert id → the frame that revealed what was hushed in this batch
+        self.unspoken: list[int] = []  # places in ``effects.events`` whose sentence has to be looked up
 
-    def settled(self, hot: Hot, patient_id: int, finding: Finding) -> None:
+    def revealed(self, slot: int, mark_ms: int, metric_id: int | None = None) -> Revealed | None:
+        """Return the frame that moved the patient's mark, or a metric's, past an instant."""
+        return self._receipts.revealed(slot, mark_ms, metric_id)
+
+    def settled(self, hot: Hot, patient_id: int, finding: Finding, revealed: Revealed | None = None) -> None:
         """Take a finding on settled data: it is final."""
         self.end_monitoring(hot, patient_id, finding.at_ms)
         if finding.rule in hot.held and finding.change != "raised":
             _follow(hot, finding)
             return
         episode = _open(hot, finding.rule)
+        if episode is not None and revealed is not None:
+            self.tell_if_live(hot, patient_id, finding.row, episode, before=revealed.place)
         if finding.change == "raised":
             if episode is not None and episode.start_ms == finding.start_ms:
-                self._settle(hot, patient_id, episode, finding)
+                self._settle(hot, patient_id, episode, finding, revealed)
                 return
             if episode is not None:
                 self.withdraw(hot, patient_id, episode, finding.at_ms)
-            self.raise_alert(hot, patient_id, finding, provisional=False)
+            self.raise_alert(hot, patient_id, finding, provisional=False, revealed=revealed)
         elif episode is not None and finding.change == "worsened":
             episode.settled = self._rules[finding.rule].priority[finding.level]
-            self._worsen(hot, patient_id, episode, finding)
+            self._worsen(hot, patient_id, episode, finding, revealed)
         elif episode is not None:
             self.resolve(hot, patient_id, episode, finding.at_ms, finding.evidence)
 
     def provisional(self, hot: Hot, patient_id: int, finding: Finding) -> None:
         """Take a finding on data that may still be reordered: it is told at once, and may be withdrawn."""
-        episode = _open(hot, finding.rule)
+        episode, revealed = _open(hot, finding.rule), self._receipts.newest(finding.row, hot)
         if finding.change == "worsened":
             if episode is not None:
-                self._worsen(hot, patient_id, episode, finding)
+                self._worsen(hot, patient_id, episode, finding, revealed)
         elif finding.change == "raised":
             if episode is not None and episode.provisional and episode.start_ms != finding.start_ms:
                 self.withdraw(hot, patient_id, episode, finding.at_ms)
                 episode = None
             if episode is None:
-                self.raise_alert(hot, patient_id, finding, provisional=True)
+                self.raise_alert(hot, patient_id, finding, provisional=True, revealed=revealed)
 
     def take_back(
         self, hot: Hot, patient_id: int, rules: Iterable[str], found: Mapping[tuple[str, int], Priority]
@@ -98,18 +121,41 @@ class Engine:
                 self._change(hot, patient_id, episode, "settled", episode.found_ms, None)
 
     def raise_alert(
-        self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, late: bool = False
+        self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, revealed: Revealed | None = None
     ) -> None:
-        """Open an episode (a late finding is only listed: it opens nothing).
+        """Open an episode; one that history revealed is listed as late.
 
         What the monitoring state keeps quiet is counted instead, and told when the state ends and it is still so.
         """
-        facts = self._rules[finding.rule]
-        if not self._changes.told(patient_id, finding.rule, finding.at_ms) or finding.at_ms < hot.ended_ms:
+        if self._is_quiet(hot, patient_id, finding):
             if not provisional:
-                self._suppress(hot, patient_id, finding, hold=facts.kind == "clinical" and not late)
+                self._suppress(hot, patient_id, finding, hold=self._rules[finding.rule].kind == "clinical")
             return
-        evidence = {"utc_offset_min": hot.utc_offset_min, **finding.evidence}
+        late = self._receipts.is_late(revealed, finding.at_ms)
+        row = self._insert(hot, patient_id, finding, provisional=provisional, late=late)
+        metric = self._rules[finding.rule].metric
+        episode = Episode(
+            str(row.id), finding.rule, row.kind, finding.start_ms, finding.at_ms, row.priority, provisional,
+            None if provisional else row.priority, catalogue()[metric].id if metric else 0, late=late,
+        )  # fmt: skip
+        hot.episodes.append(episode)
+        if late and revealed is not None:
+            self._hush(episode, revealed)
+
+    def list_late(self, hot: Hot, patient_id: int, finding: Finding) -> bool:
+        """List a finding on a stretch of data behind the watermark, unless it is kept quiet; it opens no episode."""
+        if self._is_quiet(hot, patient_id, finding):
+            self._suppress(hot, patient_id, finding, hold=False)
+            return False
+        self._insert(hot, patient_id, finding, provisional=False, late=True)
+        return True
+
+    def _is_quiet(self, hot: Hot, patient_id: int, finding: Finding) -> bool:
+        return not self._changes.told(patient_id, finding.rule, finding.at_ms) or finding.at_ms < hot.ended_ms
+
+    def _insert(self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, late: bool) -> AlertRow:
+        facts = self._rules[finding.rule]
+        evidence = {"utc_offset_min": offset_at(hot, finding.at_ms), **finding.evidence}
         identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
         priority = facts.priority[finding.level]
         row = AlertRow(
@@ -121,15 +167,29 @@ class Engine:
             evidence=evidence,
         )  # fmt: skip
         self._effects.alerts.append(row)
-        if not late:
-            hot.episodes.append(
-                Episode(
-                    str(identity), finding.rule, facts.kind, finding.start_ms, finding.at_ms, priority, provisional,
-                    None if provisional else priority,
-                    catalogue()[facts.metric].id if facts.metric else 0,
-                )
-            )  # fmt: skip
         self._event(hot, patient_id, identity, "raised", priority, finding.at_ms, row.sentence, late=late)
+        return row
+
+    def tell_if_live(self, hot: Hot, patient_id: int, slot: int, episode: Episode, before: int | None = None) -> None:
+        """Tell an episode that was listed as late, if its patient was live while it lasted.
+
+        ``before``: the noted frame that ended it, or changed it; None: it lasts.
+        """
+        if not episode.hushed or not self._receipts.live_within(slot, self._hushed_at.get(episode.alert_id, 0), before):
+            return
+        change: Change = "raised" if episode.late else "worsened"
+        episode.hushed = episode.late = False
+        identity = UUID(episode.told_id or episode.alert_id)
+        self._effects.changes.append(AlertChange(identity, change, episode.found_ms, episode.priority))
+        words = _words(self._effects, identity)
+        if not words:
+            self.unspoken.append(len(self._effects.events))
+        self._event(hot, patient_id, identity, change, episode.priority, episode.found_ms, words)
+
+    def tell_the_live(self, slot: int, hot: Hot, patient_id: int) -> None:
+        """At the end of a batch: tell what was listed as late and lasts, if the patient is live again."""
+        for episode in hot.episodes:
+            self.tell_if_live(hot, patient_id, slot, episode)
 
     def covers(self, patient_id: int, finding: Finding) -> bool:
         """Tell whether an alert of this very batch already stands for a finding's episode."""
@@ -146,9 +206,10 @@ class Engine:
         """Close an episode because a person said so: a new normal, or the end of the monitoring."""
         hot.episodes.remove(episode)
         what = f"new normal for {NAMES[change.subject]}" if change.kind == "new_normal" else change.payload["state"]
-        self._effects.changes.append(AlertChange(UUID(episode.alert_id), "resolved", at_ms, episode.priority))
+        for each in filter(None, (episode.alert_id, episode.told_id)):
+            self._effects.changes.append(AlertChange(UUID(each), "resolved", at_ms, episode.priority))
         self._event(
-            hot, patient_id, UUID(episode.alert_id), "resolved", episode.priority, at_ms,
+            hot, patient_id, UUID(episode.told_id or episode.alert_id), "resolved", episode.priority, at_ms,
             f"Resolved by a person: {what.replace('_', ' ')}", person_id=change.person_id,
         )  # fmt: skip
 
@@ -185,7 +246,7 @@ class Engine:
         self._change(hot, patient_id, episode, "known", at_ms, None)
 
     def _suppress(self, hot: Hot, patient_id: int, finding: Finding, *, hold: bool) -> None:
-        evidence = {**finding.evidence, "utc_offset_min": hot.utc_offset_min}
+        evidence = {**finding.evidence, "utc_offset_min": offset_at(hot, finding.at_ms)}
         self._effects.suppressed.append(
             Suppressed(
                 hot.organisation_id, patient_id, finding.rule, finding.start_ms, finding.at_ms,
@@ -197,32 +258,44 @@ class Engine:
         if hold and finding.at_ms >= hot.ended_ms:
             hot.held[finding.rule] = Held(finding.start_ms, finding.at_ms, finding.level, finding.evidence)
 
-    def _settle(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding) -> None:
+    def _settle(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding, revealed: Revealed | None) -> None:
         if episode.provisional:
             episode.provisional = False
             episode.found_ms = finding.at_ms
             episode.settled = self._rules[finding.rule].priority[finding.level]
             self._change(hot, patient_id, episode, "settled", finding.at_ms, finding.evidence)
+            if episode.late and revealed is not None:
+                self._hush(episode, revealed)
 
-    def _worsen(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding) -> None:
+    def _worsen(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding, revealed: Revealed | None) -> None:
         priority = self._rules[finding.rule].priority[finding.level]
         if ORDER[priority] > ORDER[episode.priority]:
             episode.priority = priority
-            self._change(hot, patient_id, episode, "worsened", finding.at_ms, finding.evidence)
+            late = self._receipts.is_late(revealed, finding.at_ms)
+            self._change(hot, patient_id, episode, "worsened", finding.at_ms, finding.evidence, late=late)
+            if late and revealed is not None:
+                self._hush(episode, revealed)
+
+    def _hush(self, episode: Episode, revealed: Revealed) -> None:
+        episode.hushed = True
+        self._hushed_at[episode.alert_id] = revealed.place
 
     def _change(
-        self, hot: Hot, patient_id: int, episode: Episode, change: Change, at_ms: int, evidence: dict[str, Any] | None
-    ) -> None:
+        self, hot: Hot, patient_id: int, episode: Episode, change: Change, at_ms: int, evidence: dict[str, Any] | None,
+        *, late: bool = False,
+    ) -> None:  # fmt: skip
         told = told_to_patient = None
         if evidence is not None:
-            evidence = {"utc_offset_min": hot.utc_offset_min, **evidence}
+            evidence = {"utc_offset_min": offset_at(hot, at_ms), **evidence}
             told = sentence(episode.rule, evidence)
             told_to_patient = patient_sentence(episode.rule, evidence)
-        identity = UUID(episode.alert_id)
-        self._effects.changes.append(
-            AlertChange(identity, change, at_ms, episode.priority, told, told_to_patient, evidence)
-        )
-        self._event(hot, patient_id, identity, change, episode.priority, at_ms, told or "")
+        for each in filter(None, (episode.alert_id, episode.told_id)):
+            self._effects.changes.append(
+                AlertChange(UUID(each), change, at_ms, episode.priority, told, told_to_patient, evidence)
+            )
+        identity = UUID(episode.told_id or episode.alert_id)  # people know of one of them
+        late = late or episode.late
+        self._event(hot, patient_id, identity, change, episode.priority, at_ms, told or "", late=late)
 
     def _event(
         self, hot: Hot, patient_id: int, identity: UUID, change: Change, priority: Priority, at_ms: int, told: str,
@@ -231,6 +304,13 @@ class Engine:
         self._effects.events.append(
             AlertEvent(identity, hot.organisation_id, patient_id, change, priority, late, at_ms, told, person_id)
         )
+
+
+def _words(effects: Effects, identity: UUID) -> str:
+    """Return what this batch says of an alert so far, empty where it says nothing."""
+    changed = [change.sentence for change in effects.changes if change.id == identity and change.sentence]
+    raised = [row.sentence for row in effects.alerts if row.id == identity]
+    return (changed or raised or [""])[-1]
 
 
 def _follow(hot: Hot, finding: Finding) -> None:

@@ -27,6 +27,9 @@ class Episode(msgspec.Struct):
     settled: Priority | None = None  # the priority settled data bear out; None while provisional
     metric_id: int = 0
     unknown_since_ms: int | None = None
+    late: bool = False  # opened on history: its alert is listed, and told once the patient is live again
+    hushed: bool = False  # opened, or worsened, on history: to be told once the patient is live again
+    told_id: str = ""  # the alert people were told of for this episode, where late data gave it another identity
 
 
 class Held(msgspec.Struct):
@@ -83,7 +86,14 @@ class Hot(msgspec.Struct):
     off_ms: int = 0  # first minute of the present stretch of not being worn; 0: worn
     worn_to_ms: int = 0  # minutes before this have been looked at for wear
     dirty_ms: int | None = None  # late data from here on await a rebuild
+    dirty_n: int = 0  # how many late readings or changes have come since the last rebuild
     checkpoint_day: int = 0  # UTC day of the last checkpoint, days since 1970
+
+
+def mark_dirty(hot: Hot, from_ms: int, n: int = 1) -> None:
+    """Say that what was made of a patient's data from an instant on no longer holds: ``n`` inputs came late."""
+    hot.dirty_ms = from_ms if hot.dirty_ms is None else min(from_ms, hot.dirty_ms)
+    hot.dirty_n += n
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
@@ -47,7 +48,7 @@ class ControlRecord(NamedTuple):
         return PatientChange(m.effective_ms, m.change_id, m.kind, m.subject, m.payload, m.person_id)
 
 
-Change = Literal["raised", "settled", "worsened", "withdrawn", "unknown", "known", "resolved"]
+Change = Literal["raised", "settled", "worsened", "withdrawn", "unknown", "known", "resolved", "revised"]
 
 
 @dataclass(slots=True)
@@ -86,6 +87,21 @@ class AlertChange:
     sentence: str | None = None
     patient_sentence: str | None = None
     evidence: dict[str, Any] | None = None
+
+
+class KnownAlert(NamedTuple):
+    """An alert as it is stored."""
+
+    row: AlertRow
+    revised_by: UUID | None
+
+
+class AlertRevision(NamedTuple):
+    """How an alert stands after a rebuild."""
+
+    row: AlertRow
+    revised_by: UUID | None  # the same episode as all data show it, where that is another alert
+    void: bool  # it became worse: an acknowledgement no longer covers it
 
 
 class AlertEvent(NamedTuple):
@@ -224,6 +240,17 @@ class RollupRows(NamedTuple):
     q90: NDArray[np.float32]
 
 
+class Remade(NamedTuple):
+    """From where on what was kept of a patient is replaced by what the effects hold."""
+
+    patient_id: int
+    suppressed_from_ms: int
+    bands_from_ms: int
+    days_from: date
+    checkpoints_from: date
+    checkpoints: list[tuple[Any, ...]]  # patient, day, hot, state, layout
+
+
 @dataclass(slots=True)
 class Effects:
     """Everything one batch changes, written in one transaction."""
@@ -248,7 +275,9 @@ class Effects:
     last_values: list[tuple[int, int, float, int]] = field(default_factory=list)  # patient, metric, value, t_ms
     alerts: list[AlertRow] = field(default_factory=list)
     changes: list[AlertChange] = field(default_factory=list)
+    revisions: list[AlertRevision] = field(default_factory=list)
     events: list[AlertEvent] = field(default_factory=list)
+    remade: list[Remade] = field(default_factory=list)
     silences: list[tuple[int, int]] = field(default_factory=list)  # patient, last reading ms
     touched: set[int] = field(default_factory=set)  # slots whose hot row changed
     closed: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # slot → (end of hour, baseline row at it)

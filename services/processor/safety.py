@@ -6,6 +6,7 @@ of that state: provisional. Readings behind the watermark are judged on their ow
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -47,7 +48,8 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
     final = limited & (work.t_ms >= before) & (work.t_ms < after)
     rules = {rule.id for rule in core.limits.rules}
     for finding in core.limits.advance(core.limit_state, _readings(work, index, rest, final)):
-        engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding)
+        revealed = engine.revealed(finding.row, finding.at_ms, catalogue()[finding.evidence["metric"]].id)
+        engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding, revealed)
     open_ones = limited & (work.t_ms >= after)
     found = _provisional(core, engine, _readings(work, index, rest, open_ones))
     for slot in slots:
@@ -90,7 +92,7 @@ def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, di
     found: dict[int, dict[tuple[str, int], Priority]] = {}
     for finding in core.limits.advance(copy, renumbered):
         slot = int(slots[finding.row])
-        engine.provisional(core.hot[slot], int(core.patient_of[slot]), finding)
+        engine.provisional(core.hot[slot], int(core.patient_of[slot]), replace(finding, row=slot))
         if finding.change != "cleared":
             found.setdefault(slot, {})[finding.rule, finding.start_ms] = priorities[finding.rule][finding.level]
     return found
@@ -154,7 +156,7 @@ async def _list_late(
             touches = bool(np.any((times >= finding.start_ms) & (times <= finding.at_ms)))
             known = await reader.overlapping_alert(patient_id, finding.rule, finding.start_ms, finding.at_ms)
             if touches and not known and not engine.covers(patient_id, finding):
-                engine.raise_alert(hot, patient_id, finding, provisional=False, late=True)
-                listed[finding.rule] = finding.start_ms
+                if engine.list_late(hot, patient_id, finding):
+                    listed[finding.rule] = finding.start_ms
         elif finding.change == "cleared" and listed.get(finding.rule) == finding.start_ms:
             engine.resolve_late(hot, patient_id, finding)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.protocol import CAUSES, CONTEXTS, DATA_STATES, VITALS, HourSlice
+from detectors.rules import REST_HEART_HOURS
 from detectors.settled import Settled
 from ingest.catalogue import by_id, catalogue
 from ingest.clock import to_datetime
@@ -62,8 +63,9 @@ def settle(
         chosen = np.flatnonzero(segments.rank == rank)
         hour = _slice(core, in_time, bounds, segments, chosen)
         slices.append(hour)
+        first_ms = _first_instants(in_time, bounds, chosen)
         applier.before(hour.rows, hour.hour_ms)
-        _take(core, engine, effects, core.pipeline.settle(core.state, hour), hour)
+        _take(core, engine, effects, core.pipeline.settle(core.state, hour), hour, first_ms)
     applier.rest()
     for slot in moved:
         core.fed[slot] = core.hot[slot].settled_ms
@@ -99,11 +101,8 @@ def _inside(core: Core, work: Table, moved: dict[int, int]) -> Table:
 
 
 def _segments(core: Core, inside: Table, moved: dict[int, int]) -> _Segments:
-    """Return the hours with data, plus the hour each patient's old watermark stood in (it may have to be closed)."""
-    slots, hours = [inside.slot], [inside.t_ms // HOUR_MS * HOUR_MS]
-    slots.append(np.array(list(moved), np.intp))
-    hours.append(np.array([mark // HOUR_MS * HOUR_MS for mark in moved.values()], np.int64))
-    pairs = np.unique(np.stack([np.concatenate(slots), np.concatenate(hours)], axis=1), axis=0)
+    """Return the hours with data; an hour without any is left out wherever a watermark happened to stop."""
+    pairs = np.unique(np.stack([inside.slot, inside.t_ms // HOUR_MS * HOUR_MS], axis=1), axis=0)
     slot, hour = pairs[:, 0].astype(np.intp), pairs[:, 1].astype(np.int64)
     mark = np.array([moved[s] for s in slot.tolist()], np.int64)
     reach = np.array([core.hot[s].settled_ms for s in slot.tolist()], np.int64)
@@ -160,9 +159,22 @@ def _slice(
     )
 
 
-def _take(core: Core, engine: Engine, effects: Effects, settled: Settled, hour: HourSlice) -> None:
+def _first_instants(in_time: Table, bounds: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Return the first reading's instant of each chosen segment, shape (R,); each has one."""
+    if not len(in_time):
+        return np.zeros(len(chosen), np.int64)  # nothing but late readings
+    return np.asarray(in_time.t_ms[np.minimum(bounds[chosen, 0], len(in_time) - 1)])
+
+
+def _take(
+    core: Core, engine: Engine, effects: Effects, settled: Settled, hour: HourSlice, first_ms: NDArray[np.int64]
+) -> None:
+    """Take what a slice gave. What a day's end shows is revealed by the first reading after it, ``first_ms`` (R,)."""
+    began = dict(zip(hour.rows.tolist(), first_ms.tolist(), strict=True))
     for finding in settled.findings:
-        engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding)
+        mark_ms = finding.at_ms - 1 if finding.rule == REST_HEART_HOURS.id else began[finding.row]
+        revealed = engine.revealed(finding.row, mark_ms)
+        engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding, revealed)
     for slot, hour_ms in zip(hour.rows[hour.closes].tolist(), hour.hour_ms[hour.closes].tolist(), strict=True):
         core.hot[slot].closed_ms = hour_ms + HOUR_MS
         effects.closed[slot] = (hour_ms + HOUR_MS, core.state[slot].tobytes())

@@ -62,10 +62,11 @@ class Technical:
         if first_ms is not None and hot.newest_ms and first_ms > hot.newest_ms:
             self._tell(slot, "device_silent", "cleared", first_ms, first_ms, {})
 
-    def silent(self, slot: int, device_id: int | None, last_ms: int, to_ms: int) -> bool:
+    def silent(self, slot: int, device_id: int | None, last_ms: int, to_ms: int, mark_ms: int | None = None) -> bool:
         """Say that nothing came from a patient's devices from ``last_ms`` to ``to_ms``; return whether that is news.
 
         It is told from where the monitoring state lets it be told; before that it is counted, once.
+        ``mark_ms``: the settled instant that shows it; None: the clock does.
         """
         hot, patient_id = self._core.hot[slot], int(self._core.patient_of[slot])
         start = last_ms + self._silence_ms
@@ -75,7 +76,8 @@ class Technical:
         hot.silent_ms = start
         device = self._core.device_keys.get(device_id or 0, "the device")
         evidence = {"device": device, "last_ms": last_ms, "limit_s": self._silence_ms // 1000}
-        self._tell(slot, "device_silent", "raised", start, start if told_ms is None else told_ms, evidence)
+        at_ms = start if told_ms is None else told_ms
+        self._tell(slot, "device_silent", "raised", start, at_ms, evidence, mark_ms)
         return True
 
     def settled(self, readings: Table) -> None:
@@ -103,15 +105,15 @@ class Technical:
         hot = self._core.hot[slot]
         told = last_ms + self._silence_ms <= hot.silent_ms  # by the clock, while it lasted
         if not told and not any(episode.rule == "device_silent" for episode in hot.episodes):
-            self.silent(slot, device_id, last_ms, first_ms)
-            self._tell(slot, "device_silent", "cleared", first_ms, first_ms, {})
+            self.silent(slot, device_id, last_ms, first_ms, first_ms)
+            self._tell(slot, "device_silent", "cleared", first_ms, first_ms, {}, first_ms)
 
     def _battery(self, rows: Table) -> None:
         for slot, t_ms, percent in zip(rows.slot.tolist(), rows.t_ms.tolist(), rows.value.tolist(), strict=True):
             if percent <= BATTERY_LOW:
-                self._tell(slot, "battery_low", "raised", t_ms, t_ms, {"percent": percent})
+                self._tell(slot, "battery_low", "raised", t_ms, t_ms, {"percent": percent}, t_ms)
             elif percent >= BATTERY_FINE:
-                self._tell(slot, "battery_low", "cleared", t_ms, t_ms, {"percent": percent})
+                self._tell(slot, "battery_low", "cleared", t_ms, t_ms, {"percent": percent}, t_ms)
 
     def minutes(self, hour: HourSlice) -> None:
         """Judge wear and signal of newly settled minutes."""
@@ -132,10 +134,10 @@ class Technical:
             if hour.not_worn[place, minute]:
                 hot.off_ms = hot.off_ms or now
                 if now - hot.off_ms >= OFF_MS:
-                    self._tell(slot, "not_worn", "raised", hot.off_ms, now, {"from_ms": hot.off_ms})
+                    self._tell(slot, "not_worn", "raised", hot.off_ms, now, {"from_ms": hot.off_ms}, now)
             elif worn[minute]:
                 hot.off_ms = 0
-                self._tell(slot, "not_worn", "cleared", now, now, {})
+                self._tell(slot, "not_worn", "cleared", now, now, {}, now)
 
     def _signal(self, slot: int, hour: HourSlice, place: int) -> None:
         good, poor = hour.good[place].sum(axis=0, dtype=np.int64), hour.poor[place].sum(axis=0, dtype=np.int64)
@@ -146,20 +148,22 @@ class Technical:
         if share[worst] >= POOR_SHARE:
             fraction = round(float(share[worst]), 4)
             evidence = {"metric": VITALS[worst], "from_ms": start, "to_ms": end, "share": fraction}
-            self._tell(slot, "poor_signal", "raised", start, end, evidence)
+            self._tell(slot, "poor_signal", "raised", start, end, evidence, end - 1)
         elif enough.any() and share[worst] < POOR_CLEAR:
-            self._tell(slot, "poor_signal", "cleared", end, end, {})
+            self._tell(slot, "poor_signal", "cleared", end, end, {}, end - 1)
 
     def _tell(
         self, slot: int, rule: str, change: Literal["raised", "cleared"], start_ms: int, at_ms: int,
-        evidence: dict[str, Any],
+        evidence: dict[str, Any], mark_ms: int | None = None,
     ) -> None:  # fmt: skip
+        """Open or end an episode. ``mark_ms``: the settled instant that reveals it; None: it is of the present."""
         hot, patient_id = self._core.hot[slot], int(self._core.patient_of[slot])
-        is_open = any(episode.rule == rule for episode in hot.episodes)
-        if is_open == (change == "cleared"):
+        episode = next((e for e in hot.episodes if e.rule == rule), None)
+        revealed = None if mark_ms is None else self._engine.revealed(slot, mark_ms)
+        if change == "raised" and episode is None:
             finding = Finding(slot, rule, change, start_ms, at_ms, 0, evidence)
-            if change == "raised":
-                self._engine.raise_alert(hot, patient_id, finding, provisional=False)
-            else:
-                episode = next(e for e in hot.episodes if e.rule == rule)
-                self._engine.resolve(hot, patient_id, episode, at_ms, None)
+            self._engine.raise_alert(hot, patient_id, finding, provisional=False, revealed=revealed)
+        elif change == "cleared" and episode is not None:
+            if revealed is not None:
+                self._engine.tell_if_live(hot, patient_id, slot, episode, before=revealed.place)
+            self._engine.resolve(hot, patient_id, episode, at_ms, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
@@ -23,6 +23,7 @@ from services.processor.poison import RUN, PoisonGuard
 from services.processor.records import DeadRecord, Effects, Record
 from services.processor.silence import judge_silence
 from services.reasons import DeadReason
+from services.store.reader import Reader
 from services.store.session import Transaction
 
 log = structlog.get_logger()
@@ -59,6 +60,10 @@ class Store(Protocol):
         """Open a transaction under the fence; raises `FencedError` where a place has a newer owner."""
         ...
 
+    def reading(self) -> AbstractAsyncContextManager[Reader]:
+        """Open a transaction that only reads and that no batch waits for."""
+        ...
+
     async def close(self) -> None:
         """Drop the connection; what was not committed has not happened."""
         ...
@@ -74,6 +79,7 @@ class Worker:
         self.epochs: dict[Place, int] = {}
         self.positions: dict[Place, int] = {}
         self.core = core
+        self.lock = asyncio.Lock()  # held by whoever changes the state: batches, rebalances, the end of a rebuild
         self.wrote = asyncio.Event()  # set after each commit that left something in the outbox
 
     @property
@@ -145,6 +151,22 @@ class Worker:
                 raise
             self.wrote.set()
 
+    def reading(self) -> AbstractAsyncContextManager[Reader]:
+        """Open a transaction that only reads, beside the batches."""
+        return self._store.reading()
+
+    async def apply(self, make: Callable[[Reader], Awaitable[Effects]]) -> Effects:
+        """Write what ``make`` returns in a transaction of its own, and return it; on any failure memory is dropped."""
+        try:
+            async with self._store.transaction(self.epochs) as opened:
+                effects = await make(opened)
+                await self._write(opened, effects)
+        except BaseException:
+            self._core.clear()
+            raise
+        self._committed(effects)
+        return effects
+
     async def _settle(self, records: list[Record]) -> None:
         """Commit the records; one that can't be processed is found by halving and filed as dead, then on."""
         try:
@@ -162,16 +184,13 @@ class Worker:
     async def _transact(self, records: list[Record]) -> None:
         """Run one batch as one transaction; on any failure memory is dropped."""
         began = time.monotonic()
-        try:
-            async with self._store.transaction(self.epochs) as opened:
-                effects = await process_batch(records, self._core, opened, self._bounds, self._clock.now_ms())
-                self._guard.check(records, effects.dead)
-                await self._write(opened, effects)
-        except BaseException:
-            self._core.clear()
-            raise
-        self._committed(effects)
-        count_batch(records, effects, time.monotonic() - began)
+
+        async def make(opened: Reader) -> Effects:
+            effects = await process_batch(records, self._core, opened, self._bounds, self._clock.now_ms())
+            self._guard.check(records, effects.dead)
+            return effects
+
+        count_batch(records, await self.apply(make), time.monotonic() - began)
 
     async def _bury(self, record: Record, error: Exception) -> None:
         began = time.monotonic()

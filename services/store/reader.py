@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import numpy as np
 import psycopg
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from ingest.clock import to_datetime
 from services.processor.changes import PatientChange
 from services.processor.readings import Table
+from services.processor.records import KnownAlert
+from services.store import alerts
 
 _BLOCK_SQL = """
     SELECT b.patient_id, b.metric_id, b.device_id, (extract(epoch FROM b.t0) * 1000)::bigint, b.step_us, b.offsets_ms,
@@ -69,6 +72,15 @@ class StateRow(NamedTuple):
     state: bytes | None
     layout: int | None
     changes: list[PatientChange] = []  # what people changed about the patient
+
+
+class Checkpoint(NamedTuple):
+    """A patient's state as it was at the end of a day."""
+
+    day: date
+    hot: bytes
+    state: bytes
+    layout: int
 
 
 class Reader:
@@ -219,6 +231,43 @@ class Reader:
             [[topic for topic, _ in keys], [number for _, number in keys], list(positions.values()), back],
         )
         return {(topic, partition, offset) for topic, partition, offset in await cursor.fetchall()}
+
+    async def first_stored(self, patient_id: int) -> int:
+        """Return the instant of a patient's first stored reading, 0 without any."""
+        cursor = await self._connection.execute(
+            "SELECT (extract(epoch FROM min(t0)) * 1000)::bigint FROM reading_block WHERE patient_id = %s", [patient_id]
+        )
+        row = await cursor.fetchone()
+        return int(row[0]) if row and row[0] is not None else 0
+
+    async def stored(self, patient_id: int, from_ms: int, to_ms: int | None) -> Table:
+        """Return every stored reading of a patient in [from, to), to None: all that follow."""
+        bound = "" if to_ms is None else " AND b.t0 < %(last)s"
+        cursor = await self._connection.execute(
+            f"""{_BLOCK_SQL} WHERE b.patient_id = %(patient)s AND b.t_last >= %(first)s
+                AND b.t0 >= %(first)s::timestamptz - interval '1 hour'{bound}""",
+            {"patient": patient_id, "first": to_datetime(from_ms), "last": to_ms and to_datetime(to_ms)},
+            binary=True,
+        )
+        table = _unpack(await cursor.fetchall())
+        return table[(table.t_ms >= from_ms) & (table.t_ms < (1 << 50 if to_ms is None else to_ms))]
+
+    async def checkpoints(self, patient_id: int) -> list[Checkpoint]:
+        """Return what is kept of a patient to rebuild from, the newest first: some fifty at the most."""
+        cursor = await self._connection.execute(
+            "SELECT day, hot, state, layout FROM baseline_checkpoint WHERE patient_id = %s ORDER BY day DESC",
+            [patient_id],
+        )
+        return [Checkpoint(*row) for row in await cursor.fetchall()]
+
+    async def known_alerts(self, patient_id: int, rules: list[str], from_ms: int, also: list[UUID]) -> list[KnownAlert]:
+        """Return a patient's alerts of some rules found since an instant, those named, and those linked to either."""
+        return await alerts.known(self._connection, patient_id, rules, to_datetime(from_ms), also)
+
+    async def sentences(self, alert_ids: list[UUID]) -> dict[UUID, str]:
+        """Return alert → its sentence for those that exist."""
+        cursor = await self._connection.execute("SELECT id, sentence FROM alert WHERE id = ANY(%s)", [alert_ids])
+        return dict(await cursor.fetchall())
 
     async def overlapping_alert(self, patient_id: int, rule: str, from_ms: int, to_ms: int) -> bool:
         """Tell whether an alert of this rule already covers part of the span."""

@@ -36,6 +36,7 @@ class Session:
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
         self._connection: psycopg.AsyncConnection | None = None
+        self._aside: psycopg.AsyncConnection | None = None
 
     async def connect(self) -> bool:
         """Connect where there is no connection; return whether it is a new one.
@@ -72,11 +73,26 @@ class Session:
             await fence.check(connection, epochs)
             yield Transaction(connection)
 
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reader]:
+        """Open a transaction that only reads, on a second connection: no batch waits for it.
+
+        Raises:
+            psycopg.OperationalError: the database can't be reached.
+        """
+        if self._aside is None or self._aside.closed:
+            self._aside = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
+            await self._aside.execute(LIMITS)
+        async with self._aside.transaction():
+            yield Reader(self._aside)
+
     async def close(self) -> None:
-        """Drop the connection; what was not committed has not happened."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        """Drop the connections; what was not committed has not happened."""
+        connections = (self._connection, self._aside)
+        self._connection = self._aside = None
+        for connection in connections:
+            if connection is not None:
+                await connection.close()
 
     def _live(self) -> psycopg.AsyncConnection:
         if self._connection is None:

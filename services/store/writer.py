@@ -17,7 +17,7 @@ from services import topics
 from services.processor.readings import Table
 from services.processor.records import Effects, FrameFate, RollupRows
 from services.reasons import QUARANTINE_OF, QuarantineReason
-from services.store import alerts, blocks, copy, correct, erasure, fence
+from services.store import alerts, blocks, copy, correct, erasure, fence, kept
 from services.store.reader import from_us
 
 _DO_NOTHING: Final = "ON CONFLICT DO NOTHING"
@@ -64,8 +64,10 @@ async def write(
     await _blocks(connection, effects.stored, patient_of)
     await _measured(connection, effects, patient_of)
     await correct.write(connection, effects.corrections, [fate.frame_id for fate in effects.fates], patient_of)
+    for remade in effects.remade:
+        await kept.replace(connection, remade)
     await _found(connection, effects)
-    await alerts.write(connection, effects.alerts, effects.changes, effects.events, now)
+    await alerts.write(connection, effects.alerts, effects.changes, effects.revisions, effects.events, now)
     await _outbox(connection, effects, {row.patient_id: row.partition for row in hot})
     await _states(connection, hot)
     await fence.move(connection, effects.positions)
@@ -319,13 +321,10 @@ async def _states(connection: psycopg.AsyncConnection, hot: list[HotRow]) -> Non
         connection,
         "baseline_checkpoint",
         ["patient_id", "day", "hot", "state", "layout"],
-        [
-            (h.patient_id, to_datetime(h.checkpoint_day * 86_400_000).date(), h.hot, h.baseline, h.layout)
-            for h in hot
-            if h.checkpoint_day is not None
-        ],
+        [(h.patient_id, kept.day_of(h.checkpoint_day), h.hot, h.baseline, h.layout) for h in hot if h.checkpoint_day],
         _DO_NOTHING,
     )
+    await kept.thin_out(connection, {h.patient_id: kept.day_of(h.checkpoint_day) for h in hot if h.checkpoint_day})
 
 
 def _time(ms: int | None) -> Any:

@@ -17,11 +17,11 @@ ALERTS = """SELECT rule, kind, priority, state, provisional, late, started_at, r
 
 
 def wrong(seq: int, at_ms: int, value: float = 5.5) -> StampedFrame:
-    return stamped(1, seq, [block("glucose", at_ms, [value], quality=WRONG)], received_ms=T0 + DAY)
+    return stamped(1, seq, [block("glucose", at_ms, [value], quality=WRONG)], received_ms=max(T0 + HOUR, at_ms))
 
 
 def good(seq: int, at_ms: int, value: float = 99) -> StampedFrame:
-    return stamped(1, seq, [block("glucose", at_ms, [value])], received_ms=T0 + DAY)
+    return stamped(1, seq, [block("glucose", at_ms, [value])], received_ms=max(T0 + HOUR, at_ms))
 
 
 async def test_a_dangerous_value_in_a_wrong_unit_is_asked_about_until_a_good_one_comes(bench: Bench) -> None:

@@ -66,7 +66,7 @@ def _remember_less(core: Core, stored: Table) -> None:
 
 _every = query.every
 _execute = readers.Connection.execute
-_raise_alert = Engine.raise_alert
+_insert = Engine._insert
 
 
 async def _unsafe(connection: Any, asked: LiteralString, values: Any = ()) -> Any:
@@ -87,8 +87,8 @@ async def _mark_first(self: Any, connection: Any, producer: Any) -> int:
     return len(rows)
 
 
-def _page_late(self: Engine, *given: Any, late: bool = False, **named: Any) -> None:
-    _raise_alert(self, *given, late=False, **named)
+def _page_late(self: Engine, *given: Any, late: bool = False, **named: Any) -> Any:
+    return _insert(self, *given, late=False, **named)
 
 
 async def _never_new(self: SimSession) -> bool:
@@ -116,7 +116,7 @@ BUGS: Final = {
     ),
     "anomaly-learned": Bug("the baseline learns from every day", switch=_learn),
     "ack-first": Bug("the door answers before Kafka has", switch=_ack_first),
-    "late-paged": Bug("a late finding is raised as if live", ((Engine, "raise_alert", _page_late),)),
+    "late-paged": Bug("a late finding is raised as if live", ((Engine, "_insert", _page_late),)),
     "lost-answer": Bug("after a lost connection the positions are not read again", ((SimSession, "connect", _never_new),)),
     "hold-for-ever": Bug("a gap in a device's frames is waited for without end", ((watermark, "expire", _nothing),)),
 }  # fmt: skip

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import numpy as np
 import psycopg
@@ -17,9 +18,10 @@ from numpy.typing import NDArray
 
 from services.processor.changes import PatientChange
 from services.processor.readings import Table
-from services.processor.records import Effects
+from services.processor.records import AlertRow, Effects, KnownAlert
 from services.store.fence import FencedError
-from services.store.reader import Span, StateRow, Versions
+from services.store.kept import day_of
+from services.store.reader import Checkpoint, Span, StateRow, Versions
 from services.store.session import Transaction
 from services.store.writer import HotRow
 from tests.sim import tables as model
@@ -183,6 +185,36 @@ class SimTransaction(Transaction):
                 rows.append(StateRow(patient, row.hot, state, layout, changes.get(patient, [])))
         return rows
 
+    async def first_stored(self, patient_id: int) -> int:
+        """Return the instant of a patient's first stored reading, 0 without any."""
+        await self._ask("reads")
+        table = self._tables.readings.get(patient_id, Table.empty())
+        return int(table.t_ms.min()) if len(table) else 0
+
+    async def stored(self, patient_id: int, from_ms: int, to_ms: int | None) -> Table:
+        """Return every stored reading of a patient in [from, to), to None: all that follow."""
+        await self._ask("reads")
+        table = self._tables.readings.get(patient_id, Table.empty())
+        return table[(table.t_ms >= from_ms) & (table.t_ms < (1 << 50 if to_ms is None else to_ms))]
+
+    async def checkpoints(self, patient_id: int) -> list[Checkpoint]:
+        """Return what is kept of a patient to rebuild from, the newest first."""
+        mine = sorted(
+            ((day, row) for (p, day), row in self._tables.checkpoints.items() if p == patient_id), reverse=True
+        )
+        return [Checkpoint(day_of(day), row.hot, row.baseline or b"", row.layout) for day, row in mine]
+
+    async def known_alerts(self, patient_id: int, rules: list[str], from_ms: int, also: list[UUID]) -> list[KnownAlert]:
+        """Return a patient's alerts of some rules found since an instant, those named, and those linked to either."""
+        mine = [row for row in self._tables.alerts.values() if row["patient_id"] == patient_id and row["rule"] in rules]
+        asked = {row["id"] for row in mine if row["found_ms"] >= from_ms or row["id"] in also}
+        rows = [row for row in mine if row["id"] in asked or row["revised_by"] in asked]
+        return [KnownAlert(AlertRow(**{k: row[k] for k in AlertRow.__slots__}), row["revised_by"]) for row in rows]
+
+    async def sentences(self, alert_ids: list[UUID]) -> dict[UUID, str]:
+        """Return alert → its sentence for those that exist."""
+        return {i: self._tables.alerts[i]["sentence"] for i in alert_ids if i in self._tables.alerts}
+
     async def overlapping_alert(self, patient_id: int, rule: str, from_ms: int, to_ms: int) -> bool:
         """Tell whether an alert of this rule already covers part of the span."""
         for row in self._tables.alerts.values():
@@ -288,6 +320,13 @@ class SimSession:
         if not server.position_inside:
             for effects, *_ in one.effects:
                 model.move(server.tables, effects.positions)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[SimTransaction]:
+        """Open a transaction that only reads."""
+        self._live()
+        await self._server.gates.at(self._actor, "begins to read")
+        yield SimTransaction(self._server, Open(self._actor, 0, {}, {}))
 
     async def close(self) -> None:
         """Drop the connection."""

@@ -18,16 +18,17 @@ from ingest.clock import to_datetime
 from ingest.partition import record_key
 from services import topics
 from services.processor.readings import Table
-from services.processor.records import AlertChange, AlertRow, ControlRecord, Corrections, Effects, Suppressed
+from services.processor.records import AlertChange, AlertRow, ControlRecord, Corrections, Effects, Remade, Suppressed
 from services.store import alerts
+from services.store.kept import day_of
 from services.store.writer import HotRow, merged_fates
 
 Place = tuple[str, int]
 Key = tuple[int, int, int, int]  # patient, metric, device, instant
 
 KNOWN: Final = frozenset(
-    "recorded_ms positions stored corrections conflicts quarantined waveforms fates dead control suppressed rollups bands days "
-    " states last_values alerts changes events silences touched closed".split()
+    "recorded_ms positions stored corrections conflicts quarantined waveforms fates dead control suppressed rollups "
+    "bands days states last_values alerts changes revisions events silences touched closed remade".split()
 )
 
 
@@ -104,11 +105,18 @@ def apply(
     """Write a batch's effects; ``ids`` are the numbers its rows were given when they were inserted."""
     numbers = iter(ids)
     _measured(tables, effects, patient_of)
+    for remade in effects.remade:
+        _remake(tables, remade)
     _found(tables, effects)
     for row in effects.alerts:
         _raise(tables, row)
     for change in effects.changes:
         _change(tables, change)
+    for row, revised_by, void in effects.revisions:
+        old = tables.alerts[row.id]
+        new = {name: getattr(row, name) for name in AlertRow.__slots__}
+        acknowledged = old["acknowledged"] and not void
+        tables.alerts[row.id] = {**new, "acknowledged": acknowledged, "revised_by": revised_by}
     partition_of = {row.patient_id: row.partition for row in hot}
     for event in effects.events:
         tables.events.append(
@@ -211,13 +219,32 @@ def _found(tables: Tables, effects: Effects) -> None:
     tables.silences.update(effects.silences)
 
 
+def _remake(tables: Tables, remade: Remade) -> None:
+    """Delete what a rebuild makes anew, and put its checkpoints in place."""
+    patient, since = remade.patient_id, to_datetime(remade.bands_from_ms)
+    tables.bands = {key: row for key, row in tables.bands.items() if key[0] != patient or key[3] < since}
+    tables.days = {key: row for key, row in tables.days.items() if key[0] != patient or key[3] < remade.days_from}
+    tables.suppressed = {
+        key: one for key, one in tables.suppressed.items() if key[0] != patient or one.at_ms < remade.suppressed_from_ms
+    }
+    tables.checkpoints = {
+        key: one
+        for key, one in tables.checkpoints.items()
+        if key[0] != patient or day_of(key[1]) < remade.checkpoints_from
+    }
+    for _, day, hot, state, layout in remade.checkpoints:
+        number = (day - day_of(0)).days
+        row = HotRow(patient, 0, hot, 0, None, state, layout, number)
+        tables.checkpoints[patient, number] = row
+
+
 def _raise(tables: Tables, row: AlertRow) -> None:
     new = {name: getattr(row, name) for name in AlertRow.__slots__}
     old = tables.alerts.get(row.id)
     if old is None:
-        tables.alerts[row.id] = {**new, "acknowledged": False}
+        tables.alerts[row.id] = {**new, "acknowledged": False, "revised_by": None}
         return
-    replaced = ("priority", "state", "provisional", "found_ms", "last_evidence_ms", "unknown_since_ms", "resolved_ms",
+    replaced = ("priority", "state", "provisional", "late", "found_ms", "last_evidence_ms", "unknown_since_ms", "resolved_ms",
                 "sentence", "patient_sentence", "evidence")  # fmt: skip
     tables.alerts[row.id] = {**old, **{name: new[name] for name in replaced}, "acknowledged": False}
 
@@ -228,6 +255,7 @@ def _change(tables: Tables, change: AlertChange) -> None:
         return
     row = dict(row)
     set_by: dict[str, dict[str, Any]] = {
+        "raised": {"late": False},
         "settled": {"provisional": False, "found_ms": change.at_ms},
         "worsened": {"acknowledged": False},
         "withdrawn": {"state": "withdrawn", "provisional": False},

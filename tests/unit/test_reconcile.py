@@ -1,0 +1,147 @@
+"""What was told and what all data show: every way in which the two can differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from services.processor.episodes import alert_id
+from services.processor.hot import Episode
+from services.processor.reconcile import NOT_BORNE_OUT, Reconciliation
+from services.processor.records import AlertRow, Effects, KnownAlert
+
+MINUTE = 60_000
+
+
+def row(start: int, end: int | None, **changes: Any) -> AlertRow:
+    """An alert of one rule from one minute to another, None: it is open."""
+    made = AlertRow(
+        id=alert_id(1, "spo2_low", 1, start * MINUTE), organisation_id=1, patient_id=1, rule="spo2_low", rule_version=1,
+        kind="clinical", priority="medium", state="active" if end is None else "resolved", provisional=False,
+        late=False, started_ms=start * MINUTE, found_ms=(start + 5) * MINUTE, raised_ms=0,
+        last_evidence_ms=(start + 5 if end is None else end) * MINUTE, unknown_since_ms=None,
+        resolved_ms=None if end is None else end * MINUTE, sentence=f"from {start}", patient_sentence="you",
+        evidence={"n": end},
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def reconcile(
+    rebuilt: list[AlertRow], known: list[AlertRow | KnownAlert], *, live: bool = True
+) -> tuple[Effects, list[Episode]]:
+    """Match them; return the effects and the open episodes."""
+    effects = Effects(recorded_ms=0)
+    stored = [one if isinstance(one, KnownAlert) else KnownAlert(one, None) for one in known]
+    episodes = [
+        Episode(str(r.id), r.rule, r.kind, r.started_ms, r.found_ms, r.priority, False, r.priority)
+        for r in rebuilt
+        if r.state == "active"
+    ]
+    Reconciliation(
+        {one.id: replace(one) for one in rebuilt}, {one.row.id: one for one in stored}, episodes, {}, live, effects
+    ).run()
+    return effects, episodes
+
+
+def told(effects: Effects) -> list[tuple[UUID, str, bool]]:
+    """Every event: of which alert, what, and whether as late."""
+    return [(event.alert_id, event.change, event.late) for event in effects.events]
+
+
+def test_what_did_not_change_is_left_alone() -> None:
+    effects, episodes = reconcile([row(0, 20), row(30, None)], [row(0, 20), row(30, None)])
+    assert not effects.alerts
+    assert not effects.revisions
+    assert not effects.events
+    assert [(e.late, e.told_id) for e in episodes] == [(False, "")]
+
+
+def test_another_end_is_written_in_place_and_told_as_a_revision() -> None:
+    effects, _ = reconcile([row(0, 25)], [row(0, 20)])
+    ((after, revised_by, void),) = effects.revisions
+    assert (after.resolved_ms, revised_by, void) == (25 * MINUTE, None, False)
+    assert told(effects) == [(row(0, 25).id, "revised", True)]
+
+
+def test_another_beginning_links_the_told_one_and_leaves_it_as_told() -> None:
+    before, after = row(10, 30), row(0, 40)
+    effects, _ = reconcile([after], [before])
+    ((revised, revised_by, _),) = effects.revisions
+    assert (revised.id, revised_by, revised.sentence, revised.found_ms) == (before.id, after.id, "from 10", 15 * MINUTE)
+    assert [(one.id, one.late) for one in effects.alerts] == [(after.id, True)]
+    assert told(effects) == [(after.id, "revised", True), (before.id, "revised", True)]
+    again, _ = reconcile([after], [KnownAlert(revised, after.id), replace(after, late=True)])
+    assert not again.revisions
+    assert not again.events
+
+
+def test_an_open_episode_goes_on_under_the_alert_that_was_told() -> None:
+    before, after = row(10, None), row(0, None, priority="high")
+    effects, (episode,) = reconcile([after], [before])
+    assert (episode.alert_id, episode.told_id, episode.late) == (str(after.id), str(before.id), False)
+    assert effects.alerts[0].late
+    ((revised, _, void),) = effects.revisions
+    assert (revised.priority, revised.state, void) == ("high", "active", True)
+    assert (before.id, "worsened", False) in told(effects)
+
+
+def test_several_told_ones_joined_are_all_linked_and_one_goes_on() -> None:
+    first, second, whole = row(10, 20), row(30, None), row(0, None)
+    effects, (episode,) = reconcile([whole], [first, second])
+    assert {one.row.id: one.revised_by for one in effects.revisions} == {first.id: whole.id, second.id: whole.id}
+    assert episode.told_id == str(second.id)
+    assert [one.row.state for one in effects.revisions] == ["resolved", "active"]
+
+
+def test_what_nothing_bears_out_is_withdrawn_with_a_word_why() -> None:
+    effects, _ = reconcile([], [row(0, None)])
+    ((after, _, _),) = effects.revisions
+    assert after.state == "withdrawn"
+    assert NOT_BORNE_OUT in after.sentence
+    assert after.evidence["withdrawn"] == NOT_BORNE_OUT
+    assert told(effects) == [(after.id, "withdrawn", False)]
+    again, _ = reconcile([], [after])
+    assert not again.revisions
+
+
+def test_what_nobody_was_told_of_is_listed_and_told_only_if_it_lasts() -> None:
+    over, lasts = row(0, 20), row(30, None)
+    effects, (episode,) = reconcile([over, lasts], [])
+    assert [(one.id, one.late) for one in effects.alerts] == [(over.id, True), (lasts.id, False)]
+    assert told(effects) == [(over.id, "raised", True), (lasts.id, "raised", False)]
+    assert not episode.late
+    effects, (episode,) = reconcile([lasts], [], live=False)
+    assert told(effects) == [(lasts.id, "raised", True)]
+    assert (episode.late, episode.hushed) == (True, True)
+
+
+def test_a_listed_one_that_lasts_is_told_when_its_patient_is_live() -> None:
+    effects, (episode,) = reconcile([row(0, None)], [row(0, 20, late=True)])
+    assert told(effects) == [(row(0, None).id, "raised", False)]
+    assert not effects.revisions[0].row.late
+    assert not episode.late
+
+
+def test_a_rebuilt_one_of_an_earlier_rebuild_gives_way() -> None:
+    first, shadow, now = row(10, 30), row(5, 30, late=True), row(0, 30)
+    effects, _ = reconcile([now], [KnownAlert(first, shadow.id), shadow])
+    assert {one.row.id: (one.row.state, one.revised_by) for one in effects.revisions} == {
+        first.id: ("resolved", now.id),
+        shadow.id: ("withdrawn", None),
+    }
+    assert (shadow.id, "withdrawn", True) not in told(effects)
+
+
+def test_a_withdrawn_one_that_all_data_bear_out_stands_again() -> None:
+    effects, (episode,) = reconcile([row(0, None)], [row(0, None, state="withdrawn")])
+    assert effects.revisions[0].row.state == "active"
+    assert told(effects) == [(row(0, None).id, "revised", False)]
+    assert not episode.late
+
+
+def test_what_was_only_listed_is_not_told_in_place_of_what_was_told() -> None:
+    listed, before = row(0, 5, state="active", resolved_ms=None, late=True), row(10, None)
+    effects, (episode,) = reconcile([row(0, None)], [listed, before])
+    assert episode.told_id == str(before.id)
+    assert [event for event in told(effects) if not event[2]] == []
