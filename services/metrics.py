@@ -51,8 +51,13 @@ RECORDS = counter(
 )  # fmt: skip
 FATES = counter(
     "processor", "keepwell_processor_readings_total", ("fate",),
-    "readings by what became of them: stored, duplicate, conflict, quarantined; late ones are counted there too",
+    "readings by what became of them: stored, duplicate, conflict, quarantined, erased; late ones are in there too",
     "many quarantined or conflicting: a device's unit, clock or wearer is wrong; see the frames' fates",
+)  # fmt: skip
+SUPPRESSED = counter(
+    "processor", "keepwell_processor_suppressed_total", ("monitoring",),
+    "findings that a patient's monitoring state kept quiet; one that lasts may be counted again after a restart",
+    "much in `paused`: somebody may have been forgotten there; `GET /v1/patients/{id}/suppressed` lists them",
 )  # fmt: skip
 DEAD = counter(
     "processor", "keepwell_processor_dead_total", ("reason",),

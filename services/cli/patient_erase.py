@@ -102,6 +102,7 @@ def _cut(settings: Settings, patient_id: int, wait_s: float) -> None:
     from aiokafka.errors import KafkaError
     from psycopg.types.json import Jsonb
 
+    from ingest.partition import record_key
     from services import erase_logs
 
     with connected(settings) as connection:
@@ -118,6 +119,8 @@ def _cut(settings: Settings, patient_id: int, wait_s: float) -> None:
                 f"every row is deleted, but the logs could not be cut: {error}. "
                 f"Run `keepwell patient erase erased:{patient_id} --reason …` when the broker answers"
             )
+        # what others had put on dead.v1 may have been filed meanwhile
+        connection.execute("DELETE FROM dead_letter WHERE record_key = %s", [record_key(patient_id)])
         connection.execute("UPDATE erasure SET logs = %s WHERE patient_id = %s", [Jsonb(logs), patient_id])
 
 
