@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 from typing import Any
 
@@ -172,6 +173,41 @@ async def test_a_change_that_comes_late_marks_the_patient_dirty(bench: Bench) ->
     late = T0 + DAY + 7 * MINUTE
     await bench.feed(changed(bench, wanted(1, "new_normal", late, "heart_rate")))
     assert await bench.rows("SELECT dirty_since FROM patient_state") == [(to_datetime(late),)]
+
+
+@pytest.mark.parametrize("day", [9, 12])
+async def test_a_change_that_comes_late_is_rebuilt_to_what_it_would_have_been_in_time(bench: Bench, day: int) -> None:
+    """A new normal, and a stay in hospital before it, are said after all was seen; or on the day they began."""
+    asked = [
+        wanted(0, "new_normal", T0 + day * DAY + 9 * HOUR + 1, "heart_rate"),
+        wanted(0, "monitoring", T0 + (day + 1) * DAY + 5 * MINUTE, state="inpatient", until_ms=T0 + 14 * DAY),
+    ]
+    await bench.feed(changed(bench, *(one._replace(patient_id=1) for one in asked)))
+    await bench.frames(stamped_story(1, RISEN, DAYS))
+    await bench.frames(stamped_story(2, RISEN, DAYS))
+    await bench.feed(changed(bench, *(one._replace(patient_id=2) for one in asked)))
+    assert await bench.rebuild() == 1
+    in_time, late = await outcome(bench, 1), await outcome(bench, 2)
+    assert late == in_time
+    assert await bench.rows("SELECT 1 FROM patient_state WHERE dirty_since IS NOT NULL") == []
+    before = await bench.rows("SELECT sentence FROM alert_event WHERE patient_id = 2 ORDER BY id")
+    assert await bench.rebuild() == 0
+    await bench.frames([stamped(p, DAYS * 24, [block("heart_rate", T0 + DAYS * DAY, [60] * 60)]) for p in (1, 2)])
+    assert await outcome(bench, 1) == await outcome(bench, 2)
+    assert await bench.rows("SELECT sentence FROM alert_event WHERE patient_id = 2 ORDER BY id") == before
+
+
+async def test_an_erasure_while_a_rebuild_is_under_way_leaves_nothing(bench: Bench) -> None:
+    await bench.frames(stamped_story(1, RISEN, DAYS))
+    await bench.feed(changed(bench, wanted(1, "new_normal", T0 + DAY, "heart_rate")))
+    rebuilding = asyncio.create_task(bench.rebuild())
+    await asyncio.sleep(0.05)
+    assert not rebuilding.done()
+    async with bench.lock:
+        await bench.feed(changed(bench, wanted(1, "erase", T0)))
+    assert await rebuilding == 0
+    for table in DELETED:
+        assert await bench.rows(f"SELECT count(*) FROM {table} WHERE patient_id = 1") == [(0,)], table
 
 
 async def test_a_stale_version_is_refused_and_versions_count_by_subject(bench: Bench) -> None:
