@@ -31,11 +31,16 @@ class Processes:
     """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], told: Callable[[str], object] | None = None
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        told: Callable[[str], object] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "services.cli.main"),
     ) -> None:
         self._folder = folder
         self._environment = {**os.environ, **environment}
         self._told = told
+        self._program = program
         self._commands: dict[str, Sequence[str]] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._dead_since: dict[str, float] = {}
@@ -100,7 +105,7 @@ class Processes:
         self._folder.mkdir(parents=True, exist_ok=True)
         with self.log(name).open("ab") as log:
             self._children[name] = subprocess.Popen(
-                [sys.executable, "-m", "services.cli.main", *self._commands[name]],
+                [*self._program, *self._commands[name]],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
