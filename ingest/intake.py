@@ -10,7 +10,7 @@ from ingest import metrics, parse
 from ingest.assign import Device, stamp
 from ingest.clock import Clock, SystemClock
 from ingest.frame import DTYPES, StampedFrame
-from ingest.load import BROKER, Load, holds_waveforms
+from ingest.load import BROKER, Load, waveform_bytes
 from ingest.parse import Form
 from ingest.publish import Publisher
 from ingest.validate import Rejected
@@ -41,6 +41,7 @@ class Intake:
         received_ms = self.now_ms()
         verdicts: list[Verdict] = []
         stamped: list[StampedFrame] = []
+        waveforms = 0
         for raw in raws:
             try:
                 frame = parse.parse(raw, form, received_ms)
@@ -48,10 +49,11 @@ class Intake:
             except Rejected as error:
                 verdicts.append(refused(error, *parse.identity(raw, form)))
                 continue
-            if reason := self.load.sheds(parts):
+            if reason := self.load.sheds(parts, waveforms):
                 verdicts.append(self._busy(reason, frame.session, frame.seq))
                 continue
             stamped += parts
+            waveforms += waveform_bytes(parts)
             public_id = parts[0].frame_id
             href = f"{self._frame_base}/v1/frames/{public_id}"
             verdicts.append(Accepted(frame_id=public_id, href=href, session=frame.session, seq=frame.seq))
@@ -64,14 +66,14 @@ class Intake:
             BrokerUnavailable: it did not come in time.
         """
         if frames:
-            with self.load.waiting(len(frames)):
+            with self.load.waiting(frames):
                 await self._publisher.publish(frames)
 
     def without_waveforms(
         self, verdicts: Sequence[Verdict], stamped: Sequence[StampedFrame]
     ) -> tuple[list[Verdict], list[StampedFrame]]:
         """Return the same with frames that hold waveforms answered busy: the broker does not take them now."""
-        shed = {frame.frame_id for frame in stamped if holds_waveforms([frame])}
+        shed = {frame.frame_id for frame in stamped if waveform_bytes([frame])}
         for _ in shed:
             self.load.count_shed(True, BROKER)
         changed: list[Verdict] = [

@@ -1,15 +1,20 @@
 """Backpressure at a door: what it holds is bounded, and what is too much is refused before it is promised.
 
 Three amounts are bounded: bytes of bodies, frames that wait for the broker's acknowledgement, requests. Past the
-first mark of any of them (half) frames that hold waveforms are refused, past the second (all of it) every frame;
-nothing is refused after it was accepted. Past the first mark a device has one request at a time, and never more
+first mark of any of them (half) frames that hold waveforms are refused, past the second (all of it) every frame is;
+nothing is refused after it was accepted. Past the first mark a device has few requests at a time, and never more
 than its share of the bytes, so that one device can't shut the others out.
+
+The waveforms that wait for an acknowledgement have a window besides, so that vitals don't stand in a queue behind them:
+it is halved when an acknowledgement took long, and grows by what was acknowledged in good time, as TCP's does.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,10 +26,13 @@ from ingest.frame import StampedFrame
 
 OPEN, NO_WAVEFORMS, CLOSED = 0, 1, 2  # what a door refuses now: nothing, waveforms, everything
 FIRST_MARK: Final = 0.5
+SLOW_S: Final = 1.0  # an acknowledgement normally takes milliseconds, and is given up after 10 s
+FIRST_WINDOW, LEAST_WINDOW = 256 << 10, 64 << 10  # bytes of waveforms
 DEVICE_SHARE: Final = 8  # a device holds at most this part of the bytes
+DEVICE_REQUESTS: Final = 4  # and past the first mark has at most so many requests here
 RETRY_AFTER_S: Final = {OPEN: 1, NO_WAVEFORMS: 2, CLOSED: 3}
 
-BYTES, FRAMES, REQUESTS, FAIR_SHARE, BROKER = "bytes", "frames", "requests", "fair_share", "broker"
+BYTES, FRAMES, REQUESTS, SLOW, FAIR_SHARE, BROKER = "bytes", "frames", "requests", "slow", "fair_share", "broker"
 WAVEFORM, VITALS, UNREAD = "waveform", "vitals", "unread"
 
 
@@ -48,10 +56,17 @@ class Overloaded(Exception):
 class Load:
     """What one door (``https`` or ``mqtt``) holds now."""
 
-    def __init__(self, door: str, budget: Budget | None = None) -> None:
+    def __init__(
+        self, door: str, budget: Budget | None = None, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.door = door
         self.budget = budget or Budget()
         self._bytes = self._frames = self._requests = 0
+        self._monotonic = monotonic
+        self._began: dict[object, float] = {}  # what waits for an acknowledgement → since when, oldest first
+        self._waveforms = 0  # bytes of them that wait
+        self._window = float(min(FIRST_WINDOW, self._widest))
+        self._halved_at = -math.inf
         self._bytes_of: Counter[int] = Counter()
         self._requests_of: Counter[int] = Counter()
         self._in_flight = metrics.IN_FLIGHT.labels(door)
@@ -62,7 +77,8 @@ class Load:
     @property
     def level(self) -> int:
         """What is refused now: OPEN, NO_WAVEFORMS or CLOSED."""
-        return self._worst()[0]
+        level = self._worst()[0]
+        return NO_WAVEFORMS if level == OPEN and self._waveforms and self._has_no_room(0, 1) else level
 
     @property
     def retry_after_s(self) -> int:
@@ -91,9 +107,9 @@ class Load:
         """Count what a request of this device holds, until its answer.
 
         Raises:
-            Overloaded: the device has a request here already, and the first mark is passed.
+            Overloaded: the device has `DEVICE_REQUESTS` here already, and the first mark is passed.
         """
-        if self._requests_of[device_id] and self.level != OPEN:
+        if self._requests_of[device_id] >= DEVICE_REQUESTS and self.level != OPEN:
             raise self._refused(FAIR_SHARE)
         held = Held(self, device_id)
         self._requests_of[device_id] += 1
@@ -105,29 +121,58 @@ class Load:
             if not self._requests_of[device_id]:
                 del self._requests_of[device_id], self._bytes_of[device_id]
 
-    def sheds(self, frames: Sequence[StampedFrame]) -> str | None:
-        """Return why a frame (as stamped) is refused now, None when it is taken; what is refused is counted."""
+    def sheds(self, frames: Sequence[StampedFrame], beside: int = 0) -> str | None:
+        """Return why a frame (as stamped) is refused now, None when it is taken; what is refused is counted.
+
+        ``beside``: bytes of waveforms that were taken of the same request just before.
+        """
         level, reason = self._worst()
-        waveform = holds_waveforms(frames)
+        waveform = waveform_bytes(frames)
+        if level == OPEN and waveform and self._has_no_room(beside, waveform):
+            level, reason = NO_WAVEFORMS, SLOW
         if level == OPEN or (level == NO_WAVEFORMS and not waveform):
             return None
-        self.count_shed(waveform, reason)
+        self.count_shed(bool(waveform), reason)
         return reason
+
+    def _has_no_room(self, beside: int, more: int) -> bool:
+        """Whether the window is full, or somebody has waited for long already. One alone is always taken, to learn."""
+        waiting = self._waveforms + beside
+        oldest = next(iter(self._began.values()), math.inf)
+        return waiting > 0 and (waiting + more > self._window or self._monotonic() - oldest > SLOW_S)
 
     def count_shed(self, waveform: bool, reason: str) -> None:
         """Count one frame that is refused for overload."""
         metrics.SHED.labels(self.door, WAVEFORM if waveform else VITALS, reason).inc()
 
     @contextmanager
-    def waiting(self, frames: int) -> Iterator[None]:
-        """Count frames that wait for the broker's acknowledgement."""
-        self._wait(frames)
+    def waiting(self, frames: Sequence[StampedFrame]) -> Iterator[None]:
+        """Count frames that wait for the broker's acknowledgement, and learn from how long it takes."""
+        one, began, waveforms = object(), self._monotonic(), waveform_bytes(frames)
+        self._began[one] = began
+        self._wait(len(frames), waveforms)
         try:
             yield
         finally:
-            self._wait(-frames)
+            del self._began[one]
+            self._wait(-len(frames), -waveforms)
+            self._adapt(began, waveforms)
 
-    def _wait(self, frames: int) -> None:
+    @property
+    def _widest(self) -> float:
+        return self.budget.max_bytes * FIRST_MARK
+
+    def _adapt(self, began: float, waveforms: int) -> None:
+        """Halve the window for a slow acknowledgement, once for all that waited at that time; else let it grow."""
+        now = self._monotonic()
+        if now - began <= SLOW_S:
+            self._window = min(self._widest, self._window + waveforms)
+        elif began > self._halved_at:
+            self._halved_at = now
+            self._window = max(LEAST_WINDOW, self._window / 2)
+
+    def _wait(self, frames: int, waveforms: int) -> None:
+        self._waveforms += waveforms
         self._frames += frames
         self._waiting_frames.set(self._frames)
 
@@ -176,10 +221,10 @@ class Held:
         self.size += size
 
 
-def holds_waveforms(frames: Sequence[StampedFrame]) -> bool:
-    """Whether a frame, as stamped for its patients, holds a waveform."""
+def waveform_bytes(frames: Sequence[StampedFrame]) -> int:
+    """Return the bytes of the waveforms in frames, 0 where they hold none."""
     waveforms = _waveform_ids()
-    return any(block.metric_id in waveforms for frame in frames for block in frame.blocks)
+    return sum(len(block.values) for frame in frames for block in frame.blocks if block.metric_id in waveforms)
 
 
 @cache

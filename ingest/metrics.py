@@ -93,7 +93,7 @@ IN_FLIGHT = gauge(
 SHED = counter(
     "door", "keepwell_door_shed_total", ("door", "holds", "reason"),
     "refused for overload, to be sent again; holds: waveform or vitals (frames), unread (requests refused before "
-    "reading); reason: bytes, frames, requests, fair_share, broker",
+    "reading); reason: bytes, frames, requests, slow, fair_share, broker",
     "the broker or this process is too slow for what comes: look at keepwell_publish_seconds, add a door or a broker",
 )  # fmt: skip
 SHEDDING = gauge(
