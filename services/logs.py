@@ -17,6 +17,7 @@ from collections.abc import Mapping, MutableMapping
 from types import TracebackType
 from typing import Any, Final
 
+import psycopg
 import structlog
 
 from services import metrics
@@ -24,6 +25,8 @@ from services import metrics
 MAX_TEXT: Final = 600
 CHUNK: Final = 4_096  # a pipe that is ready takes this much without blocking
 
+# What a record's content can cause: the text of such an error may quote readings, so only its kind is told.
+OF_DATA: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, LookupError, ArithmeticError, TypeError)
 # What servers and libraries quote of the data: everything from these words on is dropped from an error's text.
 _QUOTED: Final = re.compile(
     r"\s*\b(DETAIL:|CONTEXT:|STATEMENT:|LINE \d+:|QUERY:|PARAMETERS:|Failing row contains).*", re.DOTALL
@@ -84,7 +87,8 @@ class OneLine(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; a record that cannot even be put together is counted as lost."""
         try:
-            event: dict[str, Any] = {"event": record.getMessage(), "logger": record.name, "exc_info": record.exc_info}
+            first, _, _ = record.getMessage().partition("\n")  # what follows is often a repr, with values in it
+            event: dict[str, Any] = {"event": first.rstrip(), "logger": record.name, "exc_info": record.exc_info}
             structlog.get_logger().log(record.levelno, **event)
         except Exception:
             metrics.LOG_LINES_LOST.inc()
@@ -122,7 +126,8 @@ def _with_error(_logger: object, _method: str, event: MutableMapping[str, Any]) 
     elif isinstance(info, BaseException):
         info = (type(info), info, info.__traceback__)
     if info and info[1] is not None:
-        event["error"] = f"{type(info[1]).__name__}: {info[1]}"
+        kind = type(info[1]).__name__
+        event["error"] = kind if isinstance(info[1], OF_DATA) else f"{kind}: {info[1]}"
         frames = traceback.extract_tb(info[2])
         event["trace"] = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-20:]]
     return event

@@ -114,6 +114,23 @@ PATIENTS = gauge(
     "patients in memory; state: all, dirty (late data wait for a rebuild), silent (told to be silent)",
     "dirty staying high: rebuilds cannot keep up with late data; silent in numbers: a vendor or a network is down",
 )  # fmt: skip
+REBUILDS = counter(
+    "processor", "keepwell_processor_rebuilds_total", ("outcome",),
+    "patients rebuilt after late data; outcome: done, postponed (more came meanwhile), failed, out_of_reach (the late "
+    "data are older than the oldest checkpoint, so what came before them was not looked at again)",
+    "failed: the log line rebuild_failed says of what kind; the patient stays dirty and is tried again",
+)  # fmt: skip
+REBUILD_SECONDS = histogram(
+    "processor", "keepwell_processor_rebuild_seconds", (),
+    "one patient's rebuild",
+    "minutes: years of late data of one patient; live records go on beside it",
+    SLOW_S,
+)  # fmt: skip
+SILENCES = counter(
+    "processor", "keepwell_processor_silences_total", (),
+    "times a patient was judged to be silent",
+    "many at once: not the patients but the way to here, see KeepwellManySilent",
+)  # fmt: skip
 OUTBOX = gauge(
     "processor", "keepwell_outbox_unsent", (),
     "events written and not yet sent to Kafka, of the owned partitions",

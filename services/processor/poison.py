@@ -86,7 +86,7 @@ def _judge(last: list[bool], letter: DeadRecord) -> None:
     counted = f"the last {RUN} records" if in_a_row else f"{sum(last)} of the last {WINDOW} records"
     place = f"{letter.record.topic} {letter.record.partition} {letter.record.offset}"
     msg = (
-        f"{counted} can't be processed, {place} is the latest ({letter.reason}: {letter.detail}); stopping before "
+        f"{counted} can't be processed, {place} is the latest ({letter.reason}); stopping before "
         "everything is filed as dead. It stays in Kafka. See `keepwell dead list` for the reasons; mend or roll "
         "back the version and start it, or step over bad records with `keepwell dead skip`"
     )

@@ -17,6 +17,7 @@ import numpy as np
 import psycopg
 import structlog
 
+from services import metrics
 from services.processor import hot as hot_state
 from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.hot import Hot
@@ -93,7 +94,8 @@ class Rebuilder:
             try:
                 rebuilt += await self.rebuild(patient_id, now_ms)
             except POISON as error:  # its alerts and baselines stay as they are; the others are not held up
-                log.exception("rebuild_failed", patient_id=patient_id, error=str(error)[:300])
+                metrics.REBUILDS.labels("failed").inc()
+                log.error("rebuild_failed", patient_id=patient_id, exc_info=error)
                 self._later(patient_id)
         return rebuilt
 
@@ -129,6 +131,7 @@ class Rebuilder:
         async with self._office.reading() as reader:
             start = await self._start(reader, patient_id, now)
         if not start.reaches:
+            metrics.REBUILDS.labels("out_of_reach").inc()
             log.warning(
                 "rebuild_out_of_reach", patient_id=patient_id, dirty_since_ms=now.dirty_ms, from_ms=start.first_ms
             )
@@ -142,10 +145,13 @@ class Rebuilder:
                 if _close(replay, live):
                     await self._finish(replay, now_ms)
                     self.done += 1
+                    metrics.REBUILDS.labels("done").inc()
+                    metrics.REBUILD_SECONDS.observe(self._now_s() - began_s)
                     took_s = round(self._now_s() - began_s, 3)
                     log.info("rebuilt", patient_id=patient_id, from_ms=now.dirty_ms, took_s=took_s)
                     return True
                 now = _copy(live)
+        metrics.REBUILDS.labels("postponed").inc()
         self._later(patient_id)
         return False
 

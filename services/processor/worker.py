@@ -16,6 +16,7 @@ import psycopg
 import structlog
 
 from ingest.clock import Clock
+from services import metrics
 from services.processor.batch import Bounds, process_batch
 from services.processor.core import Core
 from services.processor.counted import count_batch
@@ -150,6 +151,7 @@ class Worker:
                 self._core.clear()
                 raise
             self.wrote.set()
+            metrics.SILENCES.inc(len(effects.silences))
 
     def reading(self) -> AbstractAsyncContextManager[Reader]:
         """Open a transaction that only reads, beside the batches."""
@@ -172,7 +174,7 @@ class Worker:
         try:
             await self._transact(records)
         except POISON as error:
-            log.error("poison", error=str(error).strip()[:300], kind=type(error).__name__, records=len(records))
+            log.error("poison", kind=type(error).__name__, records=len(records))  # the text may quote readings
             await self.prepare()
             if len(records) == 1:
                 await self._bury(records[0], error)
