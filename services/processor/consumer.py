@@ -44,6 +44,7 @@ HISTORY_WAIT_MS: Final = 20  # the same while there is history to take in
 # History beside live records: 50 at a time and 16 KiB a fetch keep live p99 where it was (measured); alone: all it can.
 HISTORY_SLICE, HISTORY_FETCH_BYTES = 50, 16 * 1024
 LIVE_LATELY_S: Final = 2.0
+HISTORY_PATIENCE_S: Final = 30.0
 # A database in trouble is waited for in place, 0.2 s doubling to 5 s, heartbeats going on, for about two minutes. Then
 # the process stops loudly and its supervisor starts it again, for ever: waiting longer in place would meet Kafka's
 # max.poll.interval (5 min), after which the partitions are taken away anyway, and a start also mends what is ours.
@@ -72,7 +73,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._caught_up = False  # when silence was last judged
         self._control_ends: dict[Place, int] = {}  # readings wait until control has been taken in up to here
         self._history_waits = False
-        self._committed_at = self._silence_at = self._live_at = time.monotonic()
+        self._committed_at = self._silence_at = self._live_at = self._history_at = time.monotonic()
         self._failure: BaseException | None = None
         self.trouble: str | None = None  # the SQLSTATE of what a batch waits for, "none" where the connection was lost
         self.assigned = False  # the group has said what is ours, if only nothing
@@ -164,13 +165,33 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         generation = self._generation
         beside = time.monotonic() - self._live_at < LIVE_LATELY_S
         limit = HISTORY_SLICE if beside else self._settings.processor.max_records
-        fetched = await self._history.getmany(timeout_ms=0, max_records=limit)
-        if fetched:
-            await self._handle(fetched, generation)
+        fetched: Fetched = {}
+        if takeable := self._takeable_history():
+            fetched = await self._history.getmany(*takeable, timeout_ms=0, max_records=limit)
+            if fetched:
+                await self._handle(fetched, generation)
         self._history_waits = any(
             (self._history.highwater(tp) or 0) > self.worker.positions.get(self._place(tp), 0)
             for tp in self._history.assignment()
         )
+        if fetched or not self._history_waits:
+            self._history_at = time.monotonic()
+
+    def _takeable_history(self) -> list[TopicPartition]:
+        """Return the partitions whose live readings are taken in: history must not overtake what came before it.
+
+        A live backlog would look late, and its gaps like silence. Past `HISTORY_PATIENCE_S` history goes on all the
+        same: what it overtakes is rebuilt.
+        """
+        places = list(self._history.assignment())
+        if time.monotonic() - self._history_at > HISTORY_PATIENCE_S:
+            return places
+        return [tp for tp in places if self._live_is_in(tp.partition)]
+
+    def _live_is_in(self, partition: int) -> bool:
+        place = (topics.READINGS, partition)
+        end = self._live.highwater(self._partition(place))
+        return end is not None and self.worker.positions.get(place, -1) >= end
 
     async def _handle(self, fetched: Fetched, generation: int) -> None:
         self._waiting_ms |= {self._place(tp): batch[0].timestamp for tp, batch in fetched.items()}
