@@ -113,6 +113,21 @@ def by_clock(core: Core, engine: Engine, slot: int, present_ms: int) -> bool:
     if not core.changes.any_of(patient_id) or present_ms - hot.newest_ms <= UNHEARD_MS:
         return False
     ended = engine.end_monitoring(hot, patient_id, present_ms)
-    for change in core.changes.changes_between(patient_id, "new_normal", 0, present_ms):
-        ended |= renew(engine, hot, patient_id, change)
+    if _renew_up_to(core, engine, slot, present_ms):
+        hot.renewed_ms = present_ms
+        ended = True
     return ended
+
+
+def repeat_clock(core: Core, engine: Engine, slot: int, live: Hot) -> None:
+    """Let a replay end what the clock has ended in the live state."""
+    hot, patient_id = core.hot[slot], int(core.patient_of[slot])
+    if live.ended_ms > hot.ended_ms:
+        engine.end_monitoring(hot, patient_id, live.ended_ms)
+    _renew_up_to(core, engine, slot, live.renewed_ms)
+
+
+def _renew_up_to(core: Core, engine: Engine, slot: int, to_ms: int) -> bool:
+    patient_id = int(core.patient_of[slot])
+    due = core.changes.changes_between(patient_id, "new_normal", 0, to_ms)
+    return sum(renew(engine, core.hot[slot], patient_id, change) for change in due) > 0

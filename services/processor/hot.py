@@ -75,6 +75,7 @@ class Hot(msgspec.Struct):
     holds: dict[str, Hold] = {}
     episodes: list[Episode] = []
     held: dict[str, Held] = {}  # by rule
+    renewed_ms: int = 0  # up to where the clock has carried new normals on, because no data came
     ended_ms: int = 0  # where the monitoring was last ended: what was found before it is over
     limits: bytes = b""  # the safety limits' state, empty when all idle
     layout: int = 0  # checksum of the limits' layout; another one starts them afresh

@@ -14,8 +14,8 @@ import numpy as np
 from detectors.rules import CHECK_VALUE, NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, REST_HEART_HOURS, RESTING_HEART
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN
+from services.processor import applying, safety, settle, watermark
 from services.processor import hot as hot_state
-from services.processor import safety, settle, watermark
 from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot
@@ -93,8 +93,7 @@ class Replay:
         before = self._move(marks_of(now)[1], now)
         work = self._work()
         self._judge(work, work, before)
-        if now.ended_ms > self.hot.ended_ms:  # a person ended the monitoring, and the clock has carried it out
-            self._engine.end_monitoring(self.hot, self.patient_id, now.ended_ms)
+        applying.repeat_clock(self.core, self._engine, SLOT, now)
 
     def found_from(self, rule: str) -> int:
         """Return the instant from which on the alerts of a rule are found by this replay."""

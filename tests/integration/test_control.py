@@ -6,6 +6,7 @@ import asyncio
 from random import Random
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -195,6 +196,30 @@ async def test_a_change_that_comes_late_is_rebuilt_to_what_it_would_have_been_in
     await bench.frames([stamped(p, DAYS * 24, [block("heart_rate", T0 + DAYS * DAY, [60] * 60)]) for p in (1, 2)])
     assert await outcome(bench, 1) == await outcome(bench, 2)
     assert await bench.rows("SELECT sentence FROM alert_event WHERE patient_id = 2 ORDER BY id") == before
+
+
+async def test_what_the_clock_resolved_stays_resolved_through_a_rebuild(bench: Bench) -> None:
+    """Nobody wears the watch any more: the clock carries the new normal on, and late data do not bring the rise back."""
+    story = [f for f in stamped_story(1, RISEN, 10) if f.received_ms <= T0 + 9 * DAY + 11 * HOUR]
+    missing = story.pop(-30)
+    await bench.frames(story)
+    said = T0 + 9 * DAY + 11 * HOUR + 10 * MINUTE
+    await bench.feed(changed(bench, wanted(1, "new_normal", said, "heart_rate")))
+    await bench.silence(said + 30 * MINUTE)
+    assert await bench.rows("SELECT state FROM alert WHERE kind = 'clinical'") == [("active",)]
+    await bench.silence(said + HOUR)
+    rule = "SELECT state, resolved_at FROM alert WHERE rule = 'resting_heart_rate_rise'"
+    resolved = [("resolved", to_datetime(T0 + 9 * DAY + 12 * HOUR))]
+    assert await bench.rows(rule) == resolved
+    await bench.frames([msgspec.structs.replace(missing, received_ms=said + 2 * HOUR)])
+    assert await bench.rebuild() == 1
+    await bench.silence(said + 2 * HOUR)
+    assert await bench.rows(rule) == resolved
+    told = await bench.rows(
+        """SELECT e.change FROM alert_event e JOIN alert a ON a.id = e.alert_id
+           WHERE a.rule = 'resting_heart_rate_rise' AND e.change IN ('raised', 'resolved') ORDER BY e.id"""
+    )
+    assert told == [("raised",), ("resolved",)]
 
 
 async def test_an_erasure_while_a_rebuild_is_under_way_leaves_nothing(bench: Bench) -> None:
