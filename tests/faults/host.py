@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import resource
 import socket
 import time
@@ -21,6 +22,7 @@ import msgspec
 from ingest.client import DoorClosed, NotDelivered
 from ingest.doors import HttpDoor, HttpDoors
 from ingest.frame import Frame, encode
+from ingest.verdict import Busy
 from services.settings import Settings
 from tests.faults.load import Story
 from tests.faults.matrix import row
@@ -62,6 +64,11 @@ async def clock_step(trial: Trial) -> None:
     for seconds in (STEP_S, 0, -STEP_S, 0):
         offset.write_text(str(seconds))
         await asyncio.sleep(2)
+    stepped = await trial.query(
+        "SELECT count(*) FROM frame_log WHERE abs(extract(epoch FROM processed_at - received_at)) > 1800"
+    )
+    trial.read("frames processed on a wrong clock", int(stepped[0][0]))
+    trial.require(int(stepped[0][0]) > 0, "nothing was processed while the clock was wrong")
     trial.leave_out = ["clock_fault"]
     silent = await trial.query("SELECT count(*) FROM alert WHERE rule = 'device_silent'")
     trial.read("alerts raised by the step", int(silent[0][0]))
@@ -202,9 +209,23 @@ async def overload(trial: Trial) -> None:
     trial.read("ECG frames kept /s", round(kept["accepted"] / FLOOD_S, 1))
     trial.read("ECG requests shed %", round(100 * kept["refused"] / max(1, kept.total()), 1))
     trial.read("least frames of others accepted meanwhile", trial.load.accepted - before)
+    shed = await _shed(trial)
+    trial.read("refused by what they held", ", ".join(f"{what} {n:.0f}" for what, n in sorted(shed.items())) or "none")
+    trial.require(shed["waveform"] >= shed["vitals"], f"more vitals than waveforms were refused: {dict(shed)}")
     trial.require(kept["refused"] > 0, "nothing was shed: the flood was no overload here")
     await eventually_so(partial(_takes, trial), 30, "taking frames again")
     trial.read("s to take everything again", time.monotonic() - over)
+
+
+async def _shed(trial: Trial) -> Counter[str]:
+    """Return what the gateway counts as refused for overload: frames with waveforms, with vitals, requests unread."""
+    port = trial.metrics(trial.system.settings).gateway_port
+    async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        page = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
+    found: Counter[str] = Counter()
+    for holds, count in re.findall(r'^keepwell_door_shed_total\{.*holds="(\w+)".*\} (\S+)$', page, re.MULTILINE):
+        found[holds] += int(float(count))
+    return found
 
 
 async def _takes(trial: Trial) -> bool:
@@ -234,5 +255,8 @@ async def _flood(trial: Trial, door: HttpDoor, key: str, model: Frame, kept: Cou
                 return
             else:
                 ledger.settle([entry], verdicts)
-                kept["accepted"] += 1
-                break
+                if not isinstance(verdicts[0], Busy):
+                    kept["accepted"] += 1
+                    break
+                kept["refused"] += 1
+                await asyncio.sleep(0.05 if time.monotonic() < until else verdicts[0].retry_after_s)

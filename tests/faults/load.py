@@ -81,7 +81,7 @@ def _ecg(seed: int, key: str) -> list[Frame]:
 class Load(Stream):
     """The devices of a story, each sending its next part when the time for it has come."""
 
-    async def play(self, part_s: float = PART_S) -> None:
+    async def play(self, part_s: float) -> None:
         """Release the parts one after the other, whether the system keeps up or not."""
         for _ in range(self.parts):
             await self.release()

@@ -21,7 +21,7 @@ from ingest.frame import CONTENT_TYPE, encode
 from services.settings import MetricsSettings, Settings
 from tests.faults import checkerside
 from tests.faults.kafka_proxy import KafkaProxy
-from tests.faults.load import PARTS, Load, Story
+from tests.faults.load import PART_S, PARTS, Load, Story
 from tests.faults.matrix import Row
 from tests.faults.measure import Memory, alert_latencies
 from tests.faults.offline import BY_THE_WALL_CLOCK, Alert
@@ -67,8 +67,9 @@ class Outcome:
 class Trial:
     """What an act is handed: the running system, its load, its watcher, the seed's chance, and a place for findings."""
 
-    def __init__(self, row: Row, story: Story, stack: LiveStack, folder: Path) -> None:
+    def __init__(self, row: Row, story: Story, stack: LiveStack, folder: Path, part_s: float = PART_S) -> None:
         self.row = row
+        self.part_s = part_s  # how fast the load is sent
         self.story = row.tell(story) if row.tell else story
         self.rng = random.Random(story.seed * 1000 + row.number)
         self.stack = stack
@@ -226,7 +227,7 @@ class Trial:
     async def _play(self, expected: list[Alert]) -> None:
         memory = Memory(self._processes())
         async with memory:
-            playing = asyncio.ensure_future(self.row.play(self) if self.row.play else self.load.play())
+            playing = asyncio.ensure_future(self.row.play(self) if self.row.play else self.load.play(self.part_s))
             try:
                 await self.load.until(self.rng.uniform(*self.row.moment))
                 await self.pause(0, 0.3)
