@@ -124,7 +124,6 @@ def run(settings: Settings) -> int:
     with contextlib.suppress(psycopg.OperationalError):  # a database that is away is waited for, and asked then
         check_schema(settings.postgres, "writer")
     worker = Quiet(create_app(settings), loglevel="WARN", redirect_stdouts=False, quiet=True)
-    worker.spinner = None  # it prints when nobody looks, and a full log disk would then end the worker at each start
     code = 0
     try:
         worker.execute_from_commandline()

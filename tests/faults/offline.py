@@ -6,6 +6,7 @@ The frames are stamped as a door does it and handed to `process_batch` batch by 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -20,18 +21,19 @@ from services.processor.batch import Bounds
 from services.settings import Settings
 from services.store.migrate import migrate_database
 from tests.fix_doors import Doors, drop_database
-from tests.fix_faults import SETTLED_ALERTS
+from tests.fix_faults import SETTLED_ALERTS, TEN_YEARS_S
 from tests.fix_processor import BOUNDS, Bench
 from tests.fix_stack import LiveStack
 
 BATCH = 300
+LIVE = replace(BOUNDS, history_ms=TEN_YEARS_S * 1000)  # the stories are of last year, told as if live
 BY_THE_WALL_CLOCK = ("device_silent", "clock_fault")  # what two runs at two times cannot share
 
 Alert = tuple[Any, ...]
 
 
 async def offline_alerts(
-    stack: LiveStack, settings: Settings, lanes: Iterable[tuple[str, str, Sequence[Frame]]], bounds: Bounds = BOUNDS
+    stack: LiveStack, settings: Settings, lanes: Iterable[tuple[str, str, Sequence[Frame]]], bounds: Bounds = LIVE
 ) -> list[Alert]:
     """Return the settled alerts of these lanes: (patient, device, frames), enrolled in this order.
 

@@ -7,7 +7,7 @@ import fcntl
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import typer
@@ -25,6 +25,7 @@ from tests.fix_stack import LiveStack, settings_of
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".keepwell" / "faults"
+Keep = Callable[[Sequence[Outcome]], None]
 PAGE = ROOT / "docs" / "reliability.md"
 
 
@@ -44,13 +45,16 @@ def main(
     if list_only:
         console.print(_listed(chosen))
         return
-    outcomes = asyncio.run(run_all(chosen, range(first, first + seeds), home, console, people))
-    if out is not None:
-        out.write_text(json.dumps(report.as_json(chosen, outcomes), indent=1, default=str) + "\n", "utf-8")
     if page is None and not rows:
         page = PAGE
-    if page is not None:
-        page.write_text(report.page(chosen, outcomes, people), "utf-8")
+
+    def keep(outcomes: Sequence[Outcome]) -> None:  # after each row: a run that is broken off has its page too
+        if out is not None:
+            out.write_text(json.dumps(report.as_json(chosen, outcomes), indent=1, default=str) + "\n", "utf-8")
+        if page is not None:
+            page.write_text(report.page(chosen, outcomes, people), "utf-8")
+
+    outcomes = asyncio.run(run_all(chosen, range(first, first + seeds), home, console, people, keep))
     failed = sum(not one.passed for one in outcomes)
     console.print(f"{len(outcomes) - failed} of {len(outcomes)} held", style="green" if not failed else "red")
     raise typer.Exit(1 if failed else 0)
@@ -71,7 +75,7 @@ def choose(rows: str) -> list[Row]:
 
 
 async def run_all(
-    rows: Sequence[Row], seeds: Sequence[int], home: Path, console: Console, people: int = PEOPLE
+    rows: Sequence[Row], seeds: Sequence[int], home: Path, console: Console, people: int, keep: Keep
 ) -> list[Outcome]:
     """Run every row on every seed, on a stack of the harness's own; what fails is told at once."""
     local = Stack(home, 0)
@@ -92,6 +96,7 @@ async def run_all(
                         progress.update(task, description=f"seed {seed}: {one.number} {one.name}")
                         outcome = await run_one(one, told, stack, Path(folder), expected)
                         outcomes.append(outcome)
+                        keep(outcomes)
                         progress.advance(task)
                         progress.console.print(*_told(one, outcome), highlight=False)
         finally:
