@@ -51,7 +51,8 @@ RECORDS = counter(
 )  # fmt: skip
 FATES = counter(
     "processor", "keepwell_processor_readings_total", ("fate",),
-    "readings by what became of them: stored, duplicate, conflict, quarantined, erased; late ones are in there too",
+    "readings by what became of them: stored, duplicate, conflict, quarantined, erased; late and corrected ones are in "
+    "there too",
     "many quarantined or conflicting: a device's unit, clock or wearer is wrong; see the frames' fates",
 )  # fmt: skip
 SUPPRESSED = counter(

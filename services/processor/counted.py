@@ -13,7 +13,7 @@ def count_batch(records: list[Record], effects: Effects, seconds: float) -> None
     metrics.BATCH_SECONDS.observe(seconds)
     for topic, n in Counter(record.topic for record in records).items():
         metrics.RECORDS.labels(topic).inc(n)
-    for fate in ("stored", "duplicate", "conflict", "quarantined", "late", "erased"):
+    for fate in ("stored", "duplicate", "conflict", "quarantined", "late", "erased", "corrected"):
         if n := sum(getattr(one, fate) for one in effects.fates):
             metrics.FATES.labels(fate).inc(n)
     for quiet in effects.suppressed:

@@ -21,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from ingest.client import Credentials, DeviceClient, DoorClosed, NotDelivered, Unread
 from ingest.clock import SystemClock, to_datetime
 from ingest.doors import MqttDoor
-from ingest.frame import Block
+from ingest.frame import FRAME_VERSION, Block, Frame, encode
 from ingest.ledger import Ledger
 from ingest.verdict import Accepted, Refused
 from services import devices
@@ -148,6 +148,34 @@ async def _send_until_turned_away(way_in: MqttDoor) -> None:
             with contextlib.suppress(NotDelivered, Unread):
                 await way_in.deliver(b"\x90")
             await asyncio.sleep(0.1)
+
+
+async def test_while_the_broker_is_away_waveforms_are_answered_busy_and_vitals_wait(
+    doors: Doors, bridge_process: Process
+) -> None:
+    (watch,) = doors.enrol(("br6", "br-watch-6"))
+    samples = np.zeros(900, "<i2").tobytes()
+    ecg = Frame(
+        FRAME_VERSION, "s", 1, now_ms(), 0, [Block("ecg", "mV", now_ms() - 4000, 4_000, "i2", samples, scale=0.01)]
+    )
+    vitals = Frame(FRAME_VERSION, "s", 2, now_ms(), 0, [heart_rate(now_ms() - MINUTE_MS)])
+    async with asyncio.timeout(90), plain_client(doors, watch) as client:
+        await client.subscribe(f"keepwell/v1/{watch.device}/verdicts", qos=1)
+        await asyncio.to_thread(doors.stack.kill, "kafka")
+        try:
+            await client.publish(f"keepwell/v1/{watch.device}/frames", encode([ecg, vitals]), qos=1)
+            await asyncio.sleep(13)  # longer than an acknowledgement is waited for
+            assert len(client.messages) == 0  # nothing is promised, and nothing acknowledged
+        finally:
+            await asyncio.to_thread(doors.stack.start, "kafka")
+        message = await anext(aiter(client.messages))
+        assert isinstance(message.payload, bytes)
+        busy, kept = json.loads(message.payload)["frames"]
+        assert (busy["verdict"], busy["reason"], busy["seq"]) == ("busy", "broker", 1)
+        assert busy["retry_after_s"] >= 1
+        assert (kept["verdict"], kept["frame_id"]) == ("accepted", "br-watch-6~s~2")
+    held = {one.frame_id for one in await doors.published() if one.frame_id.startswith("br-watch-6~")}
+    assert held == {"br-watch-6~s~2"}
 
 
 @pytest.mark.slow

@@ -262,3 +262,40 @@ def test_before_a_time_lapse_begins_the_hosts_clock_counts(gateway: Gateway) -> 
     recent = {"session": "s", "seq": 1, "status": {"worn": True}}
     assert gateway.post({"frames": [recent]}).status_code == 202
     assert gateway.shelf.frames[-1].received_ms > 1_700_000_000_000
+
+
+class SlowShelf(Shelf):
+    """Acknowledges when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.acknowledge = asyncio.Event()
+
+    async def publish(self, frames: Sequence[StampedFrame]) -> None:
+        await self.acknowledge.wait()
+        await super().publish(frames)
+
+
+async def test_a_full_door_refuses_each_frame_as_busy_and_takes_it_later() -> None:
+    shelf = SlowShelf()
+    limits = Limits(Budget(max_frames=2))
+    app = create_gateway(OneDevice(), shelf, FrozenClock(NOW), limits)
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client:
+
+        async def post(*frames: dict[str, Any]) -> httpx.Response:
+            return await client.post("/v1/frames", json={"frames": frames}, headers=headers)
+
+        first = asyncio.create_task(post(FRAME, {**FRAME, "seq": 2}))
+        await asyncio.sleep(0.1)  # it waits for its acknowledgement
+        answer = await post({**FRAME, "seq": 3}, BAD_FRAME)
+        document = problem(answer, 503, "overloaded")
+        assert answer.headers["retry-after"]
+        assert [frame["verdict"] for frame in document["frames"]] == ["busy", "rejected"]
+        assert document["frames"][0] | {"retry_after_s": 0} == {
+            "verdict": "busy", "reason": "frames", "retry_after_s": 0, "session": "s", "seq": 3,
+        }  # fmt: skip
+        shelf.acknowledge.set()
+        assert (await first).status_code == 202
+        assert (await post({**FRAME, "seq": 3})).status_code == 202
+    assert [frame.seq for frame in shelf.frames] == [1, 2, 3]
