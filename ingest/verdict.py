@@ -1,7 +1,7 @@
 """What a door answers for each frame: accepted with its id, rejected with the reason and the next step, or busy.
 
-Accepted and rejected are final. Busy says that nothing was taken because the door has too much to do: the device
-keeps the frame and sends the same one again.
+Accepted and rejected are final. Busy promises nothing, because the door or the broker has too much to do: the device
+keeps the frame and sends the same one again; should the first have been kept after all, it is a duplicate.
 """
 
 from __future__ import annotations
