@@ -132,6 +132,12 @@ SILENCES = counter(
     "times a patient was judged to be silent",
     "many at once: not the patients but the way to here, see KeepwellManySilent",
 )  # fmt: skip
+REBUILD_LOCK = histogram(
+    "processor", "keepwell_processor_rebuild_lock_seconds", (),
+    "how long the end of a rebuild kept live batches waiting",
+    "above a second: patients with months of late data, or a slow disk",
+    SLOW_S,
+)  # fmt: skip
 OUTBOX = gauge(
     "processor", "keepwell_outbox_unsent", (),
     "events written and not yet sent to Kafka, of the owned partitions",

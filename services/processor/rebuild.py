@@ -79,8 +79,6 @@ class Rebuilder:
         self._core, self._office = core, office
         self._silence_ms, self._history_ms = silence_ms, history_ms
         self._waiting: dict[int, _Waiting] = {}
-        self.done = 0
-        self.longest_lock_s = 0.0
 
     async def turn(self, now_ms: int, *, caught_up: bool) -> int:
         """Rebuild whom it is time to rebuild; return how many were.
@@ -144,7 +142,6 @@ class Rebuilder:
                     break  # memory was dropped, or late data came
                 if _close(replay, live):
                     await self._finish(replay, now_ms)
-                    self.done += 1
                     metrics.REBUILDS.labels("done").inc()
                     metrics.REBUILD_SECONDS.observe(self._now_s() - began_s)
                     took_s = round(self._now_s() - began_s, 3)
@@ -231,7 +228,7 @@ class Rebuilder:
             return await remade(reader, self._core, replay, now_ms, self._history_ms)
 
         await self._office.apply(make)
-        self.longest_lock_s = max(self.longest_lock_s, self._now_s() - held_s)
+        metrics.REBUILD_LOCK.observe(self._now_s() - held_s)
 
 
 def _close(replay: Replay, live: Hot) -> bool:

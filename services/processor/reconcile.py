@@ -2,7 +2,8 @@
 
 By rule and overlap. An alert people were told of stays as it was told: it is updated where the rebuilt episode is the
 very same, linked by ``revised_by`` to the rebuilt one where late data moved its beginning, and withdrawn where
-nothing is left of it. What nobody was told of is listed as late; only what lasts while its patient is live is told.
+nothing is left of it. What nobody was told of is listed as late; only a safety limit's finding that lasts while its
+patient is live is told.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
+from detectors.rules import RULES
 from services.processor.episodes import ORDER
 from services.processor.hot import Episode
 from services.processor.records import (
@@ -26,6 +28,7 @@ from services.processor.records import (
 
 NOT_BORNE_OUT: Final = "data that came later do not bear this out"
 FOREVER_MS: Final = 1 << 50
+SAFETY: Final = frozenset(rule.id for rule in RULES.values() if rule.kind == "safety")
 SEEN: Final = (
     "priority", "state", "provisional", "late", "found_ms", "unknown_since_ms", "resolved_ms", "sentence",
     "patient_sentence", "evidence",
@@ -133,7 +136,7 @@ class Reconciliation:
         row.unknown_since_ms = self._unknown_since(identity) if row.state == "active" else None
         shadow = identity in self._told_as
         if known is None:
-            row.late = self._listed[identity] = shadow or row.state != "active" or not self.live
+            row.late = self._listed[identity] = shadow or not self._to_tell(row)
             self.effects.alerts.append(row)
             self._event(row, "revised" if shadow else "raised", row.late)
             return
@@ -146,11 +149,15 @@ class Reconciliation:
         else:
             self._revise(known, row, None, self._news(known.row, row))
 
+    def _to_tell(self, row: AlertRow) -> bool:
+        """Tell whether what nobody was told of, or only as late, is to be told now."""
+        return row.state == "active" and self.live and row.rule in SAFETY
+
     def _news(self, before: AlertRow, after: AlertRow) -> Change:
         """Return how a change of an alert is told, and un-list it where it lasts and its patient is live."""
         if after.state != "active" or not self.live:
             return "revised"
-        if before.late:
+        if before.late and self._to_tell(after):
             after.late = False
             return "raised"
         return "worsened" if ORDER[after.priority] > ORDER[before.priority] else "revised"
@@ -197,7 +204,8 @@ class Reconciliation:
         identity = UUID(episode.alert_id)
         told_as = self._told_as.get(identity)
         episode.told_id = "" if told_as is None else str(told_as)
-        episode.late = episode.hushed = self._listed[told_as or identity]
+        episode.late = self._listed[told_as or identity]
+        episode.hushed = episode.late and episode.rule in SAFETY
         episode.unknown_since_ms = self._unknown_since(identity)
 
     def _unknown_since(self, identity: UUID) -> int | None:

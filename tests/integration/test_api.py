@@ -246,6 +246,17 @@ async def test_the_worklist_is_sorted_by_who_needs_somebody(api: ServedApi, ours
     assert seen_keys == expected
 
 
+async def test_an_alert_that_late_data_revised_is_shown_once_as_it_was_told(api: ServedApi, ours: ApiData) -> None:
+    patient = ours.patient("p1")
+    became = ours.alert(patient, priority="high", late=True, started_at=NOW - timedelta(hours=4))
+    told = ours.alert(patient, priority="medium", revised_by=became)
+    async with api.client(ours.token(ours.person())) as client:
+        (row,) = (await got(client, "/v1/worklist"))["items"]
+        assert (row["alert"]["id"], row["open_alerts"], row["attention"]) == (str(told), 1, "unacknowledged")
+        assert (await got(client, f"/v1/alerts/{told}"))["revised_by"] == str(became)
+        assert (await got(client, f"/v1/alerts/{became}"))["revised_by"] is None
+
+
 async def test_a_worklist_row_shows_value_baseline_and_the_last_day(api: ServedApi, ours: ApiData) -> None:
     patient = ours.patient("p1")
     device = ours.device(f"{ours.key}-watch", patient)

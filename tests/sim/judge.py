@@ -160,6 +160,7 @@ class Judge:
         self._nothing_learned_from_alarms()
         self._late_is_marked()
         await self._as_undisturbed()
+        await self._rebuilt_as_undisturbed()
 
     def _accepted_is_kept(self) -> None:
         accepted: set[Reading] = set()
@@ -259,6 +260,22 @@ class Judge:
                     "the safety findings are those of the readings", f"patient {patient}: {told} are, {raised} told"
                 )
 
+    async def _rebuilt_as_undisturbed(self) -> None:
+        """Whatever came late: after the rebuild everything is as if it had come in order, but for what is late."""
+        plan = self.world.plan
+        disputed = {key[0] for key in self.tables.conflicts}
+        whose = {device: {one.patient_id for one in d.assignments} for device, d in plan.devices.items()}
+        for patient in sorted(set(plan.patients) - plan.calm - disputed):
+            if [device for device, patients in whose.items() if patient in patients] != [patient] or len(
+                whose[patient]
+            ) > 1:
+                continue
+            calm = await expected.undisturbed(patient, plan.devices[patient], story(*plan.stories[patient]))
+            found = expected.outcome(self.tables, patient)
+            different = expected.difference(expected.whenever(calm), expected.whenever(found))
+            if different:
+                _broken("late data give what in-order arrival gives", f"patient {patient}: {different}")
+
     # ------------------------------------------------------------------ what the plan says
 
     def _rows(self, patient: int) -> set[Row]:
@@ -318,7 +335,7 @@ def invariants() -> Iterable[str]:
     """Return the names of everything that is judged."""
     return (
         "one writer a partition", "effects are atomic with position", "order per patient",
-        "control comes before readings", "late findings are never paged", "late data mark the patient", "a safety finding is out with its reading", "accepted is kept",
+        "control comes before readings", "late findings are never paged", "late data give what in-order arrival gives", "late data mark the patient", "a safety finding is out with its reading", "accepted is kept",
         "nothing is stored twice", "what can't be is quarantined", "a replay changes nothing",
         "what can't be processed is dead, byte for byte", "relay order is outbox order, none lost",
         "a reader sees every event once", "an anomaly never teaches the baseline", "in time is in time",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from services.processor import consumer, worker
+from services.processor import consumer, rebuild, worker
 
 
 class Notes:
@@ -39,6 +39,7 @@ def wired(
             (consumer, "time", SimpleNamespace(monotonic=monotonic)),
             (consumer, "log", Notes(note)),
             (worker, "log", Notes(note)),
+            (rebuild, "log", Notes(note)),
         ):
             stack.enter_context(patch.object(module, name, stand_in))
         yield

@@ -122,7 +122,18 @@ class World:
         """Tell whether everything sent has been processed, relayed and read, and nobody is missing."""
         busy = any(gate.busy() for gate in self.gates.open())
         alive = [p for p in self.processors if not p.dead]
-        return not busy and bool(alive) and self.group.settled and not any(p.frozen for p in alive) and self.caught_up()
+        return (
+            not busy
+            and bool(alive)
+            and self.group.settled
+            and not any(p.frozen for p in alive)
+            and self.caught_up()
+            and self.rebuilt()
+        )
+
+    def rebuilt(self) -> bool:
+        """Tell whether nobody's late data wait for a rebuild."""
+        return all(row.dirty_ms is None for row in self.server.tables.hot.values())
 
     def caught_up(self) -> bool:
         """Tell whether the stored positions have reached the ends of the logs."""

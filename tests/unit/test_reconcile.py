@@ -145,3 +145,10 @@ def test_what_was_only_listed_is_not_told_in_place_of_what_was_told() -> None:
     effects, (episode,) = reconcile([row(0, None)], [listed, before])
     assert episode.told_id == str(before.id)
     assert [event for event in told(effects) if not event[2]] == []
+
+
+def test_what_lasts_against_the_own_baseline_is_listed_and_pages_nobody() -> None:
+    rise = row(0, None, rule="resting_heart_rate_rise")
+    effects, (episode,) = reconcile([rise], [])
+    assert told(effects) == [(rise.id, "raised", True)]
+    assert (episode.late, episode.hushed) == (True, False)
