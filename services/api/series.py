@@ -26,6 +26,14 @@ NAMES: Final = {0: "readings", MINUTE: "minute", HOUR: "hour", DAY: "day"}
 BY_HOURS: Final = timedelta(days=14)  # up to here amounts are estimated from hours, beyond from days
 
 
+# Of the rollup ``r``: an hour's without minutes.
+_SLOW_HOUR: Final = """
+    bucket_s = 3600 AND NOT EXISTS (
+        SELECT 1 FROM rollup_view AS m
+        WHERE m.patient_id = r.patient_id AND m.metric_id = r.metric_id AND m.bucket_s = 60
+          AND m.t0 >= r.t0 AND m.t0 < r.t0 + interval '1 hour')"""
+
+
 class Part(NamedTuple):
     """A stretch of a series read from one source."""
 
@@ -101,20 +109,29 @@ async def _buckets(
     start: datetime,
     end: datetime,
 ) -> Points:
-    """Read every closed bucket that overlaps ``[start, end)``; as columns, which spares a tuple a bucket."""
+    """Read every closed bucket that overlaps ``[start, end)``; as columns, which spares a tuple a bucket.
+
+    Only hours that were fast have minutes; of the others their hour stands among the minutes.
+    """
+    slow = f"OR ({_SLOW_HOUR})" if bucket == MINUTE else ""
     cursor = await connection.cursor(binary=True).execute(
-        """SELECT array_agg(t_ms), array_agg(low), array_agg(high), array_agg(mean), array_agg(n)
-           FROM (SELECT (extract(epoch FROM t0) * 1000)::bigint AS t_ms, low, high, mean, n FROM rollup_view
-                 WHERE patient_id = %s AND metric_id = %s AND bucket_s = %s AND t0 > %s AND t0 < %s
-                 ORDER BY t0 LIMIT %s) AS bucket""",
-        [patient_id, metric_id, bucket, start - timedelta(seconds=bucket), end, 3 * MAX_BUCKETS],
-    )
+        f"""SELECT array_agg(t_ms), array_agg(bucket_s), array_agg(low), array_agg(high), array_agg(mean), array_agg(n)
+           FROM (SELECT (extract(epoch FROM t0) * 1000)::bigint AS t_ms, bucket_s, low, high, mean, n
+                 FROM rollup_view AS r
+                 WHERE patient_id = %(patient)s AND metric_id = %(metric)s AND (bucket_s = %(bucket)s {slow})
+                   AND t0 > %(first)s AND t0 < %(last)s
+                 ORDER BY t0 LIMIT %(most)s) AS bucket""".encode(),  # noqa: S608 - a constant or nothing
+        {
+            "patient": patient_id, "metric": metric_id, "bucket": bucket,
+            "first": start - timedelta(seconds=bucket), "last": end, "most": 3 * MAX_BUCKETS,
+        },
+    )  # fmt: skip
     row = await cursor.fetchone()
     if row is None or row[0] is None:
         return Points.empty()
-    t_ms, low, high, mean, n = row
+    t_ms, width_s, low, high, mean, n = row
     return Points(
-        np.array(t_ms, np.int64), np.full(len(t_ms), bucket * 1000, np.int64), np.array(low, np.float64),
+        np.array(t_ms, np.int64), np.array(width_s, np.int64) * 1000, np.array(low, np.float64),
         np.array(high, np.float64), np.array(mean, np.float64), np.array(n, np.int64),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ingest.catalogue import catalogue, nearest
 from ingest.clock import to_ms
-from services.api import alerts, series, words
+from services.api import alerts, series, sources, words
 from services.api.access import Scope
 from services.api.downsample import Points, longest_silence, reduce
 from services.api.patients import Patient
@@ -83,6 +83,7 @@ async def document(
             for part in found.parts
         ],
         "truncated": found.truncated,
+        "devices": await sources.document(scope, patient, number, start, end),
         "readings": int(found.points.n.sum()),
         "lowest": _extreme(found.points.low, np.min, decimals),
         "highest": _extreme(found.points.high, np.max, decimals),

@@ -238,6 +238,7 @@ class RollupRows(NamedTuple):
     mean: NDArray[np.float64]
     q10: NDArray[np.float32]
     q90: NDArray[np.float32]
+    devices: NDArray[np.int32]  # (N, K) who has readings in the bucket, the preferred source first; 0: nobody
 
 
 class Remade(NamedTuple):

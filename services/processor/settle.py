@@ -14,6 +14,7 @@ from detectors.settled import Settled
 from ingest.catalogue import by_id, catalogue
 from ingest.clock import to_datetime
 from ingest.frame import GOOD, MOTION, NOT_WORN
+from services.processor import sources
 from services.processor.applying import Applier
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
@@ -56,12 +57,13 @@ def settle(
     inside = _inside(core, work, moved)
     segments = _segments(core, inside, moved)
     in_time = inside[inside.frame != LATE]
-    bounds = segments.bounds(in_time)
+    source = in_time[sources.preferred(in_time)]
+    bounds = segments.bounds(source)
     slices = []
     applier = Applier(core, engine, moved)
     for rank in range(int(segments.rank.max(initial=-1)) + 1):
         chosen = np.flatnonzero(segments.rank == rank)
-        hour = _slice(core, in_time, bounds, segments, chosen)
+        hour = _slice(core, source, bounds, segments, chosen)
         slices.append(hour)
         first_ms = _first_instants(in_time, bounds, chosen)
         applier.before(hour.rows, hour.hour_ms)
@@ -249,22 +251,31 @@ def rollups(core: Core, inside: Table, segments: _Segments) -> list[RollupRows]:
 
 
 def hour_and_minute_buckets(core: Core, table: Table) -> list[RollupRows]:
-    """Return the hour buckets of whole hours of readings, and minute buckets where a metric is fast."""
+    """Return the hour buckets of whole hours of readings, and minute buckets where a metric is fast.
+
+    Each is made of the readings of its minutes' preferred sources, and names every device that has some.
+    """
     table = table[table.quality != NOT_WORN]
-    hours = buckets(core, table, 3600)
+    chosen = sources.preferred(table)
+    hours = buckets(core, table, chosen, 3600)
     fast = hours.n > FAST
     if not fast.any():
         return [hours]
-    quick = np.isin(_identity(core, table), hours.patient[fast].astype(np.int64) * 1000 + hours.metric[fast])
-    return [hours, buckets(core, table[quick], 60)]
+    quick = np.isin(
+        _hour_of(core.patient_of[table.slot], table.metric, table.t_ms),
+        _hour_of(hours.patient[fast], hours.metric[fast], hours.t0_ms[fast]),
+    )
+    return [hours, buckets(core, table[quick], chosen[quick], 60)]
 
 
-def _identity(core: Core, table: Table) -> NDArray[np.int64]:
-    return np.asarray(core.patient_of[table.slot].astype(np.int64) * 1000 + table.metric)
+def _hour_of(patient: NDArray[np.int32], metric: NDArray[np.int16], t_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number for each (patient, metric, hour)."""
+    return np.asarray((patient.astype(np.int64) * 1000 + metric) << 22 | t_ms // HOUR_MS)
 
 
-def buckets(core: Core, table: Table, bucket_s: int) -> RollupRows:
-    """Return count, extremes, mean and 10 % and 90 % quantiles (nearest rank) of each bucket."""
+def buckets(core: Core, every: Table, chosen: NDArray[np.bool_], bucket_s: int) -> RollupRows:
+    """Return count, extremes, mean and 10 % and 90 % quantiles (nearest rank) of each bucket's chosen readings."""
+    table = every[chosen]
     bucket = table.t_ms // (bucket_s * 1000) * (bucket_s * 1000)
     order = np.lexsort((table.value, bucket, table.metric, table.slot))
     slot, metric, bucket, value = table.slot[order], table.metric[order], bucket[order], table.value[order]
@@ -282,4 +293,5 @@ def buckets(core: Core, table: Table, bucket_s: int) -> RollupRows:
         mean=total / np.maximum(n, 1),
         q10=value[starts + (n - 1) // 10],
         q90=value[starts + (n - 1) * 9 // 10],
+        devices=sources.of_buckets(every, chosen, bucket_s * 1000),
     )

@@ -21,16 +21,24 @@ from services.store import alerts, blocks, copy, correct, erasure, fence, kept
 from services.store.reader import from_us
 
 _DO_NOTHING: Final = "ON CONFLICT DO NOTHING"
-_ROLLUP_COLUMNS: Final = "patient_id, metric_id, bucket_s, t0, n, low, high, mean, q10, q90"
+_ROLLUP_COLUMNS: Final = "patient_id, metric_id, bucket_s, t0, n, low, high, mean, q10, q90, devices"
 _REPLACE_ROLLUP: Final = """ON CONFLICT (patient_id, metric_id, bucket_s, t0) DO UPDATE SET
-    (n, low, high, mean, q10, q90) =
-    (excluded.n, excluded.low, excluded.high, excluded.mean, excluded.q10, excluded.q90)"""
+    (n, low, high, mean, q10, q90, devices) =
+    (excluded.n, excluded.low, excluded.high, excluded.mean, excluded.q10, excluded.q90, excluded.devices)"""
 # The UTC days of the hours just staged, recomputed from their hours. The quantiles of a day are the count-weighted
 # means of its hours' quantiles: an approximation, for drawing only.
 _DAYS_FROM_HOURS: Final = f"""
     INSERT INTO rollup AS t ({_ROLLUP_COLUMNS})
     SELECT r.patient_id, r.metric_id, 86400, d.day, sum(r.n), min(r.low), max(r.high), sum(r.mean * r.n) / sum(r.n),
-           sum(r.q10 * r.n) / sum(r.n), sum(r.q90 * r.n) / sum(r.n)
+           sum(r.q10 * r.n) / sum(r.n), sum(r.q90 * r.n) / sum(r.n),
+           CASE WHEN max(cardinality(r.devices)) = 1 AND min(r.devices[1]) = max(r.devices[1])
+                THEN ARRAY[min(r.devices[1])]
+                ELSE (SELECT array_agg(s.device ORDER BY s.n DESC, s.device)
+                      FROM (SELECT u.device, sum(CASE WHEN u.place = 1 THEN h.n ELSE 0 END) AS n
+                            FROM rollup h CROSS JOIN LATERAL unnest(h.devices) WITH ORDINALITY AS u (device, place)
+                            WHERE h.patient_id = r.patient_id AND h.metric_id = r.metric_id AND h.bucket_s = 3600
+                              AND h.t0 >= d.day AND h.t0 < d.day + interval '1 day'
+                            GROUP BY u.device) AS s) END
     FROM (SELECT DISTINCT patient_id, metric_id, date_trunc('day', t0, 'UTC') AS day FROM stage_rollup) AS d
     JOIN rollup r ON r.patient_id = d.patient_id AND r.metric_id = d.metric_id AND r.bucket_s = 3600
                  AND r.t0 >= d.day AND r.t0 < d.day + interval '1 day'
@@ -191,7 +199,7 @@ def _singles(rows: Table, patient_of: NDArray[np.int32]) -> Iterator[tuple[tuple
 async def _found(connection: psycopg.AsyncConnection, effects: Effects) -> None:
     for rollup in effects.rollups:  # one by one: a late recomputation may replace a bucket of this batch
         if len(rollup.patient):
-            await _merge_binary(connection, "rollup", _ROLLUP_COLUMNS, [_rollup_rows(rollup)], _REPLACE_ROLLUP)
+            await _merge_binary(connection, "rollup", _ROLLUP_COLUMNS, _rollup_rows(rollup), _REPLACE_ROLLUP)
             if rollup.bucket_s == 3600:
                 await connection.execute(_DAYS_FROM_HOURS.encode())
             await connection.execute("TRUNCATE stage_rollup")
@@ -279,11 +287,18 @@ def merged_fates(fates: list[FrameFate]) -> list[FrameFate]:
     return list(merged.values())
 
 
-def _rollup_rows(r: RollupRows) -> bytes:
+def _rollup_rows(r: RollupRows) -> list[bytes]:
+    """Return COPY rows, those with equally many devices together: an array's length is part of a row's layout."""
+    count = np.count_nonzero(r.devices, axis=1)
+    return [_rollup_part(r, np.flatnonzero(count == n), int(n)) for n in np.unique(count)]
+
+
+def _rollup_part(r: RollupRows, rows: NDArray[np.intp], devices: int) -> bytes:
     return copy.rows(
         [
-            ("i4", r.patient), ("i2", r.metric), ("i4", np.full(len(r.patient), r.bucket_s)), ("ts", r.t0_ms),
-            ("i4", r.n), ("f4", r.low), ("f4", r.high), ("f8", r.mean), ("f4", r.q10), ("f4", r.q90),
+            ("i4", r.patient[rows]), ("i2", r.metric[rows]), ("i4", np.full(len(rows), r.bucket_s)),
+            ("ts", r.t0_ms[rows]), ("i4", r.n[rows]), ("f4", r.low[rows]), ("f4", r.high[rows]), ("f8", r.mean[rows]),
+            ("f4", r.q10[rows]), ("f4", r.q90[rows]), ("i4[]", r.devices[rows, :devices]),
         ]
     )  # fmt: skip
 

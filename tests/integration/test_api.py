@@ -10,7 +10,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from ingest.clock import to_ms
+from ingest.clock import to_datetime, to_ms
 from ingest.frame import NOT_WORN
 from services.settings import Settings
 from tests.api_data import HOUR_MS, NOW, ApiData, minutes
@@ -354,6 +354,35 @@ async def test_a_value_a_second_is_read_from_its_minutes(api: ServedApi, ours: A
     assert max(x for x in trend["high"] if x is not None) == 166.0
     assert hour["source"] == "readings"
     assert hour["readings"] == 3600
+
+
+async def test_hours_without_minutes_stand_among_the_minutes_and_sources_are_named(
+    api: ServedApi, ours: ApiData
+) -> None:
+    patient = ours.patient("p1")
+    watch, ring = ours.device(f"{ours.key}-watch", patient), ours.device(f"{ours.key}-ring", patient)
+    begin = to_ms(NOW - timedelta(hours=24)) // HOUR_MS * HOUR_MS
+    t_ms = begin + HOUR_MS + np.arange(82_800, dtype=np.int64) * 1000
+    ours.readings(
+        patient, watch, "heart_rate", t_ms, np.full(len(t_ms), 60.0), closed_ms=to_ms(NOW) // HOUR_MS * HOUR_MS
+    )
+    seventh = begin + 7 * HOUR_MS
+    ours.connection.execute(
+        "DELETE FROM rollup WHERE patient_id = %s AND bucket_s = 60 AND t0 >= %s AND t0 < %s",
+        [patient, to_datetime(seventh), to_datetime(seventh + HOUR_MS)],
+    )
+    ours.connection.execute(
+        "UPDATE rollup SET devices = CASE WHEN t0 = %s THEN ARRAY[%s, %s] ELSE ARRAY[%s] END WHERE patient_id = %s",
+        [to_datetime(seventh), ring, watch, watch, patient],
+    )
+    async with api.client(ours.token(ours.person())) as client:
+        trend = await got(client, "/v1/patients/p1/trends", metric="heart_rate", points=5000)
+    assert trend["source"].startswith("minute")
+    assert trend["readings"] >= 22 * 3600
+    assert seventh + HOUR_MS // 2 in trend["times_ms"]  # the middle of that hour
+    spans = [(one["preferred"], one["others"]) for one in trend["devices"]]
+    assert spans == [(f"{ours.key}-watch", []), (f"{ours.key}-ring", [f"{ours.key}-watch"]), (f"{ours.key}-watch", [])]
+    assert trend["devices"][1]["from_ms"] == seventh
 
 
 async def test_a_trend_carries_band_and_alerts_but_nothing_measured_off_the_wrist(
