@@ -14,6 +14,7 @@ from typing import Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from services.processor import watermark
 from services.processor.core import Core
 from services.processor.dedupe import CONFLICT, CORRECTED, DUPLICATE, STORED, Series, Verdict, same
 from services.processor.readings import Table
@@ -139,9 +140,11 @@ def patch(core: Core, rewritten: Table) -> None:
 
 
 def behind(core: Core, rewritten: Table) -> NDArray[np.bool_]:
-    """Tell for each corrected reading whether it was settled, so that the detectors have seen the old value."""
-    keys = zip(rewritten.slot.tolist(), rewritten.metric.tolist(), strict=True)
-    marks = [max(core.hot[slot].settled_ms, core.hot[slot].judged.get(metric, 0)) for slot, metric in keys]
+    """Tell for each corrected reading whether the detectors or the limits have taken the old value as final."""
+    marks = [
+        max(core.hot[slot].settled_ms, watermark.judged_to(core.hot[slot], metric))
+        for slot, metric in zip(rewritten.slot.tolist(), rewritten.metric.tolist(), strict=True)
+    ]
     return np.asarray(rewritten.t_ms < np.array(marks, np.int64))
 
 

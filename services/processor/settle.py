@@ -58,14 +58,14 @@ def settle(
     segments = _segments(core, inside, moved)
     in_time = inside[inside.frame != LATE]
     source = in_time[sources.preferred(in_time)]
-    bounds = segments.bounds(source)
+    bounds, heard = segments.bounds(source), segments.bounds(in_time)
     slices = []
     applier = Applier(core, engine, moved)
     for rank in range(int(segments.rank.max(initial=-1)) + 1):
         chosen = np.flatnonzero(segments.rank == rank)
         hour = _slice(core, source, bounds, segments, chosen)
         slices.append(hour)
-        first_ms = _first_instants(in_time, bounds, chosen)
+        first_ms = _first_instants(in_time, heard, chosen)
         applier.before(hour.rows, hour.hour_ms)
         _take(core, engine, effects, core.pipeline.settle(core.state, hour), hour, first_ms)
     applier.rest()
