@@ -170,14 +170,16 @@ class SimConsumer:
         self._group.committed.update(offsets)
         await self._group.gates.at(self.actor, "has committed to Kafka")
 
-    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[LogRecord]]:
-        """Return some of what there is, each partition's records in order; nothing after a while."""
+    async def getmany(
+        self, *only: TopicPartition, timeout_ms: int, max_records: int
+    ) -> dict[TopicPartition, list[LogRecord]]:
+        """Return some of what there is (of these partitions), each one's records in order; nothing after a while."""
         if timeout_ms == 0 and not self._has_more():
             return {}
         await self._group.gates.at(
             self.actor, "fetches", busy=self._has_more, can=lambda: not self._reassigning or self.actor.dead
         )
-        places = [place for place in self._next if place not in self._paused]
+        places = [place for place in self._next if place not in self._paused and (not only or place in only)]
         self._chance.shuffle(places)
         room = min(max_records, self._chance.choice((1, 2, 4, 8, 30, 30)))
         fetched: dict[TopicPartition, list[LogRecord]] = {}
