@@ -87,7 +87,7 @@ RETENTION = gauge(
 )  # fmt: skip
 COMMIT_AGE = gauge(
     "processor", "keepwell_processor_commit_age_seconds", (),
-    "since the last batch was committed, while records wait; 0 when caught up",
+    "since live records were last committed, while some wait; 0 when caught up",
     "high: look at the parts in /readyz; the watchdog ends a process that could go on and does not",
 )  # fmt: skip
 EPOCH = gauge(

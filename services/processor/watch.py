@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 from ingest.clock import Clock, SystemClock, to_datetime
 from ingest.health import Check, NotReady
 from services import metrics, topics
-from services.processor.consumer import StreamLoop
+from services.processor.consumer import LIVE_TOPICS, StreamLoop
 from services.processor.worker import Place
 from services.settings import Settings
 from services.store.revision import DATABASE_UNAVAILABLE, QUERY, check_revision
@@ -70,7 +70,7 @@ class Watch:
 
     def stuck_s(self) -> float:
         """Return for how long nothing was committed though records wait and nothing is known to be in the way."""
-        waits = self._loop.trouble is None and self._loop.ends_age_s < ENDS_FRESH_S and self._loop.behind()
+        waits = self._loop.trouble is None and self._loop.ends_age_s < ENDS_FRESH_S and self._live_behind()
         return max(0.0, time.monotonic() - self._progress_at - BATCH_LIMIT_S) if waits else 0.0
 
     async def run(self) -> None:
@@ -95,11 +95,11 @@ class Watch:
 
     def _measure(self) -> None:
         worker = self._loop.worker
-        position = sum(worker.positions.values())
-        waiting = self._loop.behind()
-        if position != self._position or not waiting:
+        position = sum(offset for (topic, _), offset in worker.positions.items() if topic in LIVE_TOPICS)
+        waiting, live = self._loop.behind(), self._live_behind()
+        if position != self._position or not live:
             self._position, self._progress_at = position, time.monotonic()
-        metrics.COMMIT_AGE.set(time.monotonic() - self._progress_at if waiting else 0)
+        metrics.COMMIT_AGE.set(time.monotonic() - self._progress_at if live else 0)
         metrics.PARTITIONS.set(len(worker.partitions))
         metrics.POISON.set(worker.poison_ratio)
         owned = set(worker.positions)
@@ -114,6 +114,10 @@ class Watch:
         self._shown = owned
         for topic, age_s in self._ages().items():
             metrics.WAITING_AGE.labels(topic).set(age_s)
+
+    def _live_behind(self) -> dict[Place, int]:
+        """Return how many live records wait; history is taken in beside them, when it can be."""
+        return {place: n for place, n in self._loop.behind().items() if place[0] in LIVE_TOPICS}
 
     def _ages(self) -> dict[str, float]:
         """Return how old the oldest waiting record of each topic is."""
@@ -192,8 +196,8 @@ class Watch:
         return {"owned": len(self._loop.worker.partitions)}
 
     async def _caught_up(self) -> Mapping[str, Any]:
-        live = {place: n for place, n in self._loop.behind().items() if place[0] in (topics.READINGS, topics.CONTROL)}
-        behind, age_s = sum(live.values()), max(self._ages()[topic] for topic in (topics.READINGS, topics.CONTROL))
+        live = self._live_behind()
+        behind, age_s = sum(live.values()), max(self._ages()[topic] for topic in LIVE_TOPICS)
         if behind and age_s > BEHIND_S:
             raise NotReady(BEHIND, f"{behind} live records wait, the oldest for {age_s:.0f} s")
         history = sum(n for place, n in self._loop.behind().items() if place not in live)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from ingest.ledger import Ledger
 from ingest.verdict import Accepted
 from services import metrics
 from services.settings import MetricsSettings, Settings
-from tests.fix_doors import Doors, Process, drop_database, free_port, migrated_settings, wait_until
+from tests.fix_doors import Doors, Process, drop_database, environment, free_port, migrated_settings, wait_until
 from tests.fix_stack import LiveStack
 
 pytestmark = pytest.mark.stack
@@ -117,6 +119,21 @@ def test_each_process_answers_for_itself(site: Site) -> None:
     }  # fmt: skip
     assert site.parts("processor")["partitions"]["owned"] == site.settings.kafka.partitions
     assert site.parts("bridge").keys() == {"broker", "registry", "mqtt"}
+
+
+def test_the_command_asks_them_all(site: Site) -> None:
+    command = [sys.executable, "-m", "services.cli.main", "health"]
+    env = {**environment(site.settings), "COLUMNS": "300"}
+    done = subprocess.run([*command, "--json"], env=env, capture_output=True, text=True, timeout=30, check=False)
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["well"], told["absent"]) == (0, True, []), told
+    assert sorted(one["process"] for one in told["processes"]) == sorted(PROCESSES)
+    shown = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False).stdout
+    assert shown.count("ready") == len(PROCESSES)
+    elsewhere = {**env, "KEEPWELL_POSTGRES__DATABASE": "another"}
+    other = subprocess.run([*command, "--json"], env=elsewhere, capture_output=True, text=True, timeout=30, check=False)
+    assert other.returncode == 1  # another installation on the same machine: these processes are not its own
+    assert sorted(json.loads(other.stdout)["absent"]) == sorted(PROCESSES)
 
 
 def test_what_was_sent_is_counted_at_each_station(site: Site, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
+from aiokafka import AIOKafkaProducer
 from prometheus_client.parser import text_string_to_metric_families
 
 from ingest import frame as wire
@@ -23,6 +24,7 @@ from ingest.doors import HttpDoors
 from ingest.frame import Block, Frame
 from ingest.ledger import Ledger
 from ingest.verdict import Accepted, Busy, decode_verdicts
+from services import topics
 from services.settings import MetricsSettings, Settings
 from tests.faults.kafka_proxy import KafkaProxy
 from tests.fix_doors import Doors, Process, drop_database, free_port, is_ready, migrated_settings, wait_until
@@ -210,3 +212,62 @@ async def device_at_work(
             for entry in book.entries("accepted"):
                 accepted.add(f"{watch.device}~{entry.session}~{entry.seq}")
             return book.counts(), accepted
+
+
+PILE_MB, FETCHED_MB = 96, 80
+
+
+async def pile_up(settings: Settings) -> None:
+    """Put records on every partition of the live topic that nobody gets to process."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka.bootstrap, max_batch_size=1 << 20, linger_ms=20)
+    await producer.start()
+    try:
+        topic, body = topics.named(topics.READINGS, settings.kafka), bytes(16_000)
+        for start in range(0, PILE_MB * 1_000_000 // len(body), 500):
+            sent = [
+                await producer.send(topic, body, partition=i % settings.kafka.partitions)
+                for i in range(start, start + 500)
+            ]
+            await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+def test_without_its_database_the_processor_leaves_what_comes_in_kafka(stack: LiveStack, tmp_path: Path) -> None:
+    base = migrated_settings(stack)
+    port = free_port()
+    ports = MetricsSettings(gateway_port=0, bridge_port=0, processor_port=port, api_port=0)
+    settings = base.model_copy(update={"metrics": ports})
+
+    def missing() -> set[str]:
+        try:
+            parts = httpx.get(f"http://127.0.0.1:{port}/readyz", trust_env=False).json()["parts"]
+        except httpx.HTTPError:
+            return {"process"}
+        return {name for name, part in parts.items() if not part["ready"]}
+
+    try:
+        with Process(settings, ["processor"], tmp_path / "processor.log") as processor:
+            wait_until(lambda: not missing(), "the processor's readiness", 40)
+            before_mb = memory_mb(processor.pid)
+            stack.kill("postgres")
+            try:
+                asyncio.run(pile_up(settings))
+                wait_until(lambda: {"database", "storing"} <= missing(), "its word on the database")
+                most_mb = max(_sampled(processor, 8))
+                assert processor.alive()
+                assert httpx.get(f"http://127.0.0.1:{port}/healthz", trust_env=False).status_code == 200
+            finally:
+                processor.kill()
+                stack.start("postgres")
+        print(f"{PILE_MB} MB wait, memory {before_mb:.0f} → {most_mb:.0f} MB")  # noqa: T201
+        assert most_mb - before_mb < FETCHED_MB
+    finally:
+        drop_database(base)
+
+
+def _sampled(process: Process, seconds: float) -> Iterator[float]:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        yield memory_mb(process.pid)
+        time.sleep(0.2)
