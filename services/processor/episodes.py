@@ -78,7 +78,8 @@ class Engine:
         if episode is not None and revealed is not None:
             self.tell_if_live(hot, patient_id, finding.row, episode, before=revealed.place)
         if finding.change == "raised":
-            if episode is not None and episode.start_ms == finding.start_ms:
+            quiet = self._is_quiet(hot, patient_id, finding)  # a change may have come after it was told provisionally
+            if episode is not None and episode.start_ms == finding.start_ms and not quiet:
                 self._settle(hot, patient_id, episode, finding, revealed)
                 return
             if episode is not None:
@@ -94,7 +95,7 @@ class Engine:
         """Take a finding on data that may still be reordered: it is told at once, and may be withdrawn."""
         episode, revealed = _open(hot, finding.rule), self._receipts.newest(finding.row, hot)
         if finding.change == "worsened":
-            if episode is not None:
+            if episode is not None and not self._is_quiet(hot, patient_id, finding):
                 self._worsen(hot, patient_id, episode, finding, revealed)
         elif finding.change == "raised":
             if episode is not None and episode.provisional and episode.start_ms != finding.start_ms:
@@ -219,7 +220,8 @@ class Engine:
         if change is None or change.effective_ms <= hot.ended_ms:
             return False
         hot.ended_ms = change.effective_ms
-        for episode in list(hot.episodes):
+        ended = [one for one in hot.episodes if one.found_ms < change.effective_ms]  # later ones were told after it
+        for episode in ended:
             self.resolve_by_person(hot, patient_id, episode, change.effective_ms, change)
         return True
 

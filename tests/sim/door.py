@@ -16,14 +16,16 @@ from ingest.clock import Clock
 from ingest.frame import StampedFrame, Tick, encode
 from ingest.intake import Intake
 from ingest.partition import partition_of, record_key
-from ingest.publish import BrokerUnavailable
+from ingest.publish import BrokerUnavailable, is_history
 from ingest.verdict import Accepted
 from services import topics
+from services.settings import ProcessorSettings
 from tests.sim.kafka import Log
 from tests.sim.loop import Actor, Gates
-from tests.sim.plan import Delivery, Junk, Plan
+from tests.sim.plan import Delivery, Due, Junk, Plan
 from tests.sim.stories import Sent
 
+HISTORY_MS = ProcessorSettings().history_after_s * 1000
 TRIES = 3  # after so many faults the link holds: everything gets its verdict within seconds
 _TICK = msgspec.msgpack.encode(Tick(0))
 Identity = tuple[int, str, int]  # device, session, sequence number
@@ -41,7 +43,8 @@ class SimPublisher:
         """Append the frames; the door may die before, between and after."""
         for frame in frames:
             await self._gates.at(self._actor, "appends")
-            place = TopicPartition(topics.READINGS, partition_of(frame.patient_id, self._log.partitions))
+            topic = topics.BACKFILL if is_history(frame, HISTORY_MS) else topics.READINGS
+            place = TopicPartition(topic, partition_of(frame.patient_id, self._log.partitions))
             key = record_key(frame.patient_id)
             self._log.append(place.topic, place.partition, key, encode(frame), self._clock.now_ms())
         await self._gates.at(self._actor, "has appended")
@@ -52,9 +55,9 @@ class Doors:
 
     def __init__(self, plan: Plan, log: Log, gates: Gates, clock: Clock, chance: Random) -> None:
         self._plan, self._log, self._gates, self._clock, self._chance = plan, log, gates, clock, chance
-        self._waiting: list[tuple[int, int, Delivery | Junk]] = []
+        self._waiting: list[tuple[int, int, Due]] = []
         self._count = 0
-        everything: list[Delivery | Junk] = [*plan.deliveries, *plan.junk]
+        everything: list[Due] = [*plan.deliveries, *plan.junk, *plan.changes]
         for one in everything:
             self._push(one)
         self.in_flight: dict[Actor, Delivery] = {}
@@ -68,7 +71,7 @@ class Doors:
         """Return when the next request is due."""
         return self._waiting[0][0] if self._waiting else None
 
-    def take(self) -> Delivery | Junk:
+    def take(self) -> Due:
         """Return what is due next."""
         return heapq.heappop(self._waiting)[2]
 
@@ -132,6 +135,6 @@ class Doors:
     def _identity(delivery: Delivery, frame: Sent) -> Identity:
         return delivery.device, frame.session, frame.seq
 
-    def _push(self, one: Delivery | Junk) -> None:
+    def _push(self, one: Due) -> None:
         self._count += 1
         heapq.heappush(self._waiting, (one.at_ms, self._count, one))

@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from ingest.assign import Assignment, Device
-from tests.sim.stories import HOUR, KINDS, MINUTE, START, Row, Sent, sent, story
+from tests.sim.stories import HOUR, KINDS, MINUTE, START, Row, Sent, closing, sent, story
 
 BOUND_MS: Final = 120_000
 WITHIN_MS: Final = 90_000  # how far frames of a plan that keeps the bound overtake each other, re-sends left room
@@ -33,6 +33,19 @@ class Junk:
     kind: str  # noise | unknown | nul; tick: a record of the control topic
 
 
+@dataclass(frozen=True)
+class Change:
+    """Somebody sets a patient's monitoring state, from an instant on that may lie before or after now."""
+
+    at_ms: int
+    patient: int
+    state: str
+    effective_ms: int
+
+
+Due = Delivery | Junk | Change
+
+
 @dataclass
 class Plan:
     """Everything that will happen, except who does what when: that is the scheduler's."""
@@ -45,7 +58,11 @@ class Plan:
     stories: dict[int, tuple[str, int, int, int]]  # device → what it measures
     deliveries: list[Delivery] = field(default_factory=list)
     junk: list[Junk] = field(default_factory=list)
-    calm: set[int] = field(default_factory=set)  # patients whose outcome must be that of an undisturbed run
+    changes: list[Change] = field(default_factory=list)
+    corrected: dict[int, list[Sent]] = field(default_factory=dict)  # device → the frames that correct its readings
+    contradicted: set[int] = field(default_factory=set)  # devices of which nobody can say which value came first
+    closing: dict[int, Sent] = field(default_factory=dict)  # device → what it sends last
+    calm: set[int] = field(default_factory=set)  # patients whose every reading, and nothing else, comes in time
     end_ms: int = 0
 
 
@@ -65,7 +82,13 @@ def draw(chance: Random) -> Plan:
     plan.calm = set(patients) - handed_on if plan.bounded else set()
     for device in plan.devices:
         _deliver(plan, chance, device)
+    _correct(plan, chance)
+    _change(plan, chance)
     _add_junk(plan, chance)
+    last = max(one.at_ms for one in plan.deliveries) + 5 * MINUTE
+    for device in plan.devices:
+        plan.closing[device] = closing(len(story(*plan.stories[device])))
+        plan.deliveries.append(Delivery(last, device, (plan.closing[device],)))
     plan.deliveries.sort(key=lambda one: one.at_ms)
     plan.end_ms = max(one.at_ms for one in plan.deliveries) + MINUTE
     return plan
@@ -110,6 +133,8 @@ def _contradict(plan: Plan, chance: Random, device: int) -> None:
     told = chance.choice(frames)
     at = plan.deliveries[-1].at_ms + MINUTE
     metric, t_ms, value = chance.choice(told.rows)
+    if not plan.bounded:
+        plan.contradicted.add(device)
     kinds: dict[str, tuple[Row, str | None]] = {
         "conflict": ((metric, t_ms, value + 1), None),
         "impossible": (("heart_rate", t_ms + 1, 900.0), None),
@@ -117,6 +142,34 @@ def _contradict(plan: Plan, chance: Random, device: int) -> None:
     }
     row, unit = kinds[chance.choice(sorted(kinds))]
     plan.deliveries.append(Delivery(at, device, (sent("x", 0, frames[-1].sent_ms, [row], unit=unit),)))
+
+
+def _correct(plan: Plan, chance: Random) -> None:
+    """Let a device correct some of what it measured, once or twice, before or after it was settled."""
+    if chance.random() > 0.15:
+        return
+    device = chance.choice(sorted(plan.devices))
+    told = chance.choice(story(*plan.stories[device]))
+    for revision in range(1, chance.choice((2, 3))):
+        rows = [(metric, t_ms, value + revision) for metric, t_ms, value in told.rows if metric == "heart_rate"]
+        frame = sent("r", revision - 1, told.sent_ms, rows, revision=revision)
+        plan.corrected.setdefault(device, []).append(frame)
+        plan.deliveries.append(Delivery(told.sent_ms + chance.choice((0, MINUTE, 3 * HOUR)), device, (frame,)))
+    plan.calm -= {assignment.patient_id for assignment in plan.devices[device].assignments}
+
+
+def _change(plan: Plan, chance: Random) -> None:
+    """Let somebody discharge a patient, perhaps to come back, in time, late or ahead of the readings."""
+    if chance.random() > 0.2:
+        return
+    # One whose device went to somebody else has no event time any more: the clock would carry the change out.
+    patient = chance.choice([one for one in plan.patients if len(plan.devices[one].assignments) == 1])
+    effective = START + chance.randrange(30, 200) * MINUTE
+    for state in ("discharged", "active")[: chance.choice((1, 2))]:
+        at = effective + chance.choice((-HOUR, 0, MINUTE, 2 * HOUR))
+        plan.changes.append(Change(max(at, START), patient, state, effective))
+        effective += chance.choice((20, 60, 120)) * MINUTE
+    plan.calm.discard(patient)
 
 
 def _add_junk(plan: Plan, chance: Random) -> None:

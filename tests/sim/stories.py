@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ingest.catalogue import catalogue
-from ingest.frame import FRAME_VERSION, Block, Frame, encode
+from ingest.frame import FRAME_VERSION, Block, DeviceStatus, Frame, encode
 
 MINUTE, HOUR = 60_000, 3_600_000
 START: Final = 1_760_072_400_000  # 2025-10-10T05:00:00Z: 06:00 where these people live, whose day ends at 10:00
@@ -32,6 +32,7 @@ class Sent(NamedTuple):
     sent_ms: int
     body: bytes
     rows: tuple[Row, ...]
+    revision: int = 0
 
 
 @lru_cache(maxsize=512)
@@ -55,7 +56,7 @@ def story(kind: str, hours: int, frame_min: int, salt: int) -> tuple[Sent, ...]:
     return tuple(frames)
 
 
-def sent(session: str, seq: int, sent_ms: int, rows: list[Row], *, unit: str | None = None) -> Sent:
+def sent(session: str, seq: int, sent_ms: int, rows: list[Row], *, unit: str | None = None, revision: int = 0) -> Sent:
     """Return a frame with these readings; ``unit`` replaces the catalogue's, so that the door refuses it."""
     blocks = []
     for metric in dict.fromkeys(row[0] for row in rows):
@@ -64,9 +65,16 @@ def sent(session: str, seq: int, sent_ms: int, rows: list[Row], *, unit: str | N
         offsets = np.array([t - t0 for t, _ in mine], "<i4").tobytes()
         data = np.array([value for _, value in mine], "<f4").tobytes()
         blocks.append(Block(metric, unit or catalogue()[metric].unit, t0, 0, "f4", data, offsets))
-    frame = Frame(FRAME_VERSION, session, seq, sent_ms, OFFSET_MIN, blocks)
+    frame = Frame(FRAME_VERSION, session, seq, sent_ms, OFFSET_MIN, blocks, revision=revision)
     exact = tuple((metric, t, float(np.float32(value))) for metric, t, value in rows)
-    return Sent(session, seq, sent_ms, encode(frame), exact)
+    return Sent(session, seq, sent_ms, encode(frame), exact, revision)
+
+
+def closing(seq: int) -> Sent:
+    """Return a frame without readings: the device is still there, and nothing of it is waited for any more."""
+    sent_ms = START + 6 * HOUR
+    frame = Frame(FRAME_VERSION, "s", seq, sent_ms, OFFSET_MIN, [], DeviceStatus(worn=True))
+    return Sent("s", seq, sent_ms, encode(frame), ())
 
 
 def _values(metric: str, kind: str, minutes: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -84,6 +84,7 @@ class Tables:
     alerts: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     events: list[EventRow] = field(default_factory=list)
     outbox: list[OutboxRow] = field(default_factory=list)
+    changed: list[tuple[int, str, str]] = field(default_factory=list)  # patient, kind, subject, a row a version
     silences: set[tuple[int, int]] = field(default_factory=set)
     hot: dict[int, HotRow] = field(default_factory=dict)
     baselines: dict[int, tuple[bytes, int]] = field(default_factory=dict)

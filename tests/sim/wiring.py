@@ -37,6 +37,8 @@ def wired(
             (consumer, "AIOKafkaConsumer", lambda **options: make_consumer(options)),
             (consumer, "Session", lambda conninfo: make_session()),
             (consumer, "time", SimpleNamespace(monotonic=monotonic)),
+            (rebuild, "log", Notes(note)),
+            (rebuild, "log", Notes(note)),
             (consumer, "log", Notes(note)),
             (worker, "log", Notes(note)),
             (rebuild, "log", Notes(note)),

@@ -22,7 +22,8 @@ from tests.sim import plan as plans
 from tests.sim.door import Doors
 from tests.sim.kafka import Group, Log, SimConsumer
 from tests.sim.loop import Actor, Gate, Gates, VirtualLoop
-from tests.sim.plan import Junk, Plan
+from tests.sim.person import make as person_makes
+from tests.sim.plan import Change, Junk, Plan
 from tests.sim.readers import Stream, relay
 from tests.sim.store import Open, Server, SimSession
 from tests.sim.stories import START
@@ -77,6 +78,7 @@ class World:
         self.doors = Doors(self.plan, self.log, self.gates, self.clock, self.chance)
         self.stream = Stream(self.server, self.chance)
         self.processors: list[Processor] = []
+        self.people: list[Actor] = []
         self.guard = True  # a planted bug switches this off
         self.born = 0
         self.steps = 0
@@ -103,7 +105,7 @@ class World:
                 self._thaw_all()
                 await self._until(self.done, CALM_STEPS)
             finally:
-                for actor in (*self.processors, self.stream, *self.doors.in_flight):
+                for actor in (*self.processors, self.stream, *self.people, *self.doors.in_flight):
                     actor.kill()
                 await self.time.quiet()
 
@@ -128,12 +130,12 @@ class World:
             and self.group.settled
             and not any(p.frozen for p in alive)
             and self.caught_up()
-            and self.rebuilt()
+            and not self.dirty()
         )
 
-    def rebuilt(self) -> bool:
-        """Tell whether nobody's late data wait for a rebuild."""
-        return all(row.dirty_ms is None for row in self.server.tables.hot.values())
+    def dirty(self) -> bool:
+        """Tell whether late data still await a rebuild."""
+        return any(row.dirty_ms is not None for row in self.server.tables.hot.values())
 
     def caught_up(self) -> bool:
         """Tell whether the stored positions have reached the ends of the logs."""
@@ -195,6 +197,12 @@ class World:
         if isinstance(due, Junk):
             self.note(f"somebody writes: {due.kind}")
             self.doors.litter(due)
+            return
+        if isinstance(due, Change):
+            self.note(f"somebody sets patient {due.patient} to {due.state} from {when(due.effective_ms)} on")
+            person = Actor("somebody")
+            self.people.append(person)
+            person.start(person_makes(self.server, person, self.clock, due, self.plan.partitions))
             return
         numbers = ", ".join(f"{frame.session}{frame.seq}" for frame in due.frames)
         self.note(f"d{due.device} sends {numbers}")
