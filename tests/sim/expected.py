@@ -126,12 +126,6 @@ def outcome(tables: Tables, patient: int, *, changed: bool) -> Outcome:
     }
 
 
-def whenever(outcome: Outcome) -> Outcome:
-    """Return an outcome without what tells when the data came: whether an alert is late."""
-    late = COMPARED.index("late")
-    return {**outcome, "alerts": [row[:late] + row[late + 1 :] for row in outcome["alerts"]]}
-
-
 def difference(expected: Outcome, found: Outcome) -> str:
     """Return where two outcomes differ, "" where they don't."""
     for name in expected:

@@ -172,7 +172,6 @@ class Judge:
         self._nothing_learned_from_alarms()
         self._late_is_marked()
         await self._as_undisturbed()
-        await self._rebuilt_as_undisturbed()
 
     def _accepted_is_kept(self) -> None:
         accepted: set[Reading] = set()
@@ -296,22 +295,6 @@ class Judge:
         )  # fmt: skip
         if told != raised:
             _broken("the safety findings are those of the readings", f"patient {patient}: {told} are, {raised} told")
-
-    async def _rebuilt_as_undisturbed(self) -> None:
-        """Whatever came late: after the rebuild everything is as if it had come in order, but for what is late."""
-        plan = self.world.plan
-        disputed = {key[0] for key in self.tables.conflicts}
-        whose = {device: {one.patient_id for one in d.assignments} for device, d in plan.devices.items()}
-        for patient in sorted(set(plan.patients) - plan.calm - disputed):
-            if [device for device, patients in whose.items() if patient in patients] != [patient] or len(
-                whose[patient]
-            ) > 1:
-                continue
-            calm = await expected.undisturbed(patient, plan.devices[patient], story(*plan.stories[patient]))
-            found = expected.outcome(self.tables, patient)
-            different = expected.difference(expected.whenever(calm), expected.whenever(found))
-            if different:
-                _broken("late data give what in-order arrival gives", f"patient {patient}: {different}")
 
     # ------------------------------------------------------------------ what the plan says
 
