@@ -22,7 +22,7 @@ import structlog
 
 from services import metrics
 
-MAX_TEXT: Final = 600
+MAX_TEXT: Final = 1_500
 CHUNK: Final = 4_096  # a pipe that is ready takes this much without blocking
 
 # What a record's content can cause: the text of such an error may quote readings, so only its kind is told.

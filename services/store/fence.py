@@ -51,7 +51,7 @@ async def check(connection: psycopg.AsyncConnection, epochs: dict[tuple[str, int
         [[topic for topic, _ in keys], [number for _, number in keys], [epochs[key] for key in keys]],
     )
     if len(await cursor.fetchall()) != len(keys):
-        msg = f"partitions {keys} are owned by a newer process; stopping without writing"
+        msg = f"partitions are owned by a newer process; stopping without writing: {keys}"
         raise FencedError(msg)
 
 
