@@ -148,10 +148,10 @@ class MetricsSettings(Section):
     """
 
     host: str = Field("127.0.0.1", description="address to listen on; there is no login, so keep it on loopback")
-    gateway_port: int = Field(29100, ge=0, le=65520)
-    bridge_port: int = Field(29120, ge=0, le=65520)
-    processor_port: int = Field(29140, ge=0, le=65520)
-    api_port: int = Field(29160, ge=0, le=65520)
+    gateway_port: int = Field(28100, ge=0, le=65520)
+    bridge_port: int = Field(28120, ge=0, le=65520)
+    processor_port: int = Field(28140, ge=0, le=65520)
+    api_port: int = Field(28160, ge=0, le=65520)
 
 
 class WatchdogSettings(Section):
