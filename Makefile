@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check seeds faults sim replay screenshots docs lock up down clean
+.PHONY: help install demo test test-all lint types check seeds faults sim backlog replay screenshots docs lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ faults: install ## Break the whole running system, 27 rows, and write docs/relia
 
 sim: install ## The whole stream in one thread, faults at every step, every invariant judged. SEEDS=10000 ARGS="--jobs 2", ARGS=--bugs
 	@$(BIN)/python -m tests.sim --seeds $(if $(filter file,$(origin SEEDS)),500,$(SEEDS)) $(ARGS)
+
+backlog: install ## Measure live latency beside 50,000 frames of history, on servers of its own. ARGS="--rounds 3 --json b.json"
+	@$(BIN)/python -m benchmarks.backlog $(ARGS)
 
 replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 	@$(BIN)/keepwell replay ../shared/data/wearable_hr --speed max $(ARGS)

@@ -25,6 +25,7 @@ from ingest.clock import Clock
 from services import metrics, topics
 from services.processor.batch import Bounds
 from services.processor.core import Core
+from services.processor.pace import Pace
 from services.processor.rebuild import Rebuilder
 from services.processor.records import Record
 from services.processor.worker import Place, Worker
@@ -41,10 +42,8 @@ SILENCE_EVERY_S: Final = 1.0
 REBUILD_EVERY_S: Final = 0.5
 FETCH_WAIT_MS: Final = 200  # how long an empty getmany waits: bounds how late a stop or a timer is noticed
 HISTORY_WAIT_MS: Final = 20  # the same while there is history to take in
-# History beside live records: 50 at a time and 16 KiB a fetch keep live p99 where it was (measured); alone: all it can.
-HISTORY_SLICE, HISTORY_FETCH_BYTES = 50, 16 * 1024
-LIVE_LATELY_S: Final = 2.0
-HISTORY_PATIENCE_S: Final = 30.0
+HISTORY_FETCH_BYTES: Final = 16 * 1024  # small fetches: the broker is busy with live ones too
+HISTORY_PATIENCE_S: Final = 30.0  # then history goes on beside a live backlog: what it overtakes is rebuilt
 # A database in trouble is waited for in place, 0.2 s doubling to 5 s, heartbeats going on, for about two minutes. Then
 # the process stops loudly and its supervisor starts it again, for ever: waiting longer in place would meet Kafka's
 # max.poll.interval (5 min), after which the partitions are taken away anyway, and a start also mends what is ours.
@@ -73,7 +72,8 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         self._caught_up = False  # when silence was last judged
         self._control_ends: dict[Place, int] = {}  # readings wait until control has been taken in up to here
         self._history_waits = False
-        self._committed_at = self._silence_at = self._live_at = self._history_at = time.monotonic()
+        self._committed_at = self._silence_at = self._history_at = time.monotonic()
+        self._pace = Pace(chosen.max_records, time.monotonic())
         self._failure: BaseException | None = None
         self.trouble: str | None = None  # the SQLSTATE of what a batch waits for, "none" where the connection was lost
         self.assigned = False  # the group has said what is ours, if only nothing
@@ -153,45 +153,44 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         fetched = await self._live.getmany(timeout_ms=wait_ms, max_records=self._settings.processor.max_records)
         if self._failure is not None:
             raise self._failure
-        if fetched:
-            self._live_at = time.monotonic()
-            await self._handle(fetched, generation)
-            self._resume_when_control_is_in()
+        live = _count(fetched)
         if not self._control_ends and self._history.assignment():
-            await self._take_history()
+            fetched = fetched | await self._some_history(fetched)
+        if fetched:
+            began = time.monotonic()
+            await self._handle(fetched, generation)
+            self._pace.took(began, time.monotonic(), live, _count(fetched) - live)
+            self._resume_when_control_is_in()
+        self._history_waits = self._lag(self._history) > 0
         await self._timers()
 
-    async def _take_history(self) -> None:
-        generation = self._generation
-        beside = time.monotonic() - self._live_at < LIVE_LATELY_S
-        limit = HISTORY_SLICE if beside else self._settings.processor.max_records
+    async def _some_history(self, live: Fetched) -> Fetched:
+        """Return history to be taken in after these live records, in their transaction."""
         fetched: Fetched = {}
-        if takeable := self._takeable_history():
+        limit = self._pace.allows(time.monotonic(), _count(live), self._lag(self._live))
+        if limit and (takeable := self._takeable_history(live)):
             fetched = await self._history.getmany(*takeable, timeout_ms=0, max_records=limit)
-            if fetched:
-                await self._handle(fetched, generation)
-        self._history_waits = any(
-            (self._history.highwater(tp) or 0) > self.worker.positions.get(self._place(tp), 0)
-            for tp in self._history.assignment()
-        )
         if fetched or not self._history_waits:
             self._history_at = time.monotonic()
+        return fetched
 
-    def _takeable_history(self) -> list[TopicPartition]:
-        """Return the partitions whose live readings are taken in: history must not overtake what came before it.
+    def _lag(self, consumer: AIOKafkaConsumer) -> int:
+        """Return how many records the broker has shown and we have not taken in."""
+        return sum(
+            max(0, (consumer.highwater(tp) or 0) - self.worker.positions.get(self._place(tp), 0))
+            for tp in consumer.assignment()
+        )
 
-        A live backlog would look late, and its gaps like silence. Past `HISTORY_PATIENCE_S` history goes on all the
-        same: what it overtakes is rebuilt.
-        """
+    def _takeable_history(self, live: Fetched) -> list[TopicPartition]:
+        """Return the partitions whose live readings are in, with these: overtaken, they would look late and silent."""
         places = list(self._history.assignment())
         if time.monotonic() - self._history_at > HISTORY_PATIENCE_S:
             return places
-        return [tp for tp in places if self._live_is_in(tp.partition)]
+        return [tp for tp in places if self._live_is_in((topics.READINGS, tp.partition), live)]
 
-    def _live_is_in(self, partition: int) -> bool:
-        place = (topics.READINGS, partition)
-        end = self._live.highwater(self._partition(place))
-        return end is not None and self.worker.positions.get(place, -1) >= end
+    def _live_is_in(self, place: Place, live: Fetched) -> bool:
+        fetched, end = live.get(self._partition(place)), self._live.highwater(self._partition(place))
+        return end is not None and (fetched[-1].offset + 1 if fetched else self.worker.positions.get(place, -1)) >= end
 
     async def _handle(self, fetched: Fetched, generation: int) -> None:
         self._waiting_ms |= {self._place(tp): batch[0].timestamp for tp, batch in fetched.items()}
@@ -393,3 +392,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _place(self, tp: TopicPartition) -> Place:
         return tp.topic.removeprefix(self._settings.kafka.prefix), tp.partition
+
+
+def _count(fetched: Fetched) -> int:
+    return sum(map(len, fetched.values()))

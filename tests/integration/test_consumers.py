@@ -17,10 +17,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from services import topics
 from tests.fix_consumers import KEYS, KINDS, PARTITIONS, TOPIC_OF, Traffic
+from tests.fix_doors import Process
 from tests.fix_faults import eventually, pause, wake
 
 pytestmark = pytest.mark.stack
 
+SESSION_S = 10.0  # of a member that is not heard of
 ONE_AND_FOUR = pytest.mark.parametrize("processors", [1, pytest.param(4, marks=pytest.mark.slow)])
 
 
@@ -213,9 +215,13 @@ async def test_a_static_member_comes_back_to_its_partitions(traffic: Traffic) ->
     await traffic.owned_by(2)
     await traffic.send(5)
     await traffic.all_taken()
-    before = traffic.epochs()
-    first.kill()
-    first.start()
+    for _ in range(3):
+        before = traffic.epochs()
+        first.kill()
+        if (took := await _restarted(first)) < SESSION_S - 2:
+            break
+    else:
+        pytest.skip(f"a processor takes {took:.0f} s to start on this machine now, a session ends after {SESSION_S:g}")
     await traffic.send(10)
     await traffic.all_taken()
     after = traffic.epochs()
@@ -223,6 +229,14 @@ async def test_a_static_member_comes_back_to_its_partitions(traffic: Traffic) ->
         mine = owners[-1][1] == "a"
         assert [owner for _, owner in after[place]] == [owner for _, owner in owners] + ["a"] * mine, place
     assert traffic.problems() == []
+
+
+async def _restarted(process: Process) -> float:
+    """Start it again and return the seconds until it owned its partitions."""
+    assigned, began = process.log.read_text().count('"assigned"'), time.monotonic()
+    process.start()
+    await eventually(lambda: process.log.read_text().count('"assigned"') > assigned, "the assignment", 60)
+    return time.monotonic() - began
 
 
 @pytest.mark.slow

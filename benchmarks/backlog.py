@@ -1,0 +1,364 @@
+"""Live latency beside a backlog of history: append → committed, without and with 50,000 frames in ``backfill.v1``.
+
+Live devices send at a steady rate; a second processor joins while it is measured, in both parts of a round. Latency
+is real and monotonic: from handing a record to the producer (its acknowledgement included) until its position is
+committed in the database, seen by polling each 2 ms. The promise: p99 with the backlog at most twice p99 without.
+
+Runs on servers of its own (``--home``), which it stops at its end. `python -m benchmarks.backlog --help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import secrets
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import psycopg
+from aiokafka import AIOKafkaProducer
+from psycopg import sql
+from rich.console import Console
+from rich.table import Table
+
+from deploy.local.stack import Stack
+from ingest.catalogue import catalogue
+from ingest.clock import SystemClock, to_datetime
+from ingest.frame import STAMPED_VERSION, StampedBlock, StampedFrame, encode, frame_id
+from ingest.partition import partition_of, record_key
+from services import topics
+from services.settings import Settings, load
+from services.store.migrate import migrate
+
+LIVE, HISTORIC = 500, 500  # patients who are live, and patients whose past is sent
+MINUTE_MS, T0 = 60_000, 1_760_054_400_000
+POLL_S = 0.002
+JOIN_AFTER_S = 6.0
+SETTLE_S = 5.0  # after a join: left out of the figures "between rebalances"
+READY_S, DRAIN_S = 60.0, 300.0
+PROMISE = 2.0
+HEART_RATE = catalogue()["heart_rate"].id
+PEOPLE = (
+    b"""INSERT INTO patient (organisation_id, key, name, enrolled_at)
+        SELECT 1, 'p' || i, '', '2025-01-01Z' FROM generate_series(1, %s) i""",
+    b"""INSERT INTO device (organisation_id, key, created_at)
+        SELECT 1, 'd' || i, '2025-01-01Z' FROM generate_series(1, %s) i""",
+)
+
+
+@dataclass
+class Part:
+    """One part of a round: latencies in ms with the second they were sent at, and how far the backlog went."""
+
+    name: str
+    latency: list[tuple[float, float]] = field(default_factory=list)
+    joined_at: float = 0.0
+    seconds: float = 0.0
+    history: int = 0
+
+    def figures(self) -> dict[str, Any]:
+        """Return n, and percentiles through the rebalance (``whole``) and between rebalances (``steady``)."""
+        at, ms = np.array(self.latency).T
+        steady = ms[(at < self.joined_at - 0.5) | (at > self.joined_at + SETTLE_S)]
+        return {
+            "n": len(ms), "seconds": round(self.seconds, 1), "history_frames": self.history,
+            "whole_p50": _percentile(ms, 50), "whole_p99": _percentile(ms, 99), "whole_max": _percentile(ms, 100),
+            "steady_p50": _percentile(steady, 50), "steady_p99": _percentile(steady, 99),
+            "joined_at_s": round(self.joined_at, 1), "slowest_second": round(float(at[ms.argmax()]), 1),
+        }  # fmt: skip
+
+
+def _percentile(values: Any, q: float) -> float:
+    return round(float(np.percentile(values, q)), 1)
+
+
+class Bench:
+    """One database, one set of topics, and what is running on them."""
+
+    def __init__(self, settings: Settings, folder: Path, rate: int) -> None:
+        self.settings, self._folder, self._rate = settings, folder, rate
+        self._sent = [0] * (LIVE + HISTORIC + 1)  # frames of each patient
+        self._waiting: dict[int, deque[tuple[int, float]]] = {p: deque() for p in range(settings.kafka.partitions)}
+        self._children: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
+
+    def frame(self, patient: int) -> bytes:
+        """Return the patient's next minute, 60 readings at 1 Hz."""
+        seq = self._sent[patient]
+        self._sent[patient] += 1
+        t0 = T0 + seq * MINUTE_MS
+        values = (62 + (np.arange(60) + 7 * patient + seq) % 9).astype("<f4").tobytes()
+        end = t0 + MINUTE_MS
+        block = StampedBlock(HEART_RATE, t0, 1_000_000, "f4", values)
+        name = frame_id(f"d{patient}", "bench", seq)
+        return encode(StampedFrame(STAMPED_VERSION, name, 1, patient, patient, "bench", seq, end, end, 60, [block]))
+
+    async def append_history(self, frames: int) -> None:
+        """Append the backlog, each patient's in order."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.settings.kafka.bootstrap, linger_ms=20, max_batch_size=1 << 18
+        )
+        await producer.start()
+        try:
+            topic = topics.named(topics.BACKFILL, self.settings.kafka)
+            for number in range(frames):
+                patient = LIVE + 1 + number % HISTORIC
+                await producer.send(topic, self.frame(patient), key=record_key(patient), partition=self._place(patient))
+            await producer.flush()
+        finally:
+            await producer.stop()
+
+    async def measure(self, part: Part, at_least_s: float, *, until_drained: bool) -> None:
+        """Send live frames and note when each is committed; a second processor joins on the way."""
+        before = self._position(topics.BACKFILL)
+        began = time.monotonic()
+        stop = asyncio.Event()
+        producer = AIOKafkaProducer(bootstrap_servers=self.settings.kafka.bootstrap, linger_ms=0, acks=1)
+        await producer.start()
+        tasks = [asyncio.create_task(self._live(producer, stop)), asyncio.create_task(self._watch(part, began, stop))]
+        second = None
+        try:
+            while (passed := time.monotonic() - began) < DRAIN_S:
+                if second is None and passed > JOIN_AFTER_S:
+                    part.joined_at = passed
+                    second = self.start()
+                if passed > at_least_s and not (until_drained and self._behind()):
+                    break
+                await asyncio.sleep(0.1)
+                for task in tasks:
+                    if task.done():
+                        await task
+        finally:
+            part.seconds = time.monotonic() - began
+            stop.set()
+            await asyncio.gather(*tasks)
+            await producer.stop()
+        part.history = self._position(topics.BACKFILL) - before
+        if second is not None:
+            self.stop(second)
+
+    async def _live(self, producer: AIOKafkaProducer, stop: asyncio.Event) -> None:
+        topic = topics.named(topics.READINGS, self.settings.kafka)
+        began, number = time.monotonic(), 0
+        while not stop.is_set():
+            await asyncio.sleep(max(0.0, began + number / self._rate - time.monotonic()))
+            patient = 1 + number % LIVE
+            at = time.monotonic()
+            future = await producer.send(
+                topic, self.frame(patient), key=record_key(patient), partition=self._place(patient)
+            )
+            future.add_done_callback(lambda done, at=at: self._appended(done, at))
+            number += 1
+
+    def _appended(self, done: Any, at: float) -> None:
+        told = done.result()
+        self._waiting[told.partition].append((told.offset, at))
+
+    async def _watch(self, part: Part, began: float, stop: asyncio.Event) -> None:
+        conninfo = self.settings.postgres.conninfo("admin")
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+            while not stop.is_set() or any(self._waiting.values()):
+                rows = await connection.execute(
+                    "SELECT partition, next_offset FROM partition_position WHERE topic = 'readings.v1'", prepare=True
+                )
+                found = await rows.fetchall()
+                now = time.monotonic()
+                for partition, position in found:
+                    waiting = self._waiting[partition]
+                    while waiting and waiting[0][0] < position:
+                        at = waiting.popleft()[1]
+                        part.latency.append((at - began, (now - at) * 1000))
+                if now - began > DRAIN_S + READY_S:
+                    break
+                await asyncio.sleep(POLL_S)
+
+    def _place(self, patient: int) -> int:
+        return partition_of(patient, self.settings.kafka.partitions)
+
+    def _position(self, topic: str) -> int:
+        with psycopg.connect(self.settings.postgres.conninfo("admin")) as connection:
+            row = connection.execute(
+                "SELECT coalesce(sum(next_offset), 0) FROM partition_position WHERE topic = %s", [topic]
+            ).fetchone()
+        return int(row[0]) if row else 0
+
+    def _behind(self) -> bool:
+        return self._position(topics.BACKFILL) < sum(self._sent[LIVE + 1 :])
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start a processor."""
+        log = (self._folder / f"processor-{len(self._children)}.log").open("ab")
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("KEEPWELL_")} | {
+            "KEEPWELL_CONFIG": os.devnull,
+            "KEEPWELL_STACK__HOME": str(self.settings.stack.home),
+            "KEEPWELL_KAFKA__PREFIX": self.settings.kafka.prefix,
+            "KEEPWELL_POSTGRES__DATABASE": self.settings.postgres.database,
+            "KEEPWELL_PROCESSOR__SILENCE_S": "315360000",
+        }
+        child = subprocess.Popen(
+            [sys.executable, "-m", "services.cli.main", "processor"], env=environ, stdout=log, stderr=log
+        )
+        self._children.append((child, log))
+        return child
+
+    async def owned(self) -> None:
+        """Wait until every partition has an owner who has begun."""
+        log = Path(self._children[-1][1].name)
+        until = time.monotonic() + READY_S
+        while '"assigned"' not in log.read_text():
+            if time.monotonic() > until:
+                msg = f"no processor within {READY_S:g} s: {log.read_text()[-500:]}"
+                raise RuntimeError(msg)
+            await asyncio.sleep(0.05)
+
+    def stop(self, child: subprocess.Popen[bytes]) -> None:
+        """Stop a processor."""
+        child.terminate()
+        try:
+            child.wait(20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait(5)
+
+    def stop_all(self) -> None:
+        """Stop every processor."""
+        for child, log in self._children:
+            if child.poll() is None:
+                self.stop(child)
+            log.close()
+
+
+@contextmanager
+def bench_on(settings: Settings, folder: Path, rate: int) -> Iterator[Bench]:
+    """Make a database and topics for one round, and drop the database at its end."""
+    name = secrets.token_hex(3)
+    own = settings.model_copy(
+        update={
+            "kafka": settings.kafka.model_copy(update={"prefix": f"bench{name}."}),
+            "postgres": settings.postgres.model_copy(update={"database": f"kw_bench_{name}"}),
+        }
+    )
+    asyncio.run(migrate(own))
+    with psycopg.connect(own.postgres.conninfo("admin")) as admin:
+        admin.execute("INSERT INTO organisation (key, name) VALUES ('bench', 'Benchmark')")
+        for statement in PEOPLE:
+            admin.execute(statement, [LIVE + HISTORIC])
+    bench = Bench(own, folder, rate)
+    try:
+        yield bench
+    finally:
+        bench.stop_all()
+        with psycopg.connect(own.postgres.conninfo("admin", "postgres"), autocommit=True) as admin:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(own.postgres.database)))
+
+
+async def measure_round(bench: Bench, seconds: float, frames: int) -> tuple[Part, Part]:
+    """Measure without, then with the backlog, which is appended while the processor runs; both begin warm."""
+    without, beside = Part("without"), Part("with")
+    bench.start()
+    await bench.owned()
+    await bench.measure(Part("warming up"), 3, until_drained=False)
+    await bench.measure(without, seconds, until_drained=False)
+    await bench.append_history(frames)
+    await bench.measure(beside, seconds, until_drained=True)
+    return without, beside
+
+
+def main() -> int:
+    """Run the rounds, print the table; exit with 1 when the promise is not kept."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home", type=Path, default=Path(".keepwell/bench"), help="folder of its own servers")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=20, help="of each part at least")
+    parser.add_argument("--frames", type=int, default=50_000, help="of the backlog")
+    parser.add_argument("--rate", type=int, default=250, help="live frames a second")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    chosen = parser.parse_args()
+    home = chosen.home.absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    stack = Stack(home, 0)
+    stack.up()
+    rounds = []
+    try:
+        settings = load({"stack.home": home}, environ={"KEEPWELL_CONFIG": os.devnull}).settings
+        for number in range(chosen.rounds):
+            with bench_on(settings, home, chosen.rate) as bench:
+                parts = asyncio.run(measure_round(bench, chosen.seconds, chosen.frames))
+                rounds.append({part.name: part.figures() for part in parts})
+            Console(stderr=True).print(f"round {number + 1} of {chosen.rounds}: {rounds[-1]}", highlight=False)
+    finally:
+        stack.down()
+    document = summary(rounds, vars(chosen))
+    show(document)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(document, indent=2, default=str) + "\n", "utf-8")
+    return 0 if document["kept"] else 1
+
+
+def summary(rounds: list[dict[str, Any]], chosen: dict[str, Any]) -> dict[str, Any]:
+    """Return the medians over the rounds with their spread, the ratio, and whether the promise is kept."""
+    figures = {}
+    for part in ("without", "with"):
+        for name in ("steady_p50", "steady_p99", "whole_p50", "whole_p99", "whole_max"):
+            values = [one[part][name] for one in rounds]
+            figures[f"{part}_{name}"] = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+    ratios = {
+        span: statistics.median(one["with"][f"{span}_p99"] / one["without"][f"{span}_p99"] for one in rounds)
+        for span in ("steady", "whole")
+    }
+    return {
+        "date": to_datetime(SystemClock().now_ms()).isoformat(),
+        "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "load_1m": os.getloadavg()[0]},
+        "settings": {key: value for key, value in chosen.items() if key not in ("home", "json")},
+        "n": sum(one[part]["n"] for one in rounds for part in one),
+        "rounds": rounds,
+        "figures": figures,
+        "ratio_p99": {span: round(ratio, 2) for span, ratio in ratios.items()},
+        "promise": PROMISE,
+        "kept": all(ratio <= PROMISE for ratio in ratios.values()),
+    }
+
+
+ROWS = {
+    "steady_p50": "p50 between rebalances",
+    "steady_p99": "p99 between rebalances",
+    "whole_p50": "p50 through one rebalance",
+    "whole_p99": "p99 through one rebalance",
+    "whole_max": "longest",
+}
+
+
+def show(document: dict[str, Any]) -> None:
+    """Print the table."""
+    table = Table("ms, median (low to high)", "without", "with the backlog", box=None)
+    for name, what in ROWS.items():
+        cells = [document["figures"][f"{part}_{name}"] for part in ("without", "with")]
+        table.add_row(what, *(f"{one['median']:.1f} ({one['low']:.1f} to {one['high']:.1f})" for one in cells))
+    console = Console(highlight=False)
+    console.print(table)
+    taken = [f"{one['with']['history_frames']} frames in {one['with']['seconds']:.0f} s" for one in document["rounds"]]
+    machine = document["machine"]
+    console.print(
+        f"{document['n']} live frames, {len(taken)} rounds; the backlog: {', '.join(taken)}; {machine['cpus']} cores, "
+        f"load {machine['load_1m']:.1f}, {document['date'][:16]}"
+    )
+    ratio = document["ratio_p99"]
+    console.print(
+        f"p99 with / without: {ratio['steady']} between rebalances, {ratio['whole']} through one; promised: at most "
+        f"{PROMISE:g}: {'kept' if document['kept'] else 'NOT KEPT'}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
