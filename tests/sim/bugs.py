@@ -16,13 +16,15 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from ingest.clock import to_datetime
 from services import topics
 from services.api import events, query
-from services.processor import batch, consumer, dedupe, relay, watermark
+from services.processor import batch, consumer, dedupe, rebuild, relay, watermark
+from services.processor.changes import PatientChange
 from services.processor.core import Core
 from services.processor.episodes import Engine
+from services.processor.hot import Hot
 from services.processor.readings import Table
 from tests.sim import expected, readers
 from tests.sim.readers import ORDERED, SAFE
-from tests.sim.store import SimSession
+from tests.sim.store import SimSession, SimTransaction
 from tests.sim.world import World
 
 
@@ -91,6 +93,14 @@ def _page_late(self: Engine, *given: Any, late: bool = False, **named: Any) -> A
     return _insert(self, *given, late=False, **named)
 
 
+def _always_before(hot: Hot) -> tuple[int, int]:
+    return 0, 0
+
+
+async def _no_changes(self: SimTransaction, patient_ids: list[int]) -> dict[int, list[PatientChange]]:
+    return {}
+
+
 async def _never_new(self: SimSession) -> bool:
     await self.connect_anew()
     return False
@@ -118,6 +128,12 @@ BUGS: Final = {
     "ack-first": Bug("the door answers before Kafka has", switch=_ack_first),
     "late-paged": Bug("a late finding is raised as if live", ((Engine, "_insert", _page_late),)),
     "lost-answer": Bug("after a lost connection the positions are not read again", ((SimSession, "connect", _never_new),)),
+    "checkpoint-too-new": Bug(
+        "a rebuild begins at the newest checkpoint, late data or not", ((rebuild, "marks_of", _always_before),)
+    ),
+    "changes-forgotten": Bug(
+        "after a take-over nobody knows what people changed", ((SimTransaction, "changes", _no_changes),)
+    ),
     "hold-for-ever": Bug("a gap in a device's frames is waited for without end", ((watermark, "expire", _nothing),)),
 }  # fmt: skip
 
