@@ -26,7 +26,7 @@ from services.store.session import Transaction
 from services.store.writer import HotRow
 from tests.sim import tables as model
 from tests.sim.loop import Actor, Gates
-from tests.sim.tables import OutboxRow, Place, Tables
+from tests.sim.tables import EventRow, OutboxRow, Place, Tables
 
 NUL = "\x00"  # PostgreSQL's text can't hold it: the driver refuses such a row with DataError
 
@@ -42,6 +42,7 @@ class Open:
     effects: list[tuple[Effects, list[HotRow], NDArray[np.int32], list[int]]] = field(default_factory=list)
     changed: list[tuple[int, str, str]] = field(default_factory=list)  # what the API changed
     outbox: list[OutboxRow] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
     ended: bool = False  # by the server, because its client was idle for too long
 
 
@@ -83,6 +84,7 @@ class Server:
                 model.move(self.tables, effects.positions)
         self.tables.changed += one.changed
         self.tables.outbox += one.outbox
+        self.tables.events += one.events
         self.open.remove(one)
         for told in self.committed:
             told(one)

@@ -22,6 +22,7 @@ from tests.sim import plan as plans
 from tests.sim.door import Doors
 from tests.sim.kafka import Group, Log, SimConsumer
 from tests.sim.loop import Actor, Gate, Gates, VirtualLoop
+from tests.sim.person import acknowledge as person_acknowledges
 from tests.sim.person import make as person_makes
 from tests.sim.plan import Change, Junk, Plan
 from tests.sim.readers import Stream, relay
@@ -34,6 +35,7 @@ MAX_STEPS: Final = 6000
 CALM_STEPS: Final = 4000  # after the faults: everything must be done within so many
 TOGETHER_MS: Final = 10_000  # requests of this long overlap
 ENDS, STOPS = "everything comes to its end", "a process stops only when it is replaced"
+MOST_PEOPLE: Final = 4
 PIPELINE, LIMITS = Pipeline(), Limits()
 SETTINGS: Final = {
     n: Settings(kafka=KafkaSettings(partitions=n), processor=ProcessorSettings(max_records=60)) for n in (1, 2, 3)
@@ -154,6 +156,9 @@ class World:
         if self.faults and self.chance.random() < 0.03 and self._go_wrong():
             self.faults -= 1
             return
+        if self.server.tables.alerts and len(self.people) < MOST_PEOPLE and self.chance.random() < 0.02:
+            self._acknowledge()
+            return
         open_gates = self.gates.open()
         busy = [gate for gate in open_gates if gate.busy()]
         if self._may_deliver() and (not busy or self.chance.random() < self.haste):
@@ -184,6 +189,12 @@ class World:
         gate.future.set_result(None)
 
     # ------------------------------------------------------------------ devices
+
+    def _acknowledge(self) -> None:
+        person = Actor(f"person {len(self.people) + 1}")
+        self.people.append(person)
+        alert = self.chance.choice(sorted(self.server.tables.alerts))
+        person.start(person_acknowledges(self.server, person, self.clock, alert))
 
     def _may_deliver(self) -> bool:
         due = self.doors.next_ms
