@@ -49,6 +49,23 @@ LIMITS: Final = {
 }
 
 
+class Confused(NamedTuple):
+    """A unit a metric is confused with: the metric's own unit is ``factor`` times a value in it plus ``offset``."""
+
+    factor: float
+    offset: float
+    soft: tuple[float, float]  # plausible in the metric's own unit
+
+
+CONFUSED: Final = {
+    "heart_rate": (Confused(60, 0, (30, 220)),),
+    "spo2": (Confused(100, 0, (70, 100)),),
+    "body_temperature": (Confused(5 / 9, -160 / 9, (34, 42)), Confused(1, -273.15, (34, 42))),
+    "systolic_pressure": (Confused(7.500616827, 0, (70, 220)),),
+    "glucose": (Confused(18.0156, 0, (40, 400)),),
+}
+
+
 class UsualRule(NamedTuple):
     """A rule that compares with the person's own days."""
 

@@ -21,6 +21,7 @@ import psycopg
 from tests.sentence_rules import (
     AT_REST,
     BASELINE_DAYS,
+    CONFUSED,
     DAY,
     GATE,
     GOOD,
@@ -48,6 +49,7 @@ from tests.sentence_words import (
     day_of,
     duration,
     plain,
+    precise,
     since,
     span,
 )  # fmt: skip
@@ -158,6 +160,8 @@ class _Patient:
             return self._of_limit(told, LIMITS[told.rule], tokens)
         if told.rule in USUAL:
             return self._of_usual(told, USUAL[told.rule], text)
+        if told.rule.startswith("check_value_"):
+            return self._check_value(told, told.rule.removeprefix("check_value_"))
         others: dict[str, Callable[[Told], Expected]] = {
             "not_worn": self._not_worn,
             "poor_signal": self._poor_signal,
@@ -345,3 +349,27 @@ class _Patient:
             start=told.start, patient=self._patient,
         )[0]  # fmt: skip
         return [*since(last, told.offset), *duration(told.start - last)]
+
+    def _check_value(self, told: Told, metric: str) -> Expected:
+        """What was set aside, and what it is in the other unit; or the good reading that ended it."""
+        if told.change == "resolved":
+            value = self._one(
+                "SELECT value FROM told WHERE metric = %(metric)s AND t = %(at)s AND quality = 0",
+                metric=metric,
+                at=told.at,
+            )[0]
+            return [precise(value), *since(told.at, told.offset)]
+        kept = self._one(
+            """SELECT q.value FROM quarantined_reading q JOIN metric m ON m.id = q.metric_id
+               WHERE q.patient_id = %(patient)s AND m.key = %(metric)s AND q.t = %(at)s AND q.reason = 'unit_suspected'""",
+            patient=self._patient, metric=metric, at=told.start,
+        )[0]  # fmt: skip
+        for unit in CONFUSED[metric]:
+            low, high = unit.soft
+            meant, sent = kept * unit.factor + unit.offset, (kept - unit.offset) / unit.factor
+            if low <= meant <= high:
+                return [precise(kept), *since(told.start, told.offset), precise(meant)]
+            if low <= sent <= high:  # said to be in the other unit, and was in the metric's own
+                return [precise(sent), *since(told.start, told.offset), precise(sent)]
+        msg = f"{kept} is plausible in no unit this checker knows for {metric}"
+        raise Untrue(msg)

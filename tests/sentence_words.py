@@ -63,6 +63,11 @@ def plain(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
+def precise(value: float) -> str:
+    """Return a value whose unit is in doubt: three digits, or all before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def duration(lasted: timedelta) -> list[str]:
     """Return whole minutes, or hours and minutes, rounded down; seconds under two minutes."""
     minutes = lasted // MINUTE

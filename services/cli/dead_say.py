@@ -57,5 +57,9 @@ def rows(found: Iterable[dict[str, Any]], as_json: bool, none: str) -> None:
         return
     table = Table(*rows[0], box=None)
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*(_shown(value) for value in row.values()))
     Console(highlight=False, markup=False).print(table)
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

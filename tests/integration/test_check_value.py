@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import psycopg
 import pytest
 
 from ingest.frame import MOTION, OUT_OF_RANGE, UNIT_SUSPECTED, StampedFrame
 from tests.fix_processor import DAY, HOUR, MINUTE, T0, Bench, block, stamped
+from tests.sentence_sql import check_sentences
 
 pytestmark = pytest.mark.stack
 
@@ -46,6 +48,29 @@ async def test_a_dangerous_value_in_a_wrong_unit_is_asked_about_until_a_good_one
     await bench.frames([wrong(5, T0), wrong(6, T0 + 5 * MINUTE, 6.0)])  # a replay changes nothing
     assert await bench.rows(ALERTS) == [alert]
     assert await bench.rows("SELECT count(*) FROM alert_event") == [(2,)]
+
+
+async def test_every_number_it_says_is_recomputed_by_sql(bench: Bench) -> None:
+    """As sent, and the other way round: said to be in °F, kPa or mmol/L, and was not."""
+    sent = {
+        "heart_rate": (1.2, 72 * 60), "spo2": (0.97, 9700), "body_temperature": (98.6, 2.7778), "systolic_pressure": (16, 900),
+        "glucose": (5.5, 1783.5),
+    }  # fmt: skip
+    right = {"heart_rate": 70, "spo2": 97, "body_temperature": 36.6, "systolic_pressure": 120, "glucose": 99}
+    for patient, place in ((1, 0), (2, 1)):
+        blocks = [block(metric, T0, [values[place]], quality=WRONG) for metric, values in sent.items()]
+        await bench.frames([stamped(patient, 0, blocks, received_ms=T0 + HOUR)])
+        for seq, minute in ((1, 5), (2, 40)):
+            blocks = [block(metric, T0 + minute * MINUTE, [value]) for metric, value in right.items()]
+            await bench.frames([stamped(patient, seq, blocks, received_ms=T0 + HOUR)])
+    with psycopg.connect(bench.settings.postgres.conninfo("admin"), autocommit=True) as connection:
+        report = check_sentences(connection)
+        assert report.problems == []
+        told = {rule: n for rule, n in report.rules.items() if rule.startswith("check_value")}
+        assert told["check_value_glucose"] == 6  # raised and resolved for each, and the patient's own
+        assert len(told) == len(sent)
+        connection.execute("UPDATE quarantined_reading SET value = 5 WHERE value = 5.5")
+        assert any("check_value_glucose" in problem for problem in check_sentences(connection).problems)
 
 
 async def test_no_limit_no_danger_no_alert(bench: Bench) -> None:
