@@ -103,6 +103,7 @@ async def test_a_lost_database_comes_back_and_takes_in_the_rest(
             assert answer["gaps"] == []
             assert answer["waiting"] >= more
             assert await ended(system.processor, 60) != 0  # it knew the lost database: it may not write into this one
+            assert "are owned by a newer process; stopping without writing" in system.processor.log.read_text()
             system.processor.start()
             await stream.all_released()
         await system.drained()
