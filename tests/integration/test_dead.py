@@ -130,7 +130,7 @@ async def test_a_bad_deploy_files_little_stays_stopped_and_is_made_good(settings
     ]
     await send(settings, frames)
     for _ in range(4):  # a supervisor that restarts for ever
-        with pytest.raises(PoisonError, match="a detector that raises.*stopping before everything"):
+        with pytest.raises(PoisonError, match="unprocessable.*stopping before everything"):
             await run(settings, broken=True)
     letters = await keepwell("list", "--limit", 1000, "--json")
     assert len(letters) == RUN - 1
