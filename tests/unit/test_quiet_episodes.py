@@ -1,0 +1,63 @@
+"""What the simulation found, on the spot: gaps that were waited for too long, and alerts told in a quiet stretch."""
+
+from __future__ import annotations
+
+from detectors.protocol import Finding
+from services.processor import watermark
+from services.processor.changes import Changes, PatientChange
+from services.processor.episodes import Engine
+from services.processor.hot import Hold, Hot, Session
+from services.processor.records import Effects
+from services.processor.technical import ALL_RULES
+
+MINUTE, BOUND = 60_000, 120_000
+T0 = 1_760_054_400_000
+
+
+def discharged(at_ms: int, *, back_ms: int | None = None) -> Changes:
+    changes = Changes()
+    found = [PatientChange(at_ms, 1, "monitoring", "", {"state": "discharged"}, 7)]
+    if back_ms is not None:
+        found.append(PatientChange(back_ms, 2, "monitoring", "", {"state": "active"}, 7))
+    changes.add(1, found)
+    return changes
+
+
+def finding(at_ms: int, start_ms: int) -> Finding:
+    evidence = {
+        "change": "raised", "metric": "spo2", "side": "below", "inclusive": False, "threshold": 90.0, "clear": 92.0,
+        "persist_s": 300, "from_ms": start_ms, "to_ms": at_ms, "n": 2, "first_value": 87.0, "worst": 87.0,
+        "at_rest_only": False,
+    }  # fmt: skip
+    return Finding(0, "spo2_low", "raised", start_ms, at_ms, 0, evidence)
+
+
+def test_a_gap_is_waited_for_no_longer_than_the_bound() -> None:
+    hot = Hot(1, settled_ms=T0, newest_ms=T0 + 60 * MINUTE, newest={4: T0 + 60 * MINUTE}, judged={4: T0})
+    hot.sessions["1:s"] = Session(9, missing=[5])
+    hot.holds["1:s"] = Hold(T0, T0 + 60 * MINUTE + BOUND)
+    watermark.expire(hot, T0 + 60 * MINUTE + BOUND - 1, BOUND)
+    assert (hot.settled_ms, hot.sessions["1:s"].missing) == (T0, [5])
+    watermark.expire(hot, T0 + 60 * MINUTE + BOUND, BOUND)
+    assert (hot.settled_ms, hot.sessions["1:s"].missing, hot.holds) == (T0 + 58 * MINUTE, [], {})
+
+
+def test_what_was_told_provisionally_is_taken_back_where_a_change_made_it_quiet() -> None:
+    hot, effects, changes = Hot(1, settled_ms=T0), Effects(T0), Changes()
+    Engine(ALL_RULES, effects, T0, changes).provisional(hot, 1, finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE))
+    assert [event.change for event in effects.events] == ["raised"]
+    later = Effects(T0)
+    engine = Engine(ALL_RULES, later, T0, discharged(T0 + 7 * MINUTE))
+    engine.settled(hot, 1, finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE))
+    assert [event.change for event in later.events] == ["withdrawn"]
+    assert [(one.rule, one.monitoring) for one in later.suppressed] == [("spo2_low", "discharged")]
+    assert hot.episodes == []
+
+
+def test_the_end_of_a_monitoring_leaves_what_was_told_after_it_began_again() -> None:
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, discharged(T0 + MINUTE, back_ms=T0 + 3 * MINUTE))
+    engine.provisional(hot, 1, finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE))
+    engine.settled(hot, 1, finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE))
+    assert [event.change for event in effects.events] == ["raised", "settled"]
+    assert len(hot.episodes) == 1
