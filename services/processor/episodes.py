@@ -265,7 +265,8 @@ class Engine:
             episode.provisional = False
             episode.found_ms = finding.at_ms
             episode.settled = self._rules[finding.rule].priority[finding.level]
-            self._change(hot, patient_id, episode, "settled", finding.at_ms, finding.evidence)
+            worse = ORDER[episode.priority] > ORDER[episode.settled]  # told already: its words stand for it
+            self._change(hot, patient_id, episode, "settled", finding.at_ms, None if worse else finding.evidence)
             if episode.late and revealed is not None:
                 self._hush(episode, revealed)
 

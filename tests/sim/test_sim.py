@@ -7,7 +7,7 @@ import pytest
 from tests.sim.bugs import BUGS
 from tests.sim.run import find, run_many, run_seed
 
-SEEDS = 120
+SEEDS = 100
 WITHIN = 150  # each of these is found within a fraction of this
 
 

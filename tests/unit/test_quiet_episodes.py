@@ -54,6 +54,18 @@ def test_what_was_told_provisionally_is_taken_back_where_a_change_made_it_quiet(
     assert hot.episodes == []
 
 
+def test_settling_keeps_the_words_of_what_became_worse_meanwhile() -> None:
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, Changes())
+    raised = finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE)
+    engine.provisional(hot, 1, raised)
+    worst = {**raised.evidence, "change": "worsened", "worst": 82.0, "threshold": 85.0}
+    engine.provisional(hot, 1, Finding(0, "spo2_low", "worsened", T0 + 5 * MINUTE, T0 + 15 * MINUTE, 1, worst))
+    engine.settled(hot, 1, raised)
+    assert [(one.change, one.priority) for one in effects.changes] == [("worsened", "high"), ("settled", "high")]
+    assert effects.changes[-1].evidence is None
+
+
 def test_the_end_of_a_monitoring_leaves_what_was_told_after_it_began_again() -> None:
     hot, effects = Hot(1, settled_ms=T0), Effects(T0)
     engine = Engine(ALL_RULES, effects, T0, discharged(T0 + MINUTE, back_ms=T0 + 3 * MINUTE))
