@@ -158,8 +158,8 @@ class Kept:
         cursor = Cursor.parse(after, "after")
         with self.admin(settings) as admin:
             rows = admin.execute(
-                """SELECT xid::text, id FROM alert_event
-                   WHERE (xid, id) > (%s::text::xid8, %s) AND xid < stream_horizon() ORDER BY xid, id""",
+                """SELECT e.xid::text, e.id FROM alert_event e
+                   WHERE (e.xid, e.id) > (%s::text::xid8, %s) AND e.xid < stream_horizon() ORDER BY e.xid, e.id""",
                 [str(cursor.xid), cursor.id],
             ).fetchall()
         return [f"{xid}-{number}" for xid, number in rows]
