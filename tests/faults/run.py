@@ -94,6 +94,7 @@ async def run_all(
                     expected = await undisturbed(stack, told)
                     for one in rows:
                         progress.update(task, description=f"seed {seed}: {one.number} {one.name}")
+                        await asyncio.to_thread(local.up)  # what the row before left dead
                         outcome = await run_one(one, told, stack, Path(folder), expected)
                         outcomes.append(outcome)
                         keep(outcomes)
