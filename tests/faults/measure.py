@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from ingest.clock import to_ms
+from services.processor.reconcile import SAFETY
 from tests.cast import HOUR
 from tests.faults.load import HOURS_A_FRAME, Load
 from tests.faults.watch import Seen
@@ -58,13 +59,13 @@ def open_files(pid: int) -> int:
 
 
 def alert_latencies(load: Load, seen: Sequence[Seen]) -> list[float]:
-    """Seconds from the verdict on the frame that shows it to each provisional alert on the watcher's stream.
+    """Seconds from the verdict on the frame that shows it to each safety alert on the watcher's stream.
 
     Only safety alerts are raised on arrival; an adaptive one waits for its minute or day on purpose.
     """
     found = []
     for one in seen:
-        if one.data["change"] != "raised" or not one.data["provisional"]:
+        if one.data["change"] != "raised" or one.data["rule"] not in SAFETY:
             continue
         key = one.data["patient"]
         at_ms = to_ms(datetime.fromisoformat(one.data["at"]))
