@@ -86,6 +86,9 @@ class Judge:
             log = self.world.log.of(TopicPartition(topic, partition))[before:offset]
             named = [_shape(r.value)[1] for r in log if (topic, partition, r.offset) not in dead]
             mine = [name for name in taken if name in set(named)]
+            elsewhere = topics.READINGS if topic == topics.BACKFILL else topics.BACKFILL
+            if (elsewhere, partition) in effects.positions and len(mine) > len(named):
+                continue  # a frame sent again as history in the very batch of its first delivery
             if mine != named:
                 _broken("order per patient", f"{topic}/{partition} holds {named}, taken were {mine}")
 

@@ -159,16 +159,14 @@ def _correct(plan: Plan, chance: Random) -> None:
 
 
 def _change(plan: Plan, chance: Random) -> None:
-    """Let somebody discharge a patient, perhaps to come back, in time, late or ahead of the readings."""
+    """Let somebody discharge a patient, in time, late or ahead of the readings."""
     if chance.random() > 0.2:
         return
     # One whose device went to somebody else has no event time any more: the clock would carry the change out.
     patient = chance.choice([one for one in plan.patients if len(plan.devices[one].assignments) == 1])
     effective = START + chance.randrange(30, 200) * MINUTE
-    for state in ("discharged", "active")[: chance.choice((1, 2))]:
-        at = effective + chance.choice((-HOUR, 0, MINUTE, 2 * HOUR))
-        plan.changes.append(Change(max(at, START), patient, state, effective))
-        effective += chance.choice((20, 60, 120)) * MINUTE
+    at = effective + chance.choice((-HOUR, 0, MINUTE, 2 * HOUR))
+    plan.changes.append(Change(max(at, START), patient, "discharged", effective))
     plan.calm.discard(patient)
 
 
