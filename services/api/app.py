@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -39,17 +40,34 @@ log = structlog.get_logger("keepwell.api")
 
 def make_pool(settings: PostgresSettings, size: int = POOL_SIZE) -> Pool:
     """Return a closed, bounded pool of connections of the API's own role; the app opens and closes it."""
-    return AsyncConnectionPool(
+    replacing: set[asyncio.Task[None]] = set()
+
+    async def check(connection: psycopg.AsyncConnection) -> None:
+        """Refuse a broken connection, and have the others looked at: one broken is seldom alone.
+
+        The pool tries one a second; by then the others have been replaced.
+        """
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except psycopg.Error:
+            if not replacing:
+                task = asyncio.create_task(pool.check())
+                replacing.add(task)
+                task.add_done_callback(replacing.discard)
+            raise
+
+    pool: Pool = AsyncConnectionPool(
         settings.conninfo("api"),
         kwargs={"options": LIMITS},
         min_size=1,
         max_size=size,
         max_waiting=size * 32,
         timeout=POOL_WAIT_S,
-        check=AsyncConnectionPool.check_connection,
+        check=check,
         open=False,
         name="keepwell-api",
     )
+    return pool
 
 
 def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock: Clock | None = None) -> FastAPI:
