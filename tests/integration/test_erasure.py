@@ -37,7 +37,7 @@ def keepwell(system: System, *words: str) -> subprocess.CompletedProcess[str]:
 async def in_the_logs(system: System, patient: int) -> dict[str, int]:
     """Topic → how many records of the patient can still be read."""
     settings = system.settings.kafka
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap, group_id=None)
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.bootstrap, group_id=None, auto_offset_reset="earliest")
     await consumer.start()
     found = dict.fromkeys(topics.ALL, 0)
     try:
