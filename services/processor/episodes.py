@@ -101,7 +101,7 @@ class Engine:
             if episode is not None and episode.provisional and episode.start_ms != finding.start_ms:
                 self.withdraw(hot, patient_id, episode, finding.at_ms)
                 episode = None
-            if episode is None:
+            if episode is None and finding.at_ms >= hot.ended_ms:  # else nobody waits for it: it is listed once settled
                 self.raise_alert(hot, patient_id, finding, provisional=True, revealed=revealed)
 
     def take_back(
@@ -124,7 +124,7 @@ class Engine:
     def raise_alert(
         self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, revealed: Revealed | None = None
     ) -> None:
-        """Open an episode; one that history revealed is listed as late.
+        """Open an episode; one that history revealed, or the end of the monitoring overtook, is listed as late.
 
         What the monitoring state keeps quiet is counted instead, and told when the state ends and it is still so.
         """
@@ -132,7 +132,8 @@ class Engine:
             if not provisional:
                 self._suppress(hot, patient_id, finding, hold=self._rules[finding.rule].kind == "clinical")
             return
-        late = self._receipts.is_late(revealed, finding.at_ms)
+        over = finding.at_ms < hot.ended_ms
+        late = over or self._receipts.is_late(revealed, finding.at_ms)
         row = self._insert(hot, patient_id, finding, provisional=provisional, late=late)
         metric = self._rules[finding.rule].metric
         episode = Episode(
@@ -140,7 +141,7 @@ class Engine:
             None if provisional else row.priority, catalogue()[metric].id if metric else 0, late=late,
         )  # fmt: skip
         hot.episodes.append(episode)
-        if late and revealed is not None:
+        if late and not over and revealed is not None:
             self._hush(episode, revealed)
 
     def list_late(self, hot: Hot, patient_id: int, finding: Finding) -> bool:
@@ -152,7 +153,7 @@ class Engine:
         return True
 
     def _is_quiet(self, hot: Hot, patient_id: int, finding: Finding) -> bool:
-        return not self._changes.told(patient_id, finding.rule, finding.at_ms) or finding.at_ms < hot.ended_ms
+        return not self._changes.told(patient_id, finding.rule, finding.at_ms)
 
     def _insert(self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, late: bool) -> AlertRow:
         facts = self._rules[finding.rule]
@@ -217,13 +218,14 @@ class Engine:
     def end_monitoring(self, hot: Hot, patient_id: int, up_to_ms: int) -> bool:
         """Resolve what is open where a person ended the monitoring by an instant; return whether anything was."""
         change = self._changes.closing(patient_id, up_to_ms) if self._changes.any_of(patient_id) else None
-        if change is None or change.effective_ms <= hot.ended_ms:
+        if change is None:
             return False
-        hot.ended_ms = change.effective_ms
+        news = change.effective_ms > hot.ended_ms
+        hot.ended_ms = max(change.effective_ms, hot.ended_ms)
         ended = [one for one in hot.episodes if one.found_ms < change.effective_ms]  # later ones were told after it
-        for episode in ended:
+        for episode in ended:  # also what came to light only after the end had been applied
             self.resolve_by_person(hot, patient_id, episode, change.effective_ms, change)
-        return True
+        return news or bool(ended)
 
     def resolve_late(self, hot: Hot, patient_id: int, finding: Finding) -> None:
         """Note where a late finding's episode ended."""
@@ -253,11 +255,11 @@ class Engine:
             Suppressed(
                 hot.organisation_id, patient_id, finding.rule, finding.start_ms, finding.at_ms,
                 self._rules[finding.rule].priority[finding.level],
-                self._changes.monitoring(patient_id, max(finding.at_ms, hot.ended_ms)),
+                self._changes.monitoring(patient_id, finding.at_ms),
                 sentence(finding.rule, evidence),
             )
         )  # fmt: skip
-        if hold and finding.at_ms >= hot.ended_ms:
+        if hold:
             hot.held[finding.rule] = Held(finding.start_ms, finding.at_ms, finding.level, finding.evidence)
 
     def _settle(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding, revealed: Revealed | None) -> None:

@@ -73,3 +73,20 @@ def test_the_end_of_a_monitoring_leaves_what_was_told_after_it_began_again() -> 
     engine.settled(hot, 1, finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE))
     assert [event.change for event in effects.events] == ["raised", "settled"]
     assert len(hot.episodes) == 1
+
+
+def test_what_comes_to_light_after_the_end_was_applied_is_listed_and_ended_not_lost() -> None:
+    """The clock had carried the discharge on before the readings came: nobody is paged, and nothing is missing."""
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, discharged(T0 + 30 * MINUTE))
+    assert engine.end_monitoring(hot, 1, T0 + 60 * MINUTE)
+    assert not engine.end_monitoring(hot, 1, T0 + 60 * MINUTE), "said once"
+    early = finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE)
+    engine.provisional(hot, 1, early)
+    assert effects.events == []
+    engine.settled(hot, 1, early)
+    assert engine.end_monitoring(hot, 1, T0 + 60 * MINUTE)
+    assert [(event.change, event.late) for event in effects.events] == [("raised", True), ("resolved", False)]
+    assert effects.alerts[0].late
+    assert effects.suppressed == []
+    assert hot.episodes == []
