@@ -255,8 +255,10 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self.worker.prepare()
                 await self.worker.judge_silence(now_ms)
             except TRANSIENT as error:
-                log.warning("database_trouble", error=str(error).strip())
+                self._in_trouble(error, 0)
                 await self.worker.drop()
+            else:
+                self.trouble = None  # a rebuild may have met it while no record came
 
     def _in_trouble(self, error: BaseException, attempt: int) -> None:
         self.trouble = getattr(error, "sqlstate", None) or "none"

@@ -74,7 +74,7 @@ class Worker:
     """One process's share of the patients."""
 
     def __init__(self, store: Store, clock: Clock, core: Core, bounds: Bounds, owner: str) -> None:
-        self._store, self._clock, self._core, self._bounds, self._owner = store, clock, core, bounds, owner
+        self._store, self._clock, self._bounds, self._owner = store, clock, bounds, owner
         self._guard = PoisonGuard()
         self._recalled = False
         self.epochs: dict[Place, int] = {}
@@ -99,14 +99,14 @@ class Worker:
         taken = await self._store.take_over(places, self._owner, self._clock.now_ms())
         self.epochs = {place: epoch for place, (_, epoch) in taken.items()}
         self.positions = {place: offset for place, (offset, _) in taken.items()}
-        self._core.clear()
+        self.core.clear()
         self._recalled = False
 
     def release(self) -> None:
         """Own nothing, and forget everybody."""
         self.epochs.clear()
         self.positions.clear()
-        self._core.clear()
+        self.core.clear()
 
     async def prepare(self) -> None:
         """Connect where the connection was lost, and load what was dropped. Before anything is asked of it.
@@ -116,17 +116,17 @@ class Worker:
         if await self._store.connect() and self.epochs:
             stored = await self._store.positions()
             self.positions = {place: stored[place] for place in self.epochs}
-        if not self._core.loaded and self.epochs:
+        if not self.core.loaded and self.epochs:
             async with self._store.transaction(self.epochs) as opened:
-                since = self._core.load(await opened.states(self.partitions))
-                self._core.take_pending(await opened.recent(since))
+                since = self.core.load(await opened.states(self.partitions))
+                self.core.take_pending(await opened.recent(since))
                 if not self._recalled:
                     self._guard.recall(self.positions, await opened.open_letters(self.positions, RUN))
                     self._recalled = True
 
     async def drop(self) -> None:
         """Give the connection up and forget everybody; the next `prepare` begins again from what is stored."""
-        self._core.clear()
+        self.core.clear()
         await self._store.close()
 
     async def process(self, records: list[Record]) -> None:
@@ -142,13 +142,13 @@ class Worker:
 
     async def judge_silence(self, now_ms: int) -> None:
         """Judge silence by the clock; the caller has made sure that everything sent before has been processed."""
-        effects = judge_silence(self._core, self._bounds, now_ms)
+        effects = judge_silence(self.core, self._bounds, now_ms)
         if effects.touched:
             try:
                 async with self._store.transaction(self.epochs) as opened:
                     await self._write(opened, effects)
             except BaseException:
-                self._core.clear()
+                self.core.clear()
                 raise
             self.wrote.set()
             metrics.SILENCES.inc(len(effects.silences))
@@ -164,7 +164,7 @@ class Worker:
                 effects = await make(opened)
                 await self._write(opened, effects)
         except BaseException:
-            self._core.clear()
+            self.core.clear()
             raise
         self._committed(effects)
         return effects
@@ -188,7 +188,7 @@ class Worker:
         began = time.monotonic()
 
         async def make(opened: Reader) -> Effects:
-            effects = await process_batch(records, self._core, opened, self._bounds, self._clock.now_ms())
+            effects = await process_batch(records, self.core, opened, self._bounds, self._clock.now_ms())
             self._guard.check(records, effects.dead)
             return effects
 
@@ -206,8 +206,8 @@ class Worker:
         count_batch([record], effects, time.monotonic() - began)
 
     async def _write(self, opened: Transaction, effects: Effects) -> None:
-        hot = [self._core.keep(slot, effects.closed.get(slot)) for slot in sorted(effects.touched)]
-        await opened.write(effects, hot, self._core.patient_of)
+        hot = [self.core.keep(slot, effects.closed.get(slot)) for slot in sorted(effects.touched)]
+        await opened.write(effects, hot, self.core.patient_of)
 
     def _committed(self, effects: Effects) -> None:
         self.positions.update(effects.positions)
