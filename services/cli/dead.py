@@ -7,9 +7,9 @@ from typing import Final
 import typer
 from rich.console import Console
 
-from services.cli import dead_act
-from services.cli import dead_say as say
-from services.cli.dead_say import JSON, MAX_LISTED, TOPIC
+from services.cli import dead_act, say
+from services.cli.dead_find import MAX_LISTED, TOPIC, find_letter
+from services.cli.say import JSON
 from services.settings import load
 
 HELP: Final = """Look at records that could not be processed; mend them, send them again or give them up.
@@ -57,7 +57,7 @@ def show(
     from services.reasons import explain
 
     with dead_letters.connect(load().settings) as connection:
-        letter = say.letter(connection, topic, partition, offset)
+        letter = find_letter(connection, topic, partition, offset)
     about = explain(letter.reason)
     told = letter.brief() | {
         "meaning": about.meaning, "action": about.action, "key": letter.key,

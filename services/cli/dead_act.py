@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 
 from services import topics
-from services.cli import dead_say as say
-from services.cli.dead_say import JSON, MAX_LISTED, TOPIC
+from services.cli import say
+from services.cli.dead_find import MAX_LISTED, TOPIC, find_letter
+from services.cli.say import JSON
 from services.settings import load
 
 
@@ -39,7 +40,7 @@ def fix(
     if (file is None) == (not assign):
         say.refuse("give either --file or --set")
     with dead_letters.connect(load().settings) as connection:
-        letter = say.letter(connection, topic, partition, offset)
+        letter = find_letter(connection, topic, partition, offset)
         if letter.state not in dead_letters.OPEN:
             say.refuse(f"{topic} {partition} {offset} is {letter.state}; only what is open or fixed can be fixed")
         try:
@@ -80,7 +81,7 @@ def redrive(
                 connection, states=dead_letters.OPEN, reason=reason, limit=limit, oldest_first=True, ours=True
             )
         else:
-            letter = say.letter(connection, topic, partition, offset)
+            letter = find_letter(connection, topic, partition, offset)
             if letter.state not in dead_letters.OPEN:
                 say.refuse(f"{topic} {partition} {offset} is {letter.state} already")
             if topic not in topics.CO_PARTITIONED:
@@ -106,7 +107,7 @@ def give_up(
     from services.cli import dead_letters
 
     with dead_letters.connect(load().settings) as connection:
-        letter = say.letter(connection, topic, partition, offset)
+        letter = find_letter(connection, topic, partition, offset)
         if letter.state == "redriven":
             say.refuse(f"{topic} {partition} {offset} was redriven; there is nothing to give up")
         dead_letters.mark(connection, letter, "given_up", note=note)

@@ -16,11 +16,10 @@ from rich.console import Console
 
 from ingest.clock import SystemClock, to_datetime
 from services import devices
+from services.cli.say import ORGANISATION, connected, refuse
 from services.devices import Enrolment, EnrolmentError
 from services.runtime import api_base
-from services.settings import Settings, SettingsError, load
-
-ORGANISATION = typer.Option("demo", help="key of the organisation (the tenant)")
+from services.settings import Settings, load
 
 
 def register(app: typer.Typer) -> None:
@@ -125,12 +124,8 @@ def tell_mqtt(home: Path, passwords: dict[str, str]) -> str:
 @contextmanager
 def _connected(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
     """One transaction as the admin role; what can't be enrolled ends with one plain sentence."""
-    if not settings.postgres.host:
-        msg = "no database: start the local stack with `keepwell up`, or set postgres.host"
-        raise SettingsError(msg)
     try:
-        with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
+        with connected(settings) as connection:
             yield connection
-    except (EnrolmentError, psycopg.OperationalError) as error:
-        Console(stderr=True).print(f"keepwell: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from error
+    except EnrolmentError as error:
+        refuse(str(error))

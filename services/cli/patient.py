@@ -8,8 +8,9 @@ from typing import Any, Final
 import typer
 from rich.console import Console
 
-from services.cli import patient_erase
-from services.cli.patient_say import JSON, ORGANISATION, connected, found, refuse, say
+from services.cli import patient_erase, say
+from services.cli.patient_find import found
+from services.cli.say import JSON, ORGANISATION, connected, refuse
 from services.settings import load
 
 HELP: Final = """Say what is watched of a patient, let a baseline start afresh, or erase somebody for good.
@@ -94,14 +95,14 @@ def changes(key: str, organisation: str = ORGANISATION, as_json: bool = JSON) ->
             [patient_id],
         ).fetchall()
     names = ("kind", "subject", "version", "effective_at", "payload", "reason", "by", "recorded_at")
-    say([dict(zip(names, row, strict=True)) for row in rows], as_json, f"nothing was ever changed about {key}")
+    say.rows([dict(zip(names, row, strict=True)) for row in rows], as_json, f"nothing was ever changed about {key}")
 
 
 def states(as_json: bool = JSON) -> None:
     """Show what each monitoring state lets through."""
     from services.monitoring import STATES
 
-    say([{"state": name, **row._asdict()} for name, row in STATES.items()], as_json, "")
+    say.rows([{"state": name, **row._asdict()} for name, row in STATES.items()], as_json, "")
 
 
 def _write(
@@ -122,7 +123,7 @@ def _write(
             refuse(str(stale))
     answer = {"patient": key, "kind": kind, "subject": subject, "version": written.version, **payload}
     if as_json:
-        say([answer | {"effective_at": effective}], as_json, "")
+        say.rows([answer | {"effective_at": effective}], as_json, "")
         return
     what = payload.get("state") or f"new normal of {subject}"
     Console().print(f"{key}: {what} from {effective:%Y-%m-%d %H:%M} UTC (version {written.version})", highlight=False)

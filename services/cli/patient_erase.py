@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 from rich.console import Console
 
-from services.cli.patient_say import JSON, ORGANISATION, connected, found, refuse, say
+from services.cli import say
+from services.cli.patient_find import found
+from services.cli.say import JSON, ORGANISATION, connected, refuse
 from services.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -49,13 +51,13 @@ def erase(
     _cut(settings, patient_id, wait)
     _tell_mqtt(settings)
     with connected(settings) as connection:
-        say(_proofs(connection, patient_id), as_json, "")
+        say.rows(_proofs(connection, patient_id), as_json, "")
 
 
 def erased(as_json: bool = JSON) -> None:
     """List the proofs of erasure: when, how many rows of what, and up to where the logs were cut."""
     with connected(load().settings) as connection:
-        say(_proofs(connection, None), as_json, "nobody was ever erased")
+        say.rows(_proofs(connection, None), as_json, "nobody was ever erased")
 
 
 def _ask(settings: Settings, organisation: str, key: str, reason: str, yes: bool) -> int:

@@ -1,9 +1,9 @@
-"""What the ``keepwell patient`` commands share: the connection, finding the patient, saying it."""
+"""What commands share: the admin connection, a refusal in one plain sentence, rows and answers as text or JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,7 +22,11 @@ JSON = typer.Option(False, "--json", help="print JSON for scripts")
 
 @contextmanager
 def connected(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
-    """One transaction as the admin role."""
+    """One transaction as the admin role.
+
+    Raises:
+        SettingsError: no database is named.
+    """
     import psycopg
 
     if not settings.postgres.host:
@@ -35,36 +39,34 @@ def connected(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
         refuse(str(error).strip())
 
 
-def found(connection: psycopg.Connection[Any], organisation: str, key: str) -> int:
-    """Return the id of a patient who is enrolled and not erased; else end with one plain sentence."""
-    row = connection.execute(
-        """SELECT p.id FROM patient p JOIN organisation o ON o.id = p.organisation_id
-           WHERE o.key = %s AND p.key = %s AND p.erased_at IS NULL""",
-        [organisation, key],
-    ).fetchone()
-    if row is None:
-        refuse(
-            f"there is no patient {key} in {organisation}: never enrolled, or erased already "
-            "(`keepwell patient erased` lists the proofs); nothing was changed"
-        )
-    return int(row[0])
-
-
 def refuse(sentence: str) -> NoReturn:
     """End the command with a plain sentence and exit code 2."""
     Console(stderr=True).print(f"keepwell: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2)
 
 
-def say(rows: list[dict[str, Any]], as_json: bool, nothing: str) -> None:
-    """Print rows as JSON or as a table."""
+def told(document: dict[str, Any], as_json: bool) -> None:
+    """Say what was done."""
     if as_json:
-        Console().print_json(json.dumps(rows, default=str))
+        print(json.dumps(document, default=str))  # noqa: T201 - one document on stdout, not wrapped
+    else:
+        Console(highlight=False, markup=False).print(" ".join(f"{k}={v}" for k, v in document.items()), soft_wrap=True)
+
+
+def rows(found: Iterable[dict[str, Any]], as_json: bool, nothing: str) -> None:
+    """Say a list; ``nothing`` stands for an empty one."""
+    rows = list(found)
+    if as_json:
+        print(json.dumps(rows, default=str))  # noqa: T201 - one document on stdout, not wrapped
         return
     if not rows:
         Console().print(nothing)
         return
     table = Table(*rows[0], box=None)
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table, markup=False)
+        table.add_row(*(_shown(value) for value in row.values()))
+    Console(highlight=False, markup=False).print(table)
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
