@@ -19,6 +19,7 @@ from detectors.pipeline import Pipeline
 from ingest.catalogue import catalogue
 from ingest.clock import to_datetime
 from ingest.frame import STAMPED_VERSION, StampedBlock, StampedFrame, encode, frame_id
+from services.processor import watermark
 from services.processor.batch import Bounds, process_batch
 from services.processor.core import Core
 from services.processor.rebuild import Rebuilder
@@ -104,7 +105,11 @@ class Bench:
         return await self.feed(batch)
 
     async def silence(self, now_ms: int) -> Effects:
-        """Judge silence at an instant of the clock."""
+        """Judge silence at an instant of the clock, gaps that are overdue first, as a worker does."""
+        hots = enumerate(self.core.hot)
+        overdue = {slot: at for slot, hot in hots if (at := watermark.overdue(hot, now_ms)) is not None}
+        if overdue:
+            await self.apply(lambda reader: process_batch([], self.core, reader, self.bounds, now_ms, overdue))
         effects = judge_silence(self.core, self.bounds, now_ms)
         async with self.connection.transaction():
             await fence.check(self.connection, self.epochs)

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.afresh import start_afresh
-from detectors.protocol import VITALS, Finding
+from detectors.protocol import VITALS
 from detectors.rules import ADAPTIVE_RULES
-from services.processor.changes import PatientChange, at_hour_ms
+from services.processor import watermark
+from services.processor.changes import PatientChange
 from services.processor.core import Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot, mark_dirty
@@ -38,10 +39,8 @@ def take_in(core: Core, control: list[ControlRecord]) -> set[int]:
         if slot is None:
             continue
         hot = core.hot[slot]
-        late = (
-            change.at_hour_ms < core.fed[slot] if change.kind == "new_normal" else change.effective_ms < hot.settled_ms
-        )
-        if late:
+        fed_ms = core.fed[slot] if change.kind == "new_normal" else watermark.marks_of(hot)[1]
+        if (change.at_hour_ms if change.kind == "new_normal" else change.effective_ms) < fed_ms:
             mark_dirty(hot, change.effective_ms)
             dirty.add(slot)
     return dirty
@@ -76,21 +75,15 @@ class Applier:
         hot, patient_id, due = self._core.hot[slot], int(self._core.patient_of[slot]), self._due[slot]
         while due and due[0].at_hour_ms <= up_to_ms:
             change = due.pop(0)
+            self._pass_on(slot, hot, patient_id, change.at_hour_ms)
             if change.subject in VITALS:
                 start_afresh(self._core.state, np.array([slot]), VITALS.index(change.subject))
                 renew(self._engine, hot, patient_id, change)
-        self._engine.end_monitoring(hot, patient_id, up_to_ms)
-        self._tell_held(slot, hot, patient_id, up_to_ms)
+        self._pass_on(slot, hot, patient_id, up_to_ms)
 
-    def _tell_held(self, slot: int, hot: Hot, patient_id: int, up_to_ms: int) -> None:
-        """Tell what was found while nobody was to be told, and is still so."""
-        for rule, held in list(hot.held.items()):
-            told = self._core.changes.first_told(patient_id, rule, held.at_ms, up_to_ms)
-            at_ms = up_to_ms + 1 if told is None else at_hour_ms(told)
-            if at_ms <= up_to_ms:
-                del hot.held[rule]
-                finding = Finding(slot, rule, "raised", held.start_ms, at_ms, held.level, held.evidence)
-                self._engine.raise_alert(hot, patient_id, finding, provisional=False)
+    def _pass_on(self, slot: int, hot: Hot, patient_id: int, up_to_ms: int) -> None:
+        for rule in ADAPTIVE_RULES:
+            self._engine.pass_on(slot, hot, patient_id, rule.id, up_to_ms)
 
 
 def renew(engine: Engine, hot: Hot, patient_id: int, change: PatientChange) -> bool:

@@ -9,7 +9,9 @@ memory is dropped and loaded again, so a batch has either happened entirely or n
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, Self
 
 import numpy as np
@@ -60,7 +62,14 @@ class Bounds:
         return cls(*(each * 1000 for each in seconds))
 
 
-async def process_batch(records: list[Record], core: Core, reader: Reader, bounds: Bounds, now_ms: int) -> Effects:
+async def process_batch(
+    records: list[Record],
+    core: Core,
+    reader: Reader,
+    bounds: Bounds,
+    now_ms: int,
+    overdue: Mapping[int, int] = MappingProxyType({}),
+) -> Effects:
     """Return everything the batch changes; ``core`` is advanced in place.
 
     Args:
@@ -69,6 +78,7 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
         reader: reads in the transaction the effects will be written in.
         bounds: time bounds.
         now_ms: the clock's present.
+        overdue: slots whose gaps are waited for no longer → the deadline that has passed; only without records.
     """
     effects = Effects(recorded_ms=now_ms)
     for record in records:
@@ -77,7 +87,7 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     await erasing.take_out(core, reader, taken, effects)
     await _place_patients(core, reader, taken, effects, records)
     effects.touched = {core.slot_of[frame.patient_id] for frame in taken.frames}
-    effects.touched |= applying.take_in(core, effects.control)
+    effects.touched |= applying.take_in(core, effects.control) | overdue.keys()
 
     readings, effects.quarantined = intake.split_quarantined(taken.readings)
     verdict = await _sort_out(core, reader, effects, readings, [frame.revision for frame in taken.frames])
@@ -97,6 +107,7 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
     offsets = [frame.utc_offset_min for frame in taken.frames]
     received = [frame.received_ms for frame in taken.frames]
     await check_value.ask(core, engine, reader, effects.quarantined, stored, offsets, received)
+    _give_up_gaps(core, receipts, overdue, bounds)
     late_safety, late_minutes = _advance_watermarks(core, technical, receipts, taken.frames, stored, bounds)
     fates = _fates(taken, verdict, sampled, effects.quarantined, stored[late_safety | late_minutes])
     effects.fates = fates + effects.fates  # in the order of the frames first: readings name theirs by its place
@@ -117,6 +128,7 @@ async def process_batch(records: list[Record], core: Core, reader: Reader, bound
         technical.minutes(hour)
     technical.settled(settled)
     for slot in slots:
+        engine.pass_all_on(slot, core.hot[slot], int(core.patient_of[slot]))
         engine.tell_the_live(slot, core.hot[slot], int(core.patient_of[slot]))
     await _find_words(reader, effects, engine.unspoken)
     await _recompute_buckets(core, reader, effects, Table.concatenate([stored[late_minutes], rewritten]))
@@ -239,6 +251,16 @@ def _advance_watermarks(
     if not len(stored):
         return np.zeros(0, bool), np.zeros(0, bool)
     return stored.t_ms < marks[inverse], stored.t_ms < minute_mark[stored.frame]
+
+
+def _give_up_gaps(core: Core, receipts: Receipts, overdue: Mapping[int, int], bounds: Bounds) -> None:
+    """Let the clock end the wait for frames that do not come, as a later frame would."""
+    for slot, deadline_ms in overdue.items():
+        hot = core.hot[slot]
+        known = receipts.before(slot, hot, deadline_ms)
+        watermark.expire(hot, deadline_ms, bounds.reordering_ms)
+        if known is not None:
+            receipts.note(slot, hot, deadline_ms, known)
 
 
 def _fates(

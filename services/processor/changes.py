@@ -98,11 +98,17 @@ class Changes:
 
     def closing(self, patient_id: int, up_to_ms: int) -> PatientChange | None:
         """Return the last change up to an instant that ends the monitoring, None where it was never ended."""
-        ending = [
+        return next(reversed(self._closings(patient_id, up_to_ms)), None)
+
+    def closing_after(self, patient_id: int, after_ms: int, up_to_ms: int) -> PatientChange | None:
+        """Return the first change in (after, up to] that ends the monitoring."""
+        return next((one for one in self._closings(patient_id, up_to_ms) if one.effective_ms > after_ms), None)
+
+    def _closings(self, patient_id: int, up_to_ms: int) -> list[PatientChange]:
+        return [
             change
             for change in self._of.get(patient_id, [])
             if change.kind == "monitoring"
             and change.effective_ms <= up_to_ms
             and STATES[change.payload["state"]].closes
         ]
-        return ending[-1] if ending else None

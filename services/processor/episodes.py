@@ -11,14 +11,15 @@ is told then.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from uuid import UUID, uuid5
 
 from detectors.explain import NAMES, patient_sentence, sentence
 from detectors.protocol import Finding, Priority
 from ingest.catalogue import catalogue
-from services.processor.changes import Changes, PatientChange
+from services.monitoring import group_of
+from services.processor.changes import Changes, PatientChange, at_hour_ms
 from services.processor.hot import Episode, Held, Hot
 from services.processor.lateness import Receipts, Revealed
 from services.processor.records import AlertChange, AlertEvent, AlertRow, Change, Effects, Suppressed
@@ -70,10 +71,11 @@ class Engine:
 
     def settled(self, hot: Hot, patient_id: int, finding: Finding, revealed: Revealed | None = None) -> None:
         """Take a finding on settled data: it is final."""
-        self.end_monitoring(hot, patient_id, finding.at_ms)
+        self.pass_on(finding.row, hot, patient_id, finding.rule, finding.at_ms)
         if finding.rule in hot.held and finding.change != "raised":
             _follow(hot, finding)
             return
+        finding = self.since_told(patient_id, finding)
         episode = _open(hot, finding.rule)
         if episode is not None and revealed is not None:
             self.tell_if_live(hot, patient_id, finding.row, episode, before=revealed.place)
@@ -87,12 +89,16 @@ class Engine:
             self.raise_alert(hot, patient_id, finding, provisional=False, revealed=revealed)
         elif episode is not None and finding.change == "worsened":
             episode.settled = self._rules[finding.rule].priority[finding.level]
+            episode.evidence = finding.evidence
             self._worsen(hot, patient_id, episode, finding, revealed)
         elif episode is not None:
             self.resolve(hot, patient_id, episode, finding.at_ms, finding.evidence)
 
     def provisional(self, hot: Hot, patient_id: int, finding: Finding) -> None:
-        """Take a finding on data that may still be reordered: it is told at once, and may be withdrawn."""
+        """Take a finding on data that may still be reordered: it is told at once, and may be withdrawn.
+
+        One that is raised has been through `since_told`.
+        """
         episode, revealed = _open(hot, finding.rule), self._receipts.newest(finding.row, hot)
         if finding.change == "worsened":
             if episode is not None and not self._is_quiet(hot, patient_id, finding):
@@ -132,6 +138,7 @@ class Engine:
             if not provisional:
                 self._suppress(hot, patient_id, finding, hold=self._rules[finding.rule].kind == "clinical")
             return
+        finding = self.since_told(patient_id, finding)
         over = finding.at_ms < hot.ended_ms
         late = over or self._receipts.is_late(revealed, finding.at_ms)
         row = self._insert(hot, patient_id, finding, provisional=provisional, late=late)
@@ -139,6 +146,7 @@ class Engine:
         episode = Episode(
             str(row.id), finding.rule, row.kind, finding.start_ms, finding.at_ms, row.priority, provisional,
             None if provisional else row.priority, catalogue()[metric].id if metric else 0, late=late,
+            evidence=None if provisional or row.kind == "technical" else finding.evidence,
         )  # fmt: skip
         hot.episodes.append(episode)
         if late and not over and revealed is not None:
@@ -216,16 +224,66 @@ class Engine:
         )  # fmt: skip
 
     def end_monitoring(self, hot: Hot, patient_id: int, up_to_ms: int) -> bool:
-        """Resolve what is open where a person ended the monitoring by an instant; return whether anything was."""
-        change = self._changes.closing(patient_id, up_to_ms) if self._changes.any_of(patient_id) else None
+        """Resolve what is open where a person ended the monitoring by an instant; return whether that is news."""
+        change = self._changes.closing(patient_id, up_to_ms)
         if change is None:
             return False
         news = change.effective_ms > hot.ended_ms
         hot.ended_ms = max(change.effective_ms, hot.ended_ms)
-        ended = [one for one in hot.episodes if one.found_ms < change.effective_ms]  # later ones were told after it
-        for episode in ended:  # also what came to light only after the end had been applied
-            self.resolve_by_person(hot, patient_id, episode, change.effective_ms, change)
-        return news or bool(ended)
+        ended = [self._end(hot, patient_id, episode, up_to_ms) for episode in [*hot.episodes]]
+        return news or any(ended)
+
+    def pass_on(self, slot: int, hot: Hot, patient_id: int, rule: str, up_to_ms: int) -> None:
+        """Carry one rule on to an instant up to which it has been judged, as people changed the monitoring by then.
+
+        What a person ended is ended there, what was kept quiet is told where it may be. Each rule on its own time line:
+        so it makes no difference which of the others was judged further in this batch.
+        """
+        if not self._changes.any_of(patient_id):
+            return
+        while True:
+            episode, held = _open(hot, rule), hot.held.get(rule)
+            if episode is not None and self._end(hot, patient_id, episode, up_to_ms):
+                continue
+            told = None if held is None else self._changes.first_told(patient_id, rule, held.at_ms, up_to_ms)
+            if held is None or told is None or at_hour_ms(told) > up_to_ms:
+                return
+            del hot.held[rule]
+            finding = Finding(slot, rule, "raised", held.start_ms, at_hour_ms(told), held.level, held.evidence)
+            self.raise_alert(hot, patient_id, finding, provisional=False)
+
+    def pass_all_on(self, slot: int, hot: Hot, patient_id: int) -> None:
+        """At the end of a batch: carry every rule on to its mark."""
+        if not self._changes.any_of(patient_id):
+            return
+        ended = self._changes.closing(patient_id, hot.settled_ms - 1)
+        hot.ended_ms = max(hot.ended_ms, 0 if ended is None else ended.effective_ms)
+        for rule in {episode.rule for episode in hot.episodes} | hot.held.keys():
+            metric = self._rules[rule].metric
+            mark = hot.judged.get(catalogue()[metric].id) if metric and group_of(rule) == "safety" else None
+            self.pass_on(slot, hot, patient_id, rule, (hot.settled_ms if mark is None else mark) - 1)
+
+    def _end(self, hot: Hot, patient_id: int, episode: Episode, up_to_ms: int) -> bool:
+        """Resolve an episode by the first end of the monitoring after it was found; should it last, it is held."""
+        change = self._changes.closing_after(patient_id, episode.found_ms, up_to_ms)
+        if change is None:
+            return False
+        self.resolve_by_person(hot, patient_id, episode, change.effective_ms, change)
+        if episode.evidence is not None and episode.settled is not None:
+            level = self._rules[episode.rule].priority.index(episode.settled)
+            hot.held[episode.rule] = Held(episode.start_ms, change.effective_ms, level, episode.evidence)
+        return True
+
+    def since_told(self, patient_id: int, finding: Finding) -> Finding:
+        """Return a finding that outlasted the end of a monitoring as one of the monitoring that followed.
+
+        The episode people ended stays ended; what lasts begins another one where it may be told again.
+        """
+        ended = self._changes.closing(patient_id, finding.at_ms) if self._changes.any_of(patient_id) else None
+        if ended is None or finding.start_ms >= ended.effective_ms:
+            return finding
+        told = self._changes.first_told(patient_id, finding.rule, ended.effective_ms, finding.at_ms)
+        return finding if told is None else replace(finding, start_ms=told)
 
     def resolve_late(self, hot: Hot, patient_id: int, finding: Finding) -> None:
         """Note where a late finding's episode ended."""
@@ -267,6 +325,7 @@ class Engine:
             episode.provisional = False
             episode.found_ms = finding.at_ms
             episode.settled = self._rules[finding.rule].priority[finding.level]
+            episode.evidence = finding.evidence
             worse = ORDER[episode.priority] > ORDER[episode.settled]  # told already: its words stand for it
             self._change(hot, patient_id, episode, "settled", finding.at_ms, None if worse else finding.evidence)
             if episode.late and revealed is not None:

@@ -23,7 +23,8 @@ from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.hot import Hot
 from services.processor.records import Effects
 from services.processor.remake import remade
-from services.processor.replay import OF_THE_PRESENT, Replay, marks_of
+from services.processor.replay import OF_THE_PRESENT, Replay
+from services.processor.watermark import marks_of
 from services.store.kept import DAILY_DAYS, MONTHLY_DAYS
 from services.store.reader import Checkpoint, Reader
 

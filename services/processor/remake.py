@@ -11,7 +11,8 @@ from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.hot import Episode, Hot
 from services.processor.reconcile import Reconciliation, rebuilt_rows
 from services.processor.records import Effects, KnownAlert, Remade
-from services.processor.replay import OF_THE_PRESENT, REPLAYED_RULES, SLOT, Replay, marks_of
+from services.processor.replay import OF_THE_PRESENT, REPLAYED_RULES, SLOT, Replay
+from services.processor.watermark import marks_of
 from services.store import kept
 from services.store.reader import Reader
 

@@ -32,12 +32,6 @@ NIGHT_RULES: Final = frozenset({RESTING_HEART.id, NIGHT_SKIN_RISE.id, NIGHT_BREA
 REPLAYED_RULES: Final = frozenset(ALL_RULES) - OF_THE_PRESENT | {"device_silent"}  # a silence of long ago is data
 
 
-def marks_of(hot: Hot) -> tuple[int, int]:
-    """Return the lowest and the highest of a patient's marks: before the one all is judged, after the other nothing."""
-    marks = [hot.settled_ms, hot.closed_ms, *hot.judged.values()]
-    return min(marks), max(marks)
-
-
 class Replay:
     """A replay under way; ``at_ms`` is how far it has come."""
 
@@ -90,7 +84,7 @@ class Replay:
 
     def finish(self, now: Hot) -> None:
         """Go up to the live marks, and judge what is not settled yet."""
-        before = self._move(marks_of(now)[1], now)
+        before = self._move(watermark.marks_of(now)[1], now)
         work = self._work()
         self._judge(work, work, before)
         applying.repeat_clock(self.core, self._engine, SLOT, now)
@@ -137,6 +131,7 @@ class Replay:
         for hour in slices:
             self._technical.minutes(hour)
         self._technical.settled(settled)
+        self._engine.pass_all_on(SLOT, self.hot, self.patient_id)
         effects.events.clear()  # who is told what is decided when all is known
         effects.rollups.clear()  # buckets are exact already: recomputed when late readings arrive
         core.pending[SLOT] = [work[work.t_ms >= Core.needed_from(self.hot)]]

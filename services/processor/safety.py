@@ -92,7 +92,9 @@ def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, di
     found: dict[int, dict[tuple[str, int], Priority]] = {}
     for finding in core.limits.advance(copy, renumbered):
         slot = int(slots[finding.row])
-        engine.provisional(core.hot[slot], int(core.patient_of[slot]), replace(finding, row=slot))
+        patient_id = int(core.patient_of[slot])
+        finding = engine.since_told(patient_id, replace(finding, row=slot))
+        engine.provisional(core.hot[slot], patient_id, finding)
         if finding.change != "cleared":
             found.setdefault(slot, {})[finding.rule, finding.start_ms] = priorities[finding.rule][finding.level]
     return found

@@ -158,6 +158,7 @@ class Technical:
     ) -> None:  # fmt: skip
         """Open or end an episode. ``mark_ms``: the settled instant that reveals it; None: it is of the present."""
         hot, patient_id = self._core.hot[slot], int(self._core.patient_of[slot])
+        self._engine.pass_on(slot, hot, patient_id, rule, at_ms)
         episode = next((e for e in hot.episodes if e.rule == rule), None)
         revealed = None if mark_ms is None else self._engine.revealed(slot, mark_ms)
         if change == "raised" and episode is None:

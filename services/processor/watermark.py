@@ -17,8 +17,15 @@ from services.processor.core import DAY_MS, QUIET_MS
 from services.processor.hot import MAX_MISSING, MAX_OFFSETS, MAX_SESSIONS, Hold, Hot, Session
 
 MINUTE_MS: Final = 60_000
+AT_THE_DOOR_MS: Final = 60_000
 _STEPS: Final = catalogue()["steps"].id
 _NEEDS_STEPS: Final = frozenset({catalogue()["heart_rate"].id, catalogue()["respiratory_rate"].id})
+
+
+def marks_of(hot: Hot) -> tuple[int, int]:
+    """Return the lowest and the highest of a patient's marks: before the one all is judged, after the other nothing."""
+    marks = [hot.settled_ms, hot.closed_ms, *hot.judged.values()]
+    return min(marks), max(marks)
 
 
 def judged_to(hot: Hot, metric: int) -> int:
@@ -39,8 +46,8 @@ def advance(hot: Hot, frame: StampedFrame, spans: list[tuple[int, int, int]], bo
     if spans:
         _note_offset(hot, min(first for _, first, _ in spans), frame.utc_offset_min)
     if spans and not hot.settled_ms:
-        first = min(frame.received_ms, *(first for _, first, _ in spans))  # a fast clock must not set the start
-        start = first // MINUTE_MS * MINUTE_MS
+        newest = max(min(last, frame.received_ms) for _, _, last in spans)  # a fast clock must not set the start
+        start = min(newest - bound_ms, *(first for _, first, _ in spans)) // MINUTE_MS * MINUTE_MS
         hot.settled_ms = hot.closed_ms = start - DAY_MS if hot.holds else start  # an earlier frame is still on its way
     for metric, _, last in spans:
         newest = min(last, frame.received_ms)
@@ -61,6 +68,15 @@ def expire(hot: Hot, received_ms: int, bound_ms: int) -> None:
             hot.sessions[key].missing = []
     if over:
         settle(hot, bound_ms)
+
+
+def overdue(hot: Hot, now_ms: int) -> int | None:
+    """Return up to when gaps are waited for no longer, by the clock: the last deadline well past; None without one.
+
+    A device that has stopped in a gap sends no frame to end the waiting. A door may have stamped a frame, and still be
+    waiting for Kafka, for `AT_THE_DOOR_MS`.
+    """
+    return max((d for hold in hot.holds.values() if (d := hold.deadline_ms) <= now_ms - AT_THE_DOOR_MS), default=None)
 
 
 def settle(hot: Hot, bound_ms: int) -> None:

@@ -17,6 +17,7 @@ import structlog
 
 from ingest.clock import Clock
 from services import metrics
+from services.processor import watermark
 from services.processor.batch import Bounds, process_batch
 from services.processor.core import Core
 from services.processor.counted import count_batch
@@ -141,7 +142,14 @@ class Worker:
                 await self._settle(part)
 
     async def judge_silence(self, now_ms: int) -> None:
-        """Judge silence by the clock; the caller has made sure that everything sent before has been processed."""
+        """Judge silence by the clock; the caller has made sure that everything sent before has been processed.
+
+        First what a device left open when it stopped: a gap in its frames is waited for no longer than the bound.
+        """
+        hots = enumerate(self.core.hot)
+        overdue = {slot: at for slot, hot in hots if (at := watermark.overdue(hot, now_ms)) is not None}
+        if overdue:
+            await self.apply(lambda opened: process_batch([], self.core, opened, self._bounds, now_ms, overdue))
         effects = judge_silence(self.core, self._bounds, now_ms)
         if effects.touched:
             try:

@@ -11,6 +11,7 @@ import pytest
 from ingest.clock import SystemClock
 from ingest.frame import NOT_WORN, OUT_OF_RANGE, StampedFrame
 from services.processor.records import Record
+from services.processor.watermark import AT_THE_DOOR_MS
 from services.processor.worker import Worker
 from services.store.fence import FencedError
 from services.store.session import Session
@@ -184,6 +185,23 @@ async def test_a_provisional_alert_loses_its_evidence_and_is_withdrawn(bench: Be
     good = stamped(1, 1, [block("spo2", start + 300_000, [97], 300)], received_ms=start + HOUR)
     await bench.frames([good])
     assert await bench.rows("SELECT state FROM alert") == [("withdrawn",)]
+
+
+async def test_a_gap_of_a_device_that_has_stopped_is_waited_for_by_the_clock(bench: Bench) -> None:
+    await bench.frames([stamped(1, 0, [block("spo2", T0, [97] * 12, 300)])])
+    received = T0 + 2 * HOUR
+    await bench.frames([stamped(1, 2, [block("spo2", T0 + HOUR, [83] * 6, 300)], received_ms=received)])
+    assert await bench.rows("SELECT provisional FROM alert") == [(True,)]
+    waits = bench.bounds.reordering_ms + AT_THE_DOOR_MS
+    await bench.silence(received + waits - 1)
+    assert await bench.rows("SELECT provisional FROM alert") == [(True,)]
+    await bench.silence(received + waits)
+    assert await bench.rows("SELECT provisional, late, state FROM alert") == [(False, False, "active")]
+    assert [row[0] for row in await bench.rows("SELECT change FROM alert_event ORDER BY id")] == ["raised", "settled"]
+    await bench.frames(
+        [stamped(1, 1, [block("spo2", T0 + HOUR + 2 * MINUTE, [98], 300)], received_ms=received + HOUR)]
+    )
+    assert await bench.rows("SELECT dirty_since IS NOT NULL FROM patient_state") == [(True,)], "it came after all"
 
 
 async def test_worsening_voids_the_acknowledgement(bench: Bench) -> None:

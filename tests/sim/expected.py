@@ -95,27 +95,25 @@ async def _run(patient: int, told: Told, changes: tuple[Change, ...]) -> Outcome
             await rebuilder.rebuild(
                 other, clock.now_ms()
             )  # two devices that measure the same overtake each other anyway
-    return outcome(server.tables, patient, changed=bool(changes))
+    return outcome(server.tables, patient)
 
 
 def _changed(number: int, change: Change) -> Record:
-    payload = {"state": change.state}
     message = ControlMessage(
-        number + 1, ORGANISATION, change.patient, "monitoring", "", number + 1, change.effective_ms, payload, 7
+        number + 1, ORGANISATION, change.patient, "monitoring", "", number + 1, change.effective_ms, change.payload, 7
     )
     return Record(topics.CONTROL, 0, number, record_key(change.patient), control.encode(message))
 
 
-def outcome(tables: Tables, patient: int, *, changed: bool) -> Outcome:
+def outcome(tables: Tables, patient: int) -> Outcome:
     """Return what was found and kept about a patient, as far as two runs of the same frames must agree.
 
-    Whether an alert was told late they need not agree on; nor, where somebody ``changed`` the monitoring, on what
-    concerns the device only: which of its findings a closing covers still goes by how the frames were cut.
+    Whether an alert was told late they need not agree on.
     """
     alerts = sorted(
         (tuple(row[name] for name in COMPARED) for row in tables.alerts.values()
          if row["patient_id"] == patient and row["state"] != "withdrawn" and row["revised_by"] is None
-         and row["rule"] not in BY_THE_CLOCK and not (changed and row["kind"] == "technical")),
+         and row["rule"] not in BY_THE_CLOCK),
         key=lambda row: (row[0], row[6]),
     )  # fmt: skip
     return {

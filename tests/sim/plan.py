@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from ingest.assign import Assignment, Device
 from tests.sim.stories import HOUR, KINDS, MINUTE, START, Row, Sent, closing, sent, story
@@ -13,6 +13,10 @@ BOUND_MS: Final = 120_000
 WITHIN_MS: Final = 90_000  # how far frames of a plan that keeps the bound overtake each other, re-sends left room
 ORGANISATION: Final = 1
 FOREVER: Final = 2**62
+SEQUENCES: Final = (
+    ("discharged",), ("discharged", "active"), ("discharged", "active", "discharged"), ("paused",),
+    ("comfort_care", "active"), ("paused", "discharged"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class Change:
     patient: int
     state: str
     effective_ms: int
+    until_ms: int | None = None
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What the change says, as the API writes it."""
+        return {"state": self.state} | ({} if self.until_ms is None else {"until_ms": self.until_ms})
 
 
 Due = Delivery | Junk | Change
@@ -159,14 +169,17 @@ def _correct(plan: Plan, chance: Random) -> None:
 
 
 def _change(plan: Plan, chance: Random) -> None:
-    """Let somebody discharge a patient, in time, late or ahead of the readings."""
-    if chance.random() > 0.2:
+    """Let somebody change what is watched of a patient, in time, late or ahead of the readings, once or more often."""
+    if chance.random() > 0.25:
         return
     # One whose device went to somebody else has no event time any more: the clock would carry the change out.
     patient = chance.choice([one for one in plan.patients if len(plan.devices[one].assignments) == 1])
-    effective = START + chance.randrange(30, 200) * MINUTE
-    at = effective + chance.choice((-HOUR, 0, MINUTE, 2 * HOUR))
-    plan.changes.append(Change(max(at, START), patient, "discharged", effective))
+    states = chance.choice(SEQUENCES)
+    for state, minute in zip(states, sorted(chance.sample(range(30, 230), len(states))), strict=True):
+        effective = START + minute * MINUTE
+        at = max(START, effective + chance.choice((-HOUR, 0, MINUTE, 2 * HOUR)))
+        until = effective + chance.choice((20, 70)) * MINUTE if state == "paused" else None
+        plan.changes.append(Change(at, patient, state, effective, until))
     plan.calm.discard(patient)
 
 

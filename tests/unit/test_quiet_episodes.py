@@ -90,3 +90,46 @@ def test_what_comes_to_light_after_the_end_was_applied_is_listed_and_ended_not_l
     assert effects.alerts[0].late
     assert effects.suppressed == []
     assert hot.episodes == []
+
+
+def again_active(first_end_ms: int, active_ms: int, second_end_ms: int | None = None) -> Changes:
+    changes = discharged(first_end_ms, back_ms=active_ms)
+    if second_end_ms is not None:
+        changes.add(1, [PatientChange(second_end_ms, 3, "monitoring", "", {"state": "deceased"}, 7)])
+    return changes
+
+
+def test_the_first_end_of_a_monitoring_after_a_finding_is_where_it_ends() -> None:
+    """However far the data had come when the ends were looked at."""
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    changes = again_active(T0 + 30 * MINUTE, T0 + 40 * MINUTE, T0 + 50 * MINUTE)
+    engine = Engine(ALL_RULES, effects, T0, changes)
+    engine.settled(hot, 1, finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE))
+    engine.pass_on(0, hot, 1, "spo2_low", T0 + 59 * MINUTE)
+    assert [(e.change, e.at_ms - T0) for e in effects.events] == [("raised", 10 * MINUTE), ("resolved", 30 * MINUTE)]
+
+
+def test_what_outlasts_a_discharge_is_told_again_as_an_episode_of_its_own() -> None:
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, again_active(T0 + 30 * MINUTE, T0 + 80 * MINUTE))
+    engine.settled(hot, 1, finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE))
+    engine.pass_on(0, hot, 1, "spo2_low", T0 + 110 * MINUTE)
+    assert [e.change for e in effects.events] == ["raised", "resolved"], "quiet until the next full hour"
+    cleared = finding(T0 + 130 * MINUTE, T0 + 5 * MINUTE)
+    engine.settled(hot, 1, Finding(0, "spo2_low", "cleared", cleared.start_ms, cleared.at_ms, 0, cleared.evidence))
+    assert [(e.change, e.at_ms - T0) for e in effects.events[2:]] == [
+        ("raised", 120 * MINUTE), ("resolved", 130 * MINUTE),
+    ]  # fmt: skip
+    assert [row.started_ms - T0 for row in effects.alerts] == [5 * MINUTE, 80 * MINUTE]
+    assert len({row.id for row in effects.alerts}) == 2
+
+
+def test_what_was_held_and_ended_before_anybody_was_to_be_told_is_never_told() -> None:
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, again_active(T0, T0 + 80 * MINUTE))
+    held = finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE)
+    engine.settled(hot, 1, held)
+    assert list(hot.held) == ["spo2_low"]
+    engine.settled(hot, 1, Finding(0, "spo2_low", "cleared", held.start_ms, T0 + 90 * MINUTE, 0, held.evidence))
+    engine.pass_on(0, hot, 1, "spo2_low", T0 + 300 * MINUTE)
+    assert (effects.events, hot.held) == ([], {})
