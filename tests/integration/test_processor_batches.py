@@ -198,9 +198,7 @@ async def test_a_gap_of_a_device_that_has_stopped_is_waited_for_by_the_clock(ben
     await bench.silence(received + waits)
     assert await bench.rows("SELECT provisional, late, state FROM alert") == [(False, False, "active")]
     assert [row[0] for row in await bench.rows("SELECT change FROM alert_event ORDER BY id")] == ["raised", "settled"]
-    await bench.frames(
-        [stamped(1, 1, [block("spo2", T0 + HOUR + 2 * MINUTE, [98], 300)], received_ms=received + HOUR)]
-    )
+    await bench.frames([stamped(1, 1, [block("spo2", T0 + HOUR + 2 * MINUTE, [98], 300)], received_ms=received + HOUR)])
     assert await bench.rows("SELECT dirty_since IS NOT NULL FROM patient_state") == [(True,)], "it came after all"
 
 
