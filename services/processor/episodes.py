@@ -176,6 +176,8 @@ class Engine:
             sentence=sentence(finding.rule, evidence), patient_sentence=patient_sentence(finding.rule, evidence),
             evidence=evidence,
         )  # fmt: skip
+        # Rows are written before changes: what became of this alert earlier in the batch is over.
+        self._effects.changes[:] = [change for change in self._effects.changes if change.id != identity]
         self._effects.alerts.append(row)
         self._event(hot, patient_id, identity, "raised", priority, finding.at_ms, row.sentence, late=late)
         return row

@@ -134,6 +134,9 @@ BUGS: Final = {
     "changes-forgotten": Bug(
         "after a take-over nobody knows what people changed", ((SimTransaction, "changes", _no_changes),)
     ),
+    "discharge-by-batch": Bug(
+        "what people ended is ended for all rules where the batch ends", ((Engine, "pass_on", _nothing),)
+    ),
     "hold-for-ever": Bug("a gap in a device's frames is waited for without end", ((watermark, "expire", _nothing),)),
 }  # fmt: skip
 

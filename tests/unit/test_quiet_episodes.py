@@ -92,6 +92,24 @@ def test_what_comes_to_light_after_the_end_was_applied_is_listed_and_ended_not_l
     assert hot.episodes == []
 
 
+def test_an_alert_that_is_taken_back_and_found_after_all_in_one_batch_stands() -> None:
+    """Two episodes in unsettled data: the last one is told; as they settle it gives way to the first, and is back."""
+    hot = Hot(1, settled_ms=T0)
+    Engine(ALL_RULES, Effects(T0), T0, Changes()).provisional(hot, 1, finding(T0 + 70 * MINUTE, T0 + 65 * MINUTE))
+    effects = Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, Changes())
+    first, last = finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE), finding(T0 + 70 * MINUTE, T0 + 65 * MINUTE)
+    engine.settled(hot, 1, first)
+    engine.settled(hot, 1, Finding(0, "spo2_low", "cleared", first.start_ms, T0 + 30 * MINUTE, 0, first.evidence))
+    engine.settled(hot, 1, last)
+    told = [(event.change, event.at_ms - T0) for event in effects.events]
+    assert told == [
+        ("withdrawn", 10 * MINUTE), ("raised", 10 * MINUTE), ("resolved", 30 * MINUTE), ("raised", 70 * MINUTE),
+    ]  # fmt: skip
+    standing = effects.alerts[-1].id
+    assert [change.change for change in effects.changes if change.id == standing] == []
+
+
 def again_active(first_end_ms: int, active_ms: int, second_end_ms: int | None = None) -> Changes:
     changes = discharged(first_end_ms, back_ms=active_ms)
     if second_end_ms is not None:
