@@ -32,7 +32,7 @@ Broker and database are the real ones in every row. A proxy of the harness's own
 firewall (it knows Kafka's framing, so that brokers' addresses and error codes can be changed; it loses segments with a
 socket filter); a tmpfs, cgroup and /dev/full for the machine's limits; a patched `time.time` for a stepped clock. What is
 less than one might wish: everything is on loopback of one machine; what the watchers of row 20 leave unread fits into
-the kernel's buffers; a clock that steps further than the silence allowed (row 19: two hours) would be taken for silence.
+the buffers on the way; a clock that steps further than the silence allowed (row 19: two hours) would be taken for silence.
 An alert is written in the transaction that stores its readings, so a database that is away delays it (row 11).
 
 """
