@@ -38,7 +38,7 @@ check: test lint types ## What CI runs
 seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, missed, false alarms, with intervals
 	@$(BIN)/python -m evaluation.seeds --count $(SEEDS) $(ARGS)
 
-faults: install ## Break the whole running system, 27 rows, and write docs/reliability.md. SEEDS=5 ARGS="--json f.json", ARGS="--list"
+faults: install ## Break the whole running system, 27 rows, and write docs/reliability.md. SEEDS=5 ARGS="--processors 4", ARGS="--list"
 	@$(BIN)/python -m tests.faults --seeds $(if $(filter file,$(origin SEEDS)),1,$(SEEDS)) $(ARGS)
 
 sim: install ## The whole stream in one thread, faults at every step, every invariant judged. SEEDS=10000 ARGS="--jobs 2", ARGS=--bugs
