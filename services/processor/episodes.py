@@ -90,7 +90,11 @@ class Engine:
         elif episode is not None and finding.change == "worsened":
             episode.settled = self._rules[finding.rule].priority[finding.level]
             episode.evidence = finding.evidence
-            self._worsen(hot, patient_id, episode, finding, revealed)
+            if episode.priority == episode.settled:  # told already, perhaps in the words of data that were not all
+                evidence = {"utc_offset_min": offset_at(hot, finding.at_ms), **finding.evidence}
+                self._change(hot, patient_id, episode, "settled", episode.found_ms, evidence)
+            else:
+                self._worsen(hot, patient_id, episode, finding, revealed)
         elif episode is not None:
             self.resolve(hot, patient_id, episode, finding.at_ms, finding.evidence)
 

@@ -66,6 +66,23 @@ def test_settling_keeps_the_words_of_what_became_worse_meanwhile() -> None:
     assert effects.changes[-1].evidence is None
 
 
+def test_what_became_worse_settles_in_the_words_of_all_the_data() -> None:
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, Changes())
+    raised = finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE)
+    engine.provisional(hot, 1, raised)
+    for minute, take in ((25, engine.provisional), (15, engine.settled)):  # a frame in between came last
+        at = T0 + minute * MINUTE
+        worst = {**raised.evidence, "change": "worsened", "worst": 82.0, "threshold": 85.0, "to_ms": at}
+        if take == engine.settled:
+            engine.settled(hot, 1, raised)
+        take(hot, 1, Finding(0, "spo2_low", "worsened", T0 + 5 * MINUTE, at, 1, worst))
+    assert [one.change for one in effects.changes] == ["worsened", "settled", "settled"]
+    last = effects.changes[-1]
+    assert last.evidence is not None
+    assert (last.priority, last.at_ms, last.evidence["to_ms"]) == ("high", T0 + 10 * MINUTE, T0 + 15 * MINUTE)
+
+
 def test_the_end_of_a_monitoring_leaves_what_was_told_after_it_began_again() -> None:
     hot, effects = Hot(1, settled_ms=T0), Effects(T0)
     engine = Engine(ALL_RULES, effects, T0, discharged(T0 + MINUTE, back_ms=T0 + 3 * MINUTE))
