@@ -168,6 +168,9 @@ async def _retrying(work: Callable[[], Awaitable[T]]) -> T:
 
 async def _write(conninfo: str, letters: list[Letter], positions: dict[int, int]) -> None:
     async with await psycopg.AsyncConnection.connect(conninfo) as connection, connection.cursor() as cursor:
+        # What a frozen process holds would stand in its successor's way: no other time-out of the server's counts
+        # while it waits for the rest of a pipeline.
+        await cursor.execute(f"SET LOCAL transaction_timeout = '{TRY_S:g}s'")
         await cursor.executemany(
             """INSERT INTO dead_letter
                    (topic, partition, record_offset, reason, detail, record_key, record, recorded_at)
