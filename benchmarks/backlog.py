@@ -1,10 +1,10 @@
 """Live latency beside a backlog of history: append → committed, without and with 50,000 frames in ``backfill.v1``.
 
-Live devices send at a steady rate. A round goes to and fro between its two parts, without and with a piece of the
-backlog, so that what else the machine does meets both; in each slice a second processor joins and leaves, and patients
-are spread over the hour, so that as many hours are closed in each. Latency is real and monotonic: from handing a record
-to the producer (its acknowledgement included) until its position is committed in the database, seen by polling each
-2 ms. The promise: p99 with the backlog at most twice p99 without, each over all slices of its part.
+Live devices send at a steady rate. A round goes to and fro between its two parts, with a piece of the backlog and as
+long without, so that what else the machine does meets both. In each slice a second processor joins, and leaves after
+it; patients are spread over the hour, so that as many hours are closed in each. Latency is real and monotonic: from
+handing a record to the producer (its acknowledgement included) until its position is committed in the database, seen
+by polling each 2 ms. The promise: p99 with the backlog at most twice p99 without, each over all slices of its part.
 
 Runs on servers of its own (``--home``), which it stops at its end. `python -m benchmarks.backlog --help`.
 """
@@ -290,15 +290,16 @@ def bench_on(settings: Settings, folder: Path, rate: int) -> Iterator[Bench]:
 
 
 async def measure_round(bench: Bench, seconds: float, frames: int, slices: int) -> tuple[Part, Part]:
-    """Measure without and with a piece of the backlog by turns; a piece is appended while the processor runs."""
+    """Measure with a piece of the backlog and as long without, by turns; it is appended while the processor runs."""
     without, beside = Part("without"), Part("with")
     bench.start()
     await bench.owned()
     await bench.measure(Part("warming up"), 3, until_drained=False)
     for piece in range(slices):
-        await bench.measure(without, seconds, until_drained=False)
         await bench.append_history(frames * (piece + 1) // slices - frames * piece // slices)
+        before = beside.seconds
         await bench.measure(beside, seconds, until_drained=True)
+        await bench.measure(without, beside.seconds - before, until_drained=False)
     return without, beside
 
 
