@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check seeds faults sim backlog replay screenshots docs lock up down clean
+.PHONY: help install demo test test-all lint types check contract seeds faults sim backlog replay screenshots docs lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ types: install ## Types, strict, tests included
 	@$(BIN)/mypy
 
 check: test lint types ## What CI runs
+
+contract: install ## What every consumer keeps, with 1 and with 4 processors. ARGS="-k storm"
+	@$(BIN)/pytest tests/integration/test_consumers.py $(ARGS)
 
 seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, missed, false alarms, with intervals
 	@$(BIN)/python -m evaluation.seeds --count $(SEEDS) $(ARGS)

@@ -98,14 +98,13 @@ class Beginning(Service):
     async def on_start(self) -> None:
         """Compare what is committed in Kafka with what is stored."""
         try:
-            stored = await _retrying(lambda: _stored(self._settings))
-            await _go_back(self._settings, stored)
+            await _go_back(self._settings)
         except Exception as error:
             log.critical("filing_stops", error=repr(error))
             await self.crash(error)
 
 
-async def _go_back(settings: Settings, stored: dict[int, int]) -> None:
+async def _go_back(settings: Settings) -> None:
     name, group = topics.named(topics.DEAD, settings.kafka), topics.named("agents", settings.kafka)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka.bootstrap, group_id=group, enable_auto_commit=False, request_timeout_ms=10_000
@@ -117,8 +116,10 @@ async def _go_back(settings: Settings, stored: dict[int, int]) -> None:
             raise RuntimeError(msg)
         places = [TopicPartition(name, number) for number in range(topics.partitions(topics.DEAD, settings.kafka))]
         consumer.assign(places)
+        committed = {place: await consumer.committed(place) or 0 for place in places}
+        stored = await _retrying(lambda: _stored(settings))  # after: an agent at work elsewhere stores, then commits
         begin = {place: stored.get(place.partition, 0) for place in places}
-        back = {place: at for place, at in begin.items() if (await consumer.committed(place) or 0) > at}
+        back = {place: at for place, at in begin.items() if committed[place] > at}
         if back:
             log.info("filing_goes_back", partitions={place.partition: offset for place, offset in back.items()})
             await _commit(consumer, back)
@@ -168,6 +169,9 @@ async def _retrying(work: Callable[[], Awaitable[T]]) -> T:
 
 async def _write(conninfo: str, letters: list[Letter], positions: dict[int, int]) -> None:
     async with await psycopg.AsyncConnection.connect(conninfo) as connection, connection.cursor() as cursor:
+        # What a frozen process holds would stand in its successor's way: no other time-out of the server's counts
+        # while it waits for the rest of a pipeline.
+        await cursor.execute(f"SET LOCAL transaction_timeout = '{TRY_S:g}s'")
         await cursor.executemany(
             """INSERT INTO dead_letter
                    (topic, partition, record_offset, reason, detail, record_key, record, recorded_at)
