@@ -98,6 +98,21 @@ async def test_an_agent_at_work_elsewhere_is_not_taken_for_a_restore(
     await filing.Beginning(faulty.settings).on_start()
 
 
+async def test_what_fausts_consumer_skipped_is_fetched_and_filed_in_order(faulty: System) -> None:
+    await produce(faulty, topics.DEAD, *((None, notice(b"%d" % n)) for n in range(7)))
+    filer = filing.Filer(faulty.settings)
+    filed = "SELECT record FROM dead_letter ORDER BY record_offset"
+    await filer.file([filing.Filed(0, 4, None, notice(b"4"), 0)])  # of a batch whose first four were dropped
+    assert faulty.query(filed) == [(b"%d" % n,) for n in range(5)]
+    await filer.catch_up({0: 7})
+    assert len(faulty.query(filed)) == 5, "it may be in hand"
+    await filer.catch_up({0: 7})
+    assert faulty.query(filed) == [(b"%d" % n,) for n in range(7)]
+    assert faulty.query("SELECT next_offset FROM partition_position WHERE topic = 'dead.v1'") == [(7,)]
+    await filer.file([filing.Filed(0, 6, None, notice(b"6"), 0)])
+    assert len(faulty.query(filed)) == 7, "filed twice"
+
+
 async def test_no_topic_is_a_loud_stop(faulty: System, tmp_path: Path) -> None:
     kafka = faulty.settings.kafka.model_copy(update={"prefix": "nowhere."})
     nowhere = faulty.settings.model_copy(update={"kafka": kafka})
