@@ -149,7 +149,7 @@ def attach(app: faust.App, settings: Settings) -> None:
             for event in events:
                 event.ack()
 
-    @app.timer(CATCH_UP_S)
+    @app.timer(CATCH_UP_S)  # type: ignore[untyped-decorator]
     async def catch_up() -> None:
         mine = [tp for tp in app.consumer.assignment() if tp.topic == topic.get_topic_name()]
         await or_crash(filer.catch_up({tp.partition: app.consumer.highwater(tp) or 0 for tp in mine}))
