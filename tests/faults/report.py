@@ -49,6 +49,25 @@ def as_json(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
+def joined(documents: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[Outcome]]:
+    """Return where several runs of one commit took place, and their outcomes, from what `as_json` wrote.
+
+    Raises:
+        ValueError: they are of different commits.
+    """
+    commits = {one["commit"] for one in documents}
+    if len(commits) != 1:
+        msg = f"runs of {', '.join(sorted(commits))} are no one run: take those of one commit"
+        raise ValueError(msg)
+    outcomes = [
+        Outcome(**{name: value for name, value in one.items() if name not in ("name", "how", "passed")})
+        for document in documents
+        for one in document["outcomes"]
+    ]
+    load = max(one["load"] for one in documents)
+    return documents[-1] | {"load": load}, sorted(outcomes, key=lambda one: (one.seed, one.row))
+
+
 def machine() -> dict[str, Any]:
     """Return where and on what a run took place."""
     return {
@@ -58,12 +77,15 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "python": platform.python_version(),
+        "load": round(os.getloadavg()[1], 1),
     }
 
 
-def page(rows: Sequence[Row], outcomes: Sequence[Outcome], people: int, processors: int) -> str:
+def page(
+    rows: Sequence[Row], outcomes: Sequence[Outcome], people: int, processors: int, where: dict[str, Any] | None = None
+) -> str:
     """Return docs/reliability.md."""
-    where = machine()
+    where = where or machine()
     seeds = sorted({one.seed for one in outcomes})
     ran = {one.row for one in outcomes}
     held = len(ran - {one.row for one in outcomes if not one.passed})
@@ -72,7 +94,7 @@ def page(rows: Sequence[Row], outcomes: Sequence[Outcome], people: int, processo
     lines += [
         f"Run of {where['date']}, commit `{where['commit']}`, seeds {', '.join(map(str, seeds))}, on {where['cores']} cores "
         f"({where['cpu']}), {where['memory_gb']} GB, broker, database and load on the same cores; "
-        f"load average {os.getloadavg()[1]:.1f} at the end (2 and more: others were at work). "
+        f"load average {where['load']:.1f} at the end (2 and more: others were at work). "
         f"**{held} of {len(rows)} rows held on every seed**"
         + (f"; {len(rows) - len(ran)} did not run. " if len(ran) < len(rows) else ". ")
         + _shared(outcomes, processors),

@@ -41,6 +41,7 @@ def main(
         1, min=1, max=12, help="how many share the partitions in every row that can have more"
     ),
     home: Path = typer.Option(HOME, help="folder of the stack the rows run on"),
+    join: list[Path] = typer.Option([], help="write the page from these --json files of one commit's runs, and stop"),
 ) -> None:
     """Break a whole running system, row by row, and say what held."""
     chosen = choose(rows)
@@ -50,6 +51,10 @@ def main(
         return
     if page is None and not rows:
         page = PAGE
+    if join:
+        where, outcomes = report.joined([json.loads(file.read_text("utf-8")) for file in join])
+        (page or PAGE).write_text(report.page(chosen, outcomes, people, processors, where), "utf-8")
+        return
 
     def keep(outcomes: Sequence[Outcome]) -> None:  # after each row: a run that is broken off has its page too
         if out is not None:
