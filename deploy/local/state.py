@@ -17,7 +17,8 @@ from deploy.local import ports
 from deploy.local.errors import StackError
 from deploy.local.paths import Home
 
-SECRETS = ("admin", "writer", "api", "gateway", "bridge", "probe")
+DATABASE_ROLES = ("admin", "writer", "api", "gateway", "notifier", "research")
+SECRETS = (*DATABASE_ROLES, "bridge", "probe")
 LOCK_S = 300.0
 
 
@@ -82,7 +83,7 @@ def write_stack_toml(home: Home, state: State, local: tuple[str, ...]) -> None:
             "port": port["postgres"],
             "database": "keepwell",
             "admin_user": "keepwell_admin",
-            **{f"{role}_password": secret[role] for role in ("admin", "writer", "api", "gateway")},
+            **{f"{role}_password": secret[role] for role in DATABASE_ROLES},
         }
     if "mosquitto" in local:
         sections["mqtt"] = {

@@ -17,7 +17,7 @@ from services import topics
 from services.settings import KafkaSettings, PostgresSettings, Settings
 from services.store.schema import MIGRATIONS, SchemaError, revisions, unknown
 
-LOGIN_ROLES = ("writer", "api", "gateway")
+LOGIN_ROLES = ("writer", "api", "gateway", "notifier", "research")
 MIGRATION_WAIT_S = 300  # for another `keepwell migrate` on the same server
 
 
