@@ -17,8 +17,7 @@ from deploy.local import ports
 from deploy.local.errors import StackError
 from deploy.local.paths import Home
 
-DATABASE_ROLES = ("admin", "writer", "api", "gateway", "notifier", "research")
-SECRETS = (*DATABASE_ROLES, "bridge", "probe")
+SECRETS = ("admin", "writer", "api", "gateway", "bridge", "probe")
 LOCK_S = 300.0
 
 
@@ -83,7 +82,7 @@ def write_stack_toml(home: Home, state: State, local: tuple[str, ...]) -> None:
             "port": port["postgres"],
             "database": "keepwell",
             "admin_user": "keepwell_admin",
-            **{f"{role}_password": secret[role] for role in DATABASE_ROLES},
+            **{f"{role}_password": secret[role] for role in ("admin", "writer", "api", "gateway")},
         }
     if "mosquitto" in local:
         sections["mqtt"] = {

@@ -100,46 +100,51 @@ $$ SELECT coalesce(nullif(current_setting('keepwell.at', true), '')::timestamptz
 CREATE FUNCTION is_care_role(role text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS
 $$ SELECT role IN ('clinician', 'nurse', 'coordinator', 'pharmacist', 'genetic_counsellor', 'data_specialist') $$;
 
--- Every right there is in the organisation at the instant, by which way, and what it opens beside the patient's name.
--- Owned by keepwell_reader; nobody else reads it but the owner's functions.
-CREATE VIEW sight AS
-    SELECT m.organisation_id, m.person_id, t.patient_id, 'team' AS via, ARRAY['readings', 'alerts'] AS what
-    FROM care_team_member m
-    JOIN person p ON p.id = m.person_id AND public.is_care_role(p.role)
-    JOIN care_team_patient t ON t.team_id = m.team_id
-    WHERE m.valid_from <= public.current_instant() AND m.valid_to > public.current_instant()
-      AND t.valid_from <= public.current_instant() AND t.valid_to > public.current_instant()
-    UNION ALL
-    SELECT organisation_id, id, patient_id, 'self', ARRAY['readings', 'alerts'] FROM person
+-- The rights there are in the organisation at the instant: by team, and to single patients with what they open beside the
+-- patient's name. Owned by keepwell_reader; read through the functions below alone.
+CREATE VIEW person_team AS
+    SELECT m.person_id, m.team_id FROM care_team_member m JOIN person p ON p.id = m.person_id AND public.is_care_role(p.role)
+    WHERE m.valid_from <= public.current_instant() AND m.valid_to > public.current_instant();
+CREATE VIEW person_grant AS
+    SELECT id AS person_id, patient_id, ARRAY['readings', 'alerts'] AS what FROM person
     WHERE role = 'patient' AND patient_id IS NOT NULL
     UNION ALL
-    SELECT g.organisation_id, g.person_id, g.patient_id, 'proxy', g.what
-    FROM proxy_grant g JOIN person p ON p.id = g.person_id AND p.role = 'proxy'
+    SELECT g.person_id, g.patient_id, g.what FROM proxy_grant g JOIN person p ON p.id = g.person_id AND p.role = 'proxy'
     WHERE g.valid_from <= public.current_instant() AND g.valid_to > public.current_instant()
     UNION ALL
-    SELECT b.organisation_id, b.person_id, b.patient_id, 'break_glass', ARRAY['readings', 'alerts']
+    SELECT b.person_id, b.patient_id, ARRAY['readings', 'alerts']
     FROM break_glass b JOIN person p ON p.id = b.person_id AND public.is_care_role(p.role)
     WHERE b.opened_at <= public.current_instant() AND b.until > public.current_instant();
--- Those of the person who asks.
-CREATE VIEW visible_patient AS
-    SELECT patient_id, via, what FROM sight
-    WHERE person_id = (SELECT public.current_person()) AND organisation_id = (SELECT public.current_organisation());
+-- Those of the person who asks. They run once a query, as (SELECT …), and are opaque to the planner: a policy stays one
+-- look-up in care_team_patient, or one hash of it where many rows are judged.
+CREATE FUNCTION my_teams() RETURNS int[] LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS
+$$ SELECT coalesce(array_agg(team_id), '{}') FROM person_team WHERE person_id = current_person() $$;
+CREATE FUNCTION my_grants(p_what text) RETURNS int[] LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS
+$$ SELECT coalesce(array_agg(patient_id), '{}') FROM person_grant
+   WHERE person_id = current_person() AND (p_what IS NULL OR p_what = ANY (what)) $$;
+CREATE VIEW team_patient AS
+    SELECT patient_id FROM care_team_patient
+    WHERE team_id = ANY ((SELECT public.my_teams())::int[])
+      AND valid_from <= (SELECT public.current_instant()) AND valid_to > (SELECT public.current_instant());
 GRANT CREATE ON SCHEMA public TO keepwell_reader;
-ALTER VIEW sight OWNER TO keepwell_reader;
-ALTER VIEW visible_patient OWNER TO keepwell_reader;
+ALTER VIEW person_team OWNER TO keepwell_reader;
+ALTER VIEW person_grant OWNER TO keepwell_reader;
+ALTER VIEW team_patient OWNER TO keepwell_reader;
 REVOKE CREATE ON SCHEMA public FROM keepwell_reader;
 GRANT SELECT ON person, care_team_member, care_team_patient, proxy_grant, break_glass TO keepwell_reader;
-GRANT SELECT ON visible_patient TO keepwell_api;
+GRANT SELECT ON team_patient TO keepwell_api;
 
--- For policies of small tables and for programs. A policy of a table that is read by the thousand says the same with
--- EXISTS itself: PostgreSQL then chooses between a look-up a row and one hash of all, which it can't inside a function.
-CREATE FUNCTION may_see_patient(p_patient int) RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS
-$$ SELECT EXISTS (SELECT 1 FROM public.visible_patient v WHERE v.patient_id = p_patient) $$;
+-- For policies of small tables and for programs: whether the person who asks may see this patient at all. The policies
+-- below spell it out, because PostgreSQL can't look into a function with a query in it and would call it row by row.
+CREATE FUNCTION may_see_patient(p_patient int) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT 1 FROM public.team_patient v WHERE v.patient_id = p_patient)
+        OR p_patient = ANY (public.my_grants(NULL))
+$$;
 CREATE FUNCTION is_administrator() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS
 $$ SELECT EXISTS (SELECT 1 FROM public.person p WHERE p.id = public.current_person() AND p.role = 'administrator') $$;
 
 DO $$
-DECLARE name text; organisation text; sees text; what text;
+DECLARE name text; organisation text; patient text; sees text; what text;
 BEGIN
     FOREACH name IN ARRAY ARRAY['patient', 'device_assignment', 'patient_change', 'alert', 'alert_event', 'suppressed_finding',
                                 'metric_state', 'frame_log', 'reading_block', 'waveform_block', 'rollup', 'baseline_band',
@@ -149,9 +154,9 @@ BEGIN
                              THEN 'organisation_id = public.current_organisation() AND ' ELSE '' END;
         what := CASE WHEN name IN ('patient', 'device_assignment', 'patient_change') THEN NULL
                      WHEN name IN ('alert', 'alert_event', 'suppressed_finding') THEN 'alerts' ELSE 'readings' END;
-        sees := format('%sEXISTS (SELECT 1 FROM public.visible_patient v WHERE v.patient_id = %I.%I%s)', organisation, name,
-                       CASE name WHEN 'patient' THEN 'id' ELSE 'patient_id' END,
-                       CASE WHEN what IS NULL THEN '' ELSE format(' AND %L = ANY (v.what)', what) END);
+        patient := CASE name WHEN 'patient' THEN 'patient.id' ELSE format('%I.patient_id', name) END;
+        sees := format('%s(EXISTS (SELECT 1 FROM public.team_patient v WHERE v.patient_id = %s) '
+                       'OR %s = ANY ((SELECT public.my_grants(%L))::int[]))', organisation, patient, patient, what);
         EXECUTE format('DROP POLICY by_organisation ON %I', name);
         EXECUTE format('CREATE POLICY by_sight ON %I TO keepwell_api, keepwell_reader USING (%s) WITH CHECK (%s)', name, sees, sees);
     END LOOP;
@@ -183,7 +188,7 @@ CREATE POLICY by_sight ON break_glass FOR SELECT TO keepwell_api USING (organisa
 CREATE POLICY review ON break_glass FOR UPDATE TO keepwell_api
     USING (organisation_id = current_organisation() AND person_id <> current_person() AND reviewed_at IS NULL
            AND ((SELECT is_administrator()) OR EXISTS (
-               SELECT 1 FROM visible_patient v WHERE v.patient_id = break_glass.patient_id AND v.via = 'team')))
+               SELECT 1 FROM team_patient v WHERE v.patient_id = break_glass.patient_id)))
     WITH CHECK (reviewed_by = current_person());
 GRANT SELECT, UPDATE (until, reviewed_at, reviewed_by, verdict, note) ON break_glass TO keepwell_api;
 -- Opened through this alone, because the patient is not visible before: NULL where there is no such patient.
@@ -208,8 +213,13 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     FROM (SELECT * FROM alert_event e
           WHERE e.organisation_id = current_organisation() AND (e.xid, e.id) > (p_xid, p_id) AND e.xid < stream_horizon()
           ORDER BY e.xid, e.id LIMIT p_limit) AS e
-    CROSS JOIN LATERAL (SELECT coalesce(array_agg(DISTINCT s.person_id), '{}') AS seen_by FROM sight s
-                        WHERE s.patient_id = e.patient_id AND s.person_id = ANY (p_persons) AND 'alerts' = ANY (s.what)) AS w
+    CROSS JOIN LATERAL (
+        SELECT coalesce(array_agg(DISTINCT s.person_id), '{}') AS seen_by
+        FROM (SELECT m.person_id FROM care_team_patient t JOIN person_team m USING (team_id)
+              WHERE t.patient_id = e.patient_id AND t.valid_from <= current_instant() AND t.valid_to > current_instant()
+              UNION ALL
+              SELECT g.person_id FROM person_grant g WHERE g.patient_id = e.patient_id AND 'alerts' = ANY (g.what)) AS s
+        WHERE s.person_id = ANY (p_persons)) AS w
     LEFT JOIN alert a ON a.id = e.alert_id AND w.seen_by <> '{}'
     LEFT JOIN patient p ON p.id = a.patient_id
     ORDER BY e.xid, e.id
@@ -221,8 +231,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT p.id, p.organisation_id, p.key, p.name, p.role FROM person_token t JOIN person p ON p.id = t.person_id
     WHERE t.hash = p_hash
 $$;
-REVOKE ALL ON FUNCTION open_break_glass, alert_events_for, holder_of_token FROM PUBLIC;
+REVOKE ALL ON FUNCTION open_break_glass, alert_events_for, holder_of_token, my_teams, my_grants FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION open_break_glass, alert_events_for, holder_of_token TO keepwell_api;
+GRANT EXECUTE ON FUNCTION my_teams, my_grants TO keepwell_api, keepwell_reader;
 ALTER TABLE access_audit ADD COLUMN outcome text NOT NULL DEFAULT 'done' CHECK (outcome IN ('done', 'refused'));
 
 ---------------------------------------------------------------- erasure, and the processes to come
