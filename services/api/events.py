@@ -72,7 +72,7 @@ async def after(connection: Connection, cursor: Cursor, persons: Collection[int]
     """
     rows = await every(
         connection,
-        "SELECT * FROM alert_events_for(%s, %s::text::xid8, %s, %s)",
+        "SELECT * FROM alert_events_for(%s, %s::text::xid8, %s, stream_horizon(), %s)",
         [list(persons), str(cursor.xid), cursor.id, limit],
     )
     return [

@@ -111,8 +111,7 @@ async def test_what_waited_for_a_slow_reader_is_not_sent_late(api: ServedApi, ou
     reading = await hub.watch(person, token_hash(token), start)
     assert (await anext(reading)).startswith(b":")
     raised(ours, patient)
-    first = asyncio.create_task(anext(reading))
-    assert b"event: raised" in await asyncio.wait_for(first, 5)
+    assert b"event: raised" in await asyncio.wait_for(anext(reading), 5)
     raised(ours, patient)
     await asyncio.sleep(stream.STALE_S + 1.5)  # the reader takes nothing meanwhile
     with pytest.raises(StopAsyncIteration):

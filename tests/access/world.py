@@ -111,7 +111,7 @@ def made(settings: Settings) -> Iterator[World]:
             "other": subject(ours, "other", ours.another_team()),
             "foreign": subject(theirs, "foreign"),
         }
-        people = {role: ours.person(role, role, f"A {role}") for role in teams.ROLES}
+        people: dict[str, int] = {role: ours.person(role, role, f"A {role}") for role in teams.ROLES}
         teams.link_patient(ours.connection, people["patient"], subjects["own"].id)
         grant(ours, people["proxy"], subjects["own"])
         yield World(ours, theirs, subjects, people)

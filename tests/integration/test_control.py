@@ -290,12 +290,15 @@ async def test_nothing_remains_of_an_erased_patient_and_what_comes_later_is_coun
     ]
     assert await bench.rows("SELECT device_id FROM device_token WHERE revoked_at IS NULL") == [(2,)]
     assert await bench.rows("SELECT patient_id FROM device_assignment WHERE valid_to = 'infinity'") == [(2,)]
-    people = await bench.rows(
-        "SELECT p.key, p.name, count(t.hash) FROM person p LEFT JOIN person_token t ON t.person_id = p.id AND t.revoked_at IS NULL GROUP BY p.id ORDER BY p.id"
-    )
-    assert people == [("erased:1", "", 0), ("second", "Second", 1)]
-    assert await bench.rows("SELECT patient_id, reason FROM break_glass ORDER BY 1") == [(1, ""), (2, "why not")]
-    assert await bench.rows("SELECT patient_id FROM care_team_patient") == [(2,)]
+    with psycopg.connect(bench.settings.postgres.conninfo("admin")) as admin:
+        people = admin.execute(
+            """SELECT p.key, p.name, count(t.hash) FROM person p
+               LEFT JOIN person_token t ON t.person_id = p.id AND t.revoked_at IS NULL GROUP BY p.id ORDER BY p.id"""
+        ).fetchall()
+        assert people == [("erased:1", "", 0), ("second", "Second", 1)]
+        opened = admin.execute("SELECT patient_id, reason FROM break_glass ORDER BY 1").fetchall()
+        assert opened == [(1, ""), (2, "why not")]
+        assert admin.execute("SELECT patient_id FROM care_team_patient").fetchall() == [(2,)]
     proof = await bench.rows("SELECT patient_id, reason, done_at, counts FROM erasure")
     assert proof[0][:3] == (1, "because", to_datetime(bench.now_ms))
     assert proof[0][3]["reading_block"] > 0

@@ -202,16 +202,16 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
 $$;
 
 ---------------------------------------------------------------- the stream, and refusals
--- The next events of the organisation, each with those of the persons asked about who may see it now, in one query for
+-- The next events of the organisation below a horizon, each with those of the persons asked about who may see it now, in one query for
 -- all of them. Of an event that none of them sees only its place is told.
-CREATE FUNCTION alert_events_for(p_persons int[], p_xid xid8, p_id bigint, p_limit int)
+CREATE FUNCTION alert_events_for(p_persons int[], p_xid xid8, p_id bigint, p_below xid8, p_limit int)
 RETURNS TABLE (xid text, id bigint, patient_id int, alert_id uuid, change text, priority text, late boolean, at timestamptz,
                sentence text, patient_sentence text, rule text, kind text, provisional boolean, patient_key text, seen_by int[])
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT e.xid::text, e.id, p.id, a.id, e.change, e.priority, e.late, e.at,
            CASE WHEN a.id IS NOT NULL THEN e.sentence END, a.patient_sentence, a.rule, a.kind, a.provisional, p.key, w.seen_by
     FROM (SELECT * FROM alert_event e
-          WHERE e.organisation_id = current_organisation() AND (e.xid, e.id) > (p_xid, p_id) AND e.xid < stream_horizon()
+          WHERE e.organisation_id = current_organisation() AND (e.xid, e.id) > (p_xid, p_id) AND e.xid < p_below
           ORDER BY e.xid, e.id LIMIT p_limit) AS e
     CROSS JOIN LATERAL (
         SELECT coalesce(array_agg(DISTINCT s.person_id), '{}') AS seen_by
