@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check contract seeds faults sim backlog replay screenshots docs lock up down clean
+.PHONY: help install demo test test-all lint types check contract seeds access faults sim backlog replay screenshots docs lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ contract: install ## What every consumer keeps, with 1 and with 4 processors. AR
 seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, missed, false alarms, with intervals
 	@$(BIN)/python -m evaluation.seeds --count $(SEEDS) $(ARGS)
 
+access: install ## Every address as every role, own team to anonymous, and the same in SQL, against the table of permissions
+	@$(BIN)/pytest -q tests/access $(ARGS)
+
 faults: install ## Break the whole running system, 27 rows, and write docs/reliability.md. SEEDS=5 ARGS="--processors 4", ARGS="--list"
 	@$(BIN)/python -m tests.faults --seeds $(if $(filter file,$(origin SEEDS)),1,$(SEEDS)) $(ARGS)
 
@@ -56,8 +59,8 @@ replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 screenshots: install ## Make the pictures of the README anew with the browser test
 	@KEEPWELL_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser $(ARGS)
 
-docs: install ## Write the tables of docs/operations.md anew from the metrics and the alarm rules
-	@$(BIN)/python -m deploy.operations
+docs: install ## Write the tables of docs/operations.md and docs/access.md anew from what they describe
+	@$(BIN)/python -m deploy.operations && $(BIN)/python -m deploy.access_page
 
 lock: install ## Pin pyproject.toml's dependencies anew
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \

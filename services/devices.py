@@ -12,16 +12,18 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 
+from ingest.clock import SystemClock, to_datetime
 from ingest.devices import token_hash
 from ingest.mqtt_password import password_hash
+from services import teams
 from services.store import changes
+from services.teams import Role, TeamError
 
 Connection = psycopg.Connection[Any]
-Role = Literal["clinician", "nurse", "administrator"]
 
 LINK_LIFE = timedelta(minutes=15)
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # also an MQTT user name and a part of an address
@@ -61,10 +63,24 @@ def new_token() -> str:
 
 
 def create_organisation(connection: Connection, key: str, name: str) -> int:
-    """Return the organisation's id, made where missing."""
+    """Return the organisation's id, made with its default care team where missing."""
     _check_key("organisation", key)
     connection.execute("INSERT INTO organisation (key, name) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING", [key, name])
-    return _one(connection, "SELECT id FROM organisation WHERE key = %s", [key], f"organisation {key}")
+    organisation_id = _one(connection, "SELECT id FROM organisation WHERE key = %s", [key], f"organisation {key}")
+    teams.create_team(connection, organisation_id, teams.DEFAULT, "Everybody")
+    return organisation_id
+
+
+def create_team(connection: Connection, organisation: str, key: str, name: str) -> int:
+    """Return the care team's id, made where missing.
+
+    Raises:
+        EnrolmentError: an impossible key or an unknown organisation.
+    """
+    _check_key("team", key)
+    query = "SELECT id FROM organisation WHERE key = %s"
+    organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
+    return teams.create_team(connection, organisation_id, key, name)
 
 
 def enrol_many(
@@ -75,21 +91,23 @@ def enrol_many(
     *,
     partitions: int,
     renew: bool = False,
+    team: str | None = None,
 ) -> list[Enrolled]:
     """Make patients, devices, assignments and tokens where missing, in the order asked.
 
-    ``renew`` revokes a device's tokens and makes a new one; else a device that has one keeps it. ``partitions`` are
-    those of the control topic, which is told of each assignment.
+    A new patient is in the care of the organisation's default team, or of ``team``. ``renew`` revokes a device's tokens
+    and makes a new one; else a device that has one keeps it. ``partitions`` are those of the control topic, which is
+    told of each assignment.
 
     Raises:
-        EnrolmentError: an impossible key, an unknown organisation, a device of another organisation or
+        EnrolmentError: an impossible key, an unknown organisation or team, a device of another organisation or
         patient.
     """
     for one in wanted:
         _check_key("patient", one.patient)
         _check_key("device", one.device)
     with connection.transaction():
-        return _enrol(connection, organisation, wanted, at, partitions, renew=renew)
+        return _enrol(connection, organisation, wanted, at, partitions, renew=renew, team=team)
 
 
 def _enrol(
@@ -100,10 +118,11 @@ def _enrol(
     partitions: int,
     *,
     renew: bool,
+    team: str | None,
 ) -> list[Enrolled]:
     query = "SELECT id FROM organisation WHERE key = %s"
     organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
-    patients = _make_patients(connection, organisation_id, wanted)
+    patients = _make_patients(connection, organisation_id, wanted, _team(connection, organisation_id, team), at)
     devices = _make_devices(connection, organisation_id, wanted, at)
     made = [one for one in wanted if _assign_if_free(connection, one, devices[one.device], patients[one.patient])]
     told = {(one.patient, one.device): _assigned(patients[one.patient], one.device, one.since, at) for one in made}
@@ -163,22 +182,33 @@ def mqtt_passwords(connection: Connection) -> dict[str, str]:
     return dict(connection.execute(query).fetchall())
 
 
-def create_person(connection: Connection, organisation: str, key: str, name: str, role: Role) -> int:
+def create_person(
+    connection: Connection, organisation: str, key: str, name: str, role: Role, *, team: str | None = None,
+    at: datetime | None = None,
+) -> int:  # fmt: skip
     """Return the person's id, made where missing; name and role are brought up to date.
 
+    A new person is from ``at`` (else the present) on in the organisation's default team, or in ``team``; a patient or
+    a proxy is in none.
+
     Raises:
-        EnrolmentError: an impossible key or an unknown organisation.
+        EnrolmentError: an impossible key, an unknown organisation or team.
     """
     _check_key("person", key)
     query = "SELECT id FROM organisation WHERE key = %s"
     organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
+    query = "SELECT id FROM person WHERE organisation_id = %s AND key = %s"
+    known = connection.execute(query.encode(), [organisation_id, key]).fetchone()
     connection.execute(
         """INSERT INTO person (organisation_id, key, name, role) VALUES (%s, %s, %s, %s)
            ON CONFLICT (organisation_id, key) DO UPDATE SET name = excluded.name, role = excluded.role""",
         [organisation_id, key, name, role],
     )
-    query = "SELECT id FROM person WHERE organisation_id = %s AND key = %s"
-    return _one(connection, query, [organisation_id, key], f"person {key}")
+    person_id = _one(connection, query, [organisation_id, key], f"person {key}")
+    if team is not None or (known is None and role not in teams.OUTSIDE_TEAMS):
+        at = at or to_datetime(SystemClock().now_ms())
+        teams.add_member(connection, _team(connection, organisation_id, team), person_id, at)
+    return person_id
 
 
 def login_token(connection: Connection, organisation: str, person: str, at: datetime) -> str:
@@ -213,18 +243,28 @@ def _person_token(
     return token
 
 
-def _make_patients(connection: Connection, organisation_id: int, wanted: Sequence[Enrolment]) -> dict[str, int]:
+def _team(connection: Connection, organisation_id: int, key: str | None) -> int:
+    try:
+        return teams.team_id(connection, organisation_id, key)
+    except TeamError as error:
+        raise EnrolmentError(str(error)) from error
+
+
+def _make_patients(
+    connection: Connection, organisation_id: int, wanted: Sequence[Enrolment], team: int, at: datetime
+) -> dict[str, int]:
+    keys = [one.patient for one in wanted]
+    query = "SELECT key, id FROM patient WHERE organisation_id = %s AND key = ANY(%s)"
+    known = dict(connection.execute(query, [organisation_id, keys]).fetchall())
     connection.cursor().executemany(
         """INSERT INTO patient (organisation_id, key, name, time_zone, enrolled_at) VALUES (%s, %s, %s, %s,
         %s)
            ON CONFLICT (organisation_id, key) DO NOTHING""",
         [(organisation_id, one.patient, one.name or one.patient, one.time_zone, one.since) for one in wanted],
     )
-    rows = connection.execute(
-        "SELECT key, id FROM patient WHERE organisation_id = %s AND key = ANY(%s)",
-        [organisation_id, [one.patient for one in wanted]],
-    )
-    return dict(rows.fetchall())
+    patients: dict[str, int] = dict(connection.execute(query, [organisation_id, keys]).fetchall())
+    teams.add_patients(connection, team, [number for key, number in patients.items() if key not in known], at)
+    return patients
 
 
 def _make_devices(

@@ -61,8 +61,12 @@ class PostgresSettings(Section):
     writer_password: SecretStr = SecretStr("")
     api_password: SecretStr = SecretStr("")
     gateway_password: SecretStr = SecretStr("")
+    notifier_password: SecretStr = Field(SecretStr(""), description="empty: the role exists and nobody can log in")
+    research_password: SecretStr = Field(SecretStr(""), description="empty: the role exists and nobody can log in")
 
-    def conninfo(self, role: Literal["admin", "writer", "api", "gateway"], database: str | None = None) -> str:
+    def conninfo(
+        self, role: Literal["admin", "writer", "api", "gateway", "notifier", "research"], database: str | None = None
+    ) -> str:
         """Return a libpq connection string for one of the login roles."""
         from psycopg.conninfo import make_conninfo
 
@@ -120,6 +124,9 @@ class ApiSettings(Section):
     host: str = "127.0.0.1"
     port: int = 29080
     public_url: str = Field("", description="address in links; empty: made of host and port")
+    break_glass_h: float = Field(
+        4, gt=0, le=24, description="hours a person sees a patient outside their team after giving a reason"
+    )
 
 
 class ProcessorSettings(Section):

@@ -14,11 +14,13 @@ from psycopg.types.json import Jsonb
 
 from ingest.catalogue import catalogue
 from ingest.clock import to_datetime, to_ms
+from services import teams
 from services.api.access import new_token, token_hash
 from services.settings import Settings
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 NOW = datetime(2026, 11, 22, 19, 4, 5, tzinfo=UTC)
+ENROLLED = NOW - timedelta(days=365)
 RAISED = """INSERT INTO alert_event (organisation_id, patient_id, alert_id, change, priority, late, at, recorded_at,
                                      person_id, sentence)
             VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id, xid::text"""
@@ -33,6 +35,7 @@ class ApiData:
         self.organisation = self._id(
             "INSERT INTO organisation (key, name) VALUES (%s, %s) RETURNING id", [key, f"Organisation {key}"]
         )
+        self.team = teams.create_team(self.connection, self.organisation, teams.DEFAULT, "Everybody")
 
     def close(self) -> None:
         self.connection.close()
@@ -42,11 +45,18 @@ class ApiData:
         assert row is not None
         return int(row[0])
 
-    def person(self, key: str = "ada", role: str = "nurse", name: str = "Ada Nurse") -> int:
-        return self._id(
+    def person(self, key: str = "ada", role: str = "nurse", name: str = "Ada Nurse", *, team: int | None = -1) -> int:
+        """A person, in the default team unless another or none is given; a patient or a proxy in none."""
+        person = self._id(
             "INSERT INTO person (organisation_id, key, name, role) VALUES (%s, %s, %s, %s) RETURNING id",
             [self.organisation, key, name, role],
         )
+        if team is not None and role not in teams.OUTSIDE_TEAMS:
+            teams.add_member(self.connection, self.team if team == -1 else team, person, ENROLLED)
+        return person
+
+    def another_team(self, key: str = "other") -> int:
+        return teams.create_team(self.connection, self.organisation, key, f"Team {key}")
 
     def token(self, person: int, kind: str = "api", expires: datetime = NOW + timedelta(days=3650)) -> str:
         token = new_token()
@@ -56,12 +66,17 @@ class ApiData:
         )
         return token
 
-    def patient(self, key: str, name: str = "", zone: str = "Europe/Berlin", days: float = 30) -> int:
-        return self._id(
+    def patient(
+        self, key: str, name: str = "", zone: str = "Europe/Berlin", days: float = 30, *, team: int | None = None
+    ) -> int:
+        """A patient, in the care of the default team unless another is given."""
+        patient = self._id(
             """INSERT INTO patient (organisation_id, key, name, time_zone, enrolled_at)
                VALUES (%s, %s, %s, %s, %s) RETURNING id""",
             [self.organisation, key, name or f"Patient {key}", zone, NOW - timedelta(days=days)],
         )
+        teams.add_patients(self.connection, team or self.team, [patient], ENROLLED)
+        return patient
 
     def device(self, key: str, patient: int, model: str = "Wristband") -> int:
         device = self._id(
@@ -200,6 +215,14 @@ class ApiData:
             used.execute("SELECT pg_notify('keepwell_alert', '')")
         return f"{row[1]}-{row[0]}"
 
+    def enter(self, connection: psycopg.Connection[Any], person: int) -> None:
+        """Set on a connection of the API's role what the API sets in each transaction of a person's."""
+        connection.execute(
+            """SELECT set_config('keepwell.organisation', %s, false), set_config('keepwell.person', %s, false),
+                      set_config('keepwell.at', %s, false)""",
+            [str(self.organisation), str(person), NOW.isoformat()],
+        )
+
     def frame(self, frame: str, patient: int, device: int, **columns: Any) -> None:
         row = {
             "frame_id": frame,
@@ -222,11 +245,11 @@ class ApiData:
             list(row.values()),
         )
 
-    def audit(self, action: str) -> list[tuple[int | None, int | None, dict[str, Any]]]:
+    def audit(self, action: str, outcome: str = "done") -> list[tuple[int | None, int | None, dict[str, Any]]]:
         """Return (person, patient, detail) of this organisation's audit rows of one action, the oldest first."""
         query = """SELECT person_id, patient_id, detail FROM access_audit
-                   WHERE organisation_id = %s AND action = %s ORDER BY id"""
-        return self.connection.execute(query, [self.organisation, action]).fetchall()
+                   WHERE organisation_id = %s AND action = %s AND outcome = %s ORDER BY id"""
+        return self.connection.execute(query, [self.organisation, action, outcome]).fetchall()
 
 
 def minutes(start: datetime, count: int, seed: int = 1, center: float = 64.0) -> tuple[NDArray[np.int64], Any]:

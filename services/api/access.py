@@ -1,8 +1,9 @@
 """Who asks, and the one transaction in which it is answered.
 
-Every request that touches the database opens :meth:`Access.scoped`. It finds the person, sets the
-organisation for row-level security and, on success, writes the audit row, all in one transaction: what was
-read is never known without having been written down. Without an organisation every policy hides every row.
+Every request that touches the database opens :meth:`Access.scoped`. It finds the person, looks the action up in the
+table of permissions, sets organisation, person and instant for row-level security and, on success, writes the audit
+row, all in one transaction: what was read is never known without having been written down. Without them every policy
+hides every row. A refusal is rolled back and then written down by itself.
 
 Sessions and tokens are judged by the host's clock, never by a time-lapse's: a login must not expire because
 the simulated month did.
@@ -24,6 +25,7 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.requests import HTTPConnection
 
 from ingest.clock import Clock, to_datetime
+from services.api import permissions
 from services.api.problems import Code, Problem
 
 SESSION: Final = timedelta(hours=12)
@@ -32,6 +34,7 @@ SECURE_COOKIE: Final = "__Host-keepwell_session"
 USABLE_KINDS: Final = ("api", "session")  # a login link is exchanged, never used as a credential
 MAX_TOKEN: Final = 200
 AUDITED_PATIENTS: Final = 500  # the longest list of patients one audit row names
+REFUSALS: Final = (401, 403, 404)  # hidden is refused too: nobody is told which
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
@@ -49,7 +52,7 @@ class Person:
 
 @dataclass(slots=True)
 class Scope:
-    """One transaction on behalf of one person; everything read through it is one organisation's."""
+    """One transaction on behalf of one person; nothing is read through it but what that person may see."""
 
     connection: AsyncConnection[Any]
     person: Person
@@ -57,6 +60,24 @@ class Scope:
     at: datetime
     patient_id: int | None = None
     detail: dict[str, Any] = field(default_factory=dict)
+    outcome: str = "done"
+
+    def may(self, action: str) -> bool:
+        """Whether this person's role may do another action."""
+        return permissions.reach(action, self.person.role) != "-"
+
+    def sees(self, kind: str) -> bool:
+        """Whether this person's role sees anything of a kind of document."""
+        return permissions.sees(self.person.role, kind)
+
+    def show(self, kind: str, document: dict[str, Any]) -> dict[str, Any]:
+        """Return a document with the fields this person's role sees."""
+        return permissions.shown(self.person.role, kind, document)
+
+    @property
+    def plain(self) -> bool:
+        """Whether this person reads the sentences for patients."""
+        return self.person.role in permissions.PLAIN_WORDS
 
     def saw(self, patient_ids: list[int]) -> None:
         """Name the patients a list shows, for the audit row."""
@@ -112,7 +133,7 @@ class Access:
         """Open the transaction of a request for whoever sent it; the audit row is written when it succeeds.
 
         Raises:
-            Problem: nobody, or nobody any more, holds this credential.
+            Problem: nobody, or nobody any more, holds this credential; or the role may not do this.
         """
         async with self.for_credential(credential(request), action) as scope:
             yield scope
@@ -121,17 +142,38 @@ class Access:
     async def for_credential(self, hashed: bytes, action: str) -> AsyncIterator[Scope]:
         """Open the transaction for the holder of a hashed token; see :meth:`scoped`."""
         at = self.now()
-        async with self.pool.connection() as connection, connection.transaction():
-            person = await _person(connection, hashed, at)
-            scope = Scope(connection, person, action, at)
-            yield scope
-            await write_audit(scope)
+        async with self.pool.connection() as connection:
+            scope = None
+            try:
+                async with connection.transaction():
+                    scope = Scope(connection, await _person(connection, hashed, at), action, at)
+                    await _enter(scope)
+                    _check(scope)
+                    yield scope
+                    await write_audit(scope)
+            except Problem as problem:
+                if problem.status in REFUSALS:
+                    await self._refused(connection, scope, hashed, action, problem)
+                raise
+
+    async def _refused(
+        self, connection: AsyncConnection[Any], scope: Scope | None, hashed: bytes, action: str, problem: Problem
+    ) -> None:
+        """Write a refusal down in a transaction of its own; of an unknown token there is nobody to name."""
+        async with connection.transaction():
+            person = scope.person if scope else await _holder(connection, hashed)
+            if person is None:
+                return
+            detail = {"code": str(problem.code), "said": problem.detail}
+            refused = Scope(connection, person, action, self.now(), None, detail, "refused")
+            await _enter(refused)
+            await write_audit(refused)
 
     @asynccontextmanager
     async def for_organisation(self, organisation_id: int) -> AsyncIterator[AsyncConnection[Any]]:
-        """Open a transaction for one organisation's stream, which writes its own audit rows."""
+        """Open a transaction for one organisation's stream, which asks for whom and writes its own audit rows."""
         async with self.pool.connection() as connection, connection.transaction():
-            await connection.execute("SELECT set_config('keepwell.organisation', %s, true)", [str(organisation_id)])
+            await connection.execute(_SET, [str(organisation_id), "", self.now().isoformat()])
             yield connection
 
     async def exchange(self, link: str) -> str | None:
@@ -150,36 +192,61 @@ class Access:
         async with self.pool.connection() as connection, connection.transaction():
             await connection.execute("SELECT end_session(%s, %s)", [hashed, self.now()])
 
-    async def still_valid(self, connection: AsyncConnection[Any], hashes: list[bytes]) -> set[bytes]:
-        """Return which of these hashed tokens still open anything."""
+    async def still_valid(self, connection: AsyncConnection[Any], hashes: list[bytes]) -> dict[bytes, str]:
+        """Return which of these hashed tokens still open anything, with the role of who holds each."""
         cursor = await connection.execute(
-            """SELECT h FROM unnest(%s::bytea[]) AS h
-               WHERE EXISTS (SELECT 1 FROM person_of_token(h, %s) AS p WHERE p.kind = ANY(%s))""",
+            """SELECT h, p.role FROM unnest(%s::bytea[]) AS h
+               CROSS JOIN LATERAL person_of_token(h, %s) AS p WHERE p.kind = ANY(%s)""",
             [hashes, self.now(), list(USABLE_KINDS)],
         )
-        return {bytes(row[0]) for row in await cursor.fetchall()}
+        return {bytes(row[0]): row[1] for row in await cursor.fetchall()}
+
+
+_SET: Final = """SELECT set_config('keepwell.organisation', %s, true), set_config('keepwell.person', %s, true),
+                        set_config('keepwell.at', %s, true)"""
 
 
 async def _person(connection: AsyncConnection[Any], hashed: bytes, at: datetime) -> Person:
     cursor = await connection.execute(
-        """SELECT p.person_id, p.organisation_id, p.person_key, p.name, p.role,
-                  set_config('keepwell.organisation', p.organisation_id::text, true)
+        """SELECT p.person_id, p.organisation_id, p.person_key, p.name, p.role
            FROM person_of_token(%s, %s) AS p WHERE p.kind = ANY(%s)""",
         [hashed, at, list(USABLE_KINDS)],
     )
     row = await cursor.fetchone()
     if row is None:
         raise Problem(Code.UNAUTHENTICATED, "the token is unknown, expired or revoked; sign in again")
-    return Person(*row[:5])
+    return Person(*row)
+
+
+async def _holder(connection: AsyncConnection[Any], hashed: bytes) -> Person | None:
+    """Return whose token this is or was."""
+    cursor = await connection.execute(
+        "SELECT person_id, organisation_id, person_key, name, role FROM holder_of_token(%s)", [hashed]
+    )
+    row = await cursor.fetchone()
+    return Person(*row) if row else None
+
+
+async def _enter(scope: Scope) -> None:
+    """Tell row-level security for whom, and at which instant, the rest of the transaction is."""
+    person = scope.person
+    await scope.connection.execute(_SET, [str(person.organisation_id), str(person.id), scope.at.isoformat()])
+
+
+def _check(scope: Scope) -> None:
+    if not scope.may(scope.action):
+        roles = permissions.who_may(scope.action)
+        allowed = f"the roles that may: {', '.join(roles)}" if roles else "nobody may"
+        raise Problem(Code.ROLE_NOT_ALLOWED, f"{scope.action} is not for the role {scope.person.role}; {allowed}")
 
 
 async def write_audit(scope: Scope) -> None:
-    """Write who did what to whose data."""
+    """Write who did what to whose data, or was refused it."""
     await scope.connection.execute(
-        """INSERT INTO access_audit (at, organisation_id, person_id, action, patient_id, detail)
-           VALUES (%s, %s, %s, %s, %s, %s)""",
+        """INSERT INTO access_audit (at, organisation_id, person_id, action, patient_id, detail, outcome)
+           VALUES (%s, %s, %s, %s, %s, %s, %s)""",
         [
             scope.at, scope.person.organisation_id, scope.person.id, scope.action, scope.patient_id,
-            Jsonb(scope.detail),
+            Jsonb(scope.detail), scope.outcome,
         ],
     )  # fmt: skip

@@ -32,14 +32,14 @@ def etag(row: Row) -> str:
     return f'"{hashlib.sha256(judged.encode()).hexdigest()[:16]}"'
 
 
-def document(row: Row) -> dict[str, Any]:
-    """Return an alert's public form."""
+def document(scope: Scope, row: Row) -> dict[str, Any]:
+    """Return an alert's public form, as far as the scope's person sees it."""
     acknowledged = row["acknowledged_at"] and {
         "at": rfc3339(row["acknowledged_at"]),
         "by": {"id": row["by_key"], "name": row["by_name"]},
         "note": row["acknowledge_note"],
     }
-    return {
+    whole = {
         "id": str(row["id"]),
         "patient": {"id": row["patient_key"], "name": row["patient_name"], "link": link(row["patient_key"])},
         "rule": row["rule"],
@@ -56,13 +56,14 @@ def document(row: Row) -> dict[str, Any]:
         "last_evidence_at": rfc3339(row["last_evidence_at"]),
         "unknown_since": rfc3339(row["unknown_since"]),
         "resolved_at": rfc3339(row["resolved_at"]),
-        "sentence": row["sentence"],
+        "sentence": row["patient_sentence"] if scope.plain else row["sentence"],
         "evidence": row["evidence"],
         "revised_by": row["revised_by"] and str(row["revised_by"]),
         "acknowledged": acknowledged,
         "etag": etag(row),
         "link": f"/v1/alerts/{row['id']}",
     }
+    return scope.show("alert", whole)
 
 
 def metric_of(evidence: dict[str, Any]) -> str | None:
@@ -115,7 +116,7 @@ async def listed(
     )
     scope.saw(sorted({row["patient_id"] for row in rows[:limit]}))
     keys = [[row["raised_at"].isoformat(), str(row["id"])] for row in rows]
-    return pages.page([document(row) for row in rows], limit, keys)
+    return pages.page([document(scope, row) for row in rows], limit, keys)
 
 
 def _one_of(field: str, value: str | None, allowed: tuple[str, ...]) -> None:
@@ -127,7 +128,7 @@ async def row_of(scope: Scope, alert_id: str, *, lock: bool = False) -> Row:
     """Return an alert's row, locked for this transaction if asked, and name its patient in the audit row.
 
     Raises:
-        Problem: there is none of this id in the organisation.
+        Problem: there is none of this id that the person may see.
     """
     try:
         wanted = UUID(alert_id)
@@ -149,7 +150,7 @@ async def events(scope: Scope, alert_id: UUID) -> list[dict[str, Any]]:
            WHERE e.alert_id = %s ORDER BY e.id LIMIT %s""",
         [alert_id, MAX_EVENTS],
     )
-    return [
+    whole = [
         {
             "change": row["change"],
             "priority": row["priority"],
@@ -161,6 +162,7 @@ async def events(scope: Scope, alert_id: UUID) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+    return [scope.show("event", one) for one in whole]
 
 
 async def overlapping(scope: Scope, patient: Patient, start: datetime, end: datetime) -> list[dict[str, Any]]:
@@ -174,7 +176,7 @@ async def overlapping(scope: Scope, patient: Patient, start: datetime, end: date
         ORDER BY a.started_at DESC LIMIT %s""",
         [patient.id, end, start, MAX_OVERLAPPING],
     )
-    return [document(row) for row in reversed(rows)]
+    return [document(scope, row) for row in reversed(rows)]
 
 
 async def past(scope: Scope, patient: Patient, limit: int) -> list[dict[str, Any]]:
@@ -184,4 +186,4 @@ async def past(scope: Scope, patient: Patient, limit: int) -> list[dict[str, Any
         _SELECT + " WHERE a.patient_id = %s AND a.state <> 'active' ORDER BY a.started_at DESC LIMIT %s",
         [patient.id, limit],
     )
-    return [document(row) for row in rows]
+    return [document(scope, row) for row in rows]

@@ -57,17 +57,18 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
                 effective=_effective(body.effective_at, now), now=now, if_match=if_match, key=idempotency_key,
                 partitions=partitions,
             )  # fmt: skip
+            answer = changes.document(scope, row, patient)
         response.headers["ETag"] = changes.etag(row["version"])
-        return changes.document(row, patient)
+        return answer
 
     @v1.get("/monitoring")
     async def read_monitoring(request: Request, response: Response, patient_id: Key) -> Any:
         """Show the monitoring state now."""
-        async with access.scoped(request, "patient.read") as scope:
+        async with access.scoped(request, "monitoring.read") as scope:
             patient = await patients.find(scope, patient_id)
             shown = await monitoring.shown(scope.connection, patient.id, times.present(clock))
         response.headers["ETag"] = changes.etag(shown["version"])
-        return shown
+        return scope.show("monitoring", shown)
 
     @v1.post("/new-normal")
     async def new_normal(
@@ -82,8 +83,9 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
                 scope, patient, metric=body.metric, reason=body.reason, effective=_effective(body.effective_at, now),
                 now=now, if_match=if_match, key=idempotency_key, partitions=partitions,
             )  # fmt: skip
+            answer = changes.document(scope, row, patient)
         response.headers["ETag"] = changes.etag(row["version"])
-        return changes.document(row, patient)
+        return answer
 
     @v1.get("/changes")
     async def list_changes(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple, Self
 
 from fastapi.sse import format_sse_event
 
+from services.api import permissions
 from services.api.problems import invalid
 from services.api.query import Connection, Row, every, first
 from services.api.times import rfc3339
@@ -44,11 +46,16 @@ class Cursor(NamedTuple):
 
 
 class Event(NamedTuple):
-    """One alert change: where it stands, whose it is, and its bytes on the wire."""
+    """One alert change: where it stands, whose it is, and who of those asked about may see it."""
 
     cursor: Cursor
     patient_id: int
-    wire: bytes
+    row: Row
+    seen_by: frozenset[int]
+
+    def wire(self, role: str) -> bytes:
+        """Return its bytes as a role sees it."""
+        return _wire(self.row, self.cursor, role)
 
 
 async def position(connection: Connection) -> Cursor:
@@ -58,22 +65,22 @@ async def position(connection: Connection) -> Cursor:
     return Cursor(int(row["horizon"]), 0)
 
 
-async def after(connection: Connection, cursor: Cursor, limit: int = PAGE) -> list[Event]:
-    """Return the next events of the transaction's organisation, in order."""
+async def after(connection: Connection, cursor: Cursor, persons: Collection[int], limit: int = PAGE) -> list[Event]:
+    """Return the next events of the transaction's organisation, in order, with who of ``persons`` sees each now.
+
+    Also those that none of them sees are places in the order; of these nothing else is known.
+    """
     rows = await every(
         connection,
-        """SELECT e.xid::text AS xid, e.id, e.patient_id, e.alert_id, e.change, e.priority, e.late, e.at, e.sentence,
-                  a.rule, a.kind, a.provisional, p.key AS patient_key
-           FROM alert_event e JOIN alert a ON a.id = e.alert_id JOIN patient p ON p.id = e.patient_id
-           WHERE (e.xid, e.id) > (%s::text::xid8, %s) AND e.xid < stream_horizon()
-           ORDER BY e.xid, e.id LIMIT %s""",
-        [str(cursor.xid), cursor.id, limit],
+        "SELECT * FROM alert_events_for(%s, %s::text::xid8, %s, stream_horizon(), %s)",
+        [list(persons), str(cursor.xid), cursor.id, limit],
     )
-    return [_event(row) for row in rows]
+    return [
+        Event(Cursor(int(row["xid"]), row["id"]), row["patient_id"], row, frozenset(row["seen_by"])) for row in rows
+    ]
 
 
-def _event(row: Row) -> Event:
-    cursor = Cursor(int(row["xid"]), row["id"])
+def _wire(row: Row, cursor: Cursor, role: str) -> bytes:
     data: dict[str, Any] = {
         "alert_id": str(row["alert_id"]),
         "patient": row["patient_key"],
@@ -84,7 +91,7 @@ def _event(row: Row) -> Event:
         "late": row["late"],
         "provisional": row["provisional"],
         "at": rfc3339(row["at"]),
-        "sentence": row["sentence"],
+        "sentence": row["patient_sentence"] if role in permissions.PLAIN_WORDS else row["sentence"],
     }
-    text = json.dumps(data, ensure_ascii=False)
-    return Event(cursor, row["patient_id"], format_sse_event(data_str=text, event=row["change"], id=str(cursor)))
+    text = json.dumps(permissions.shown(role, "stream", data), ensure_ascii=False)
+    return format_sse_event(data_str=text, event=row["change"], id=str(cursor))

@@ -22,7 +22,7 @@ async def document(scope: Scope, frame_id: str) -> dict[str, Any]:
     """Return a frame's fate.
 
     Raises:
-        Problem: nothing of this id was processed yet, or it is another organisation's.
+        Problem: nothing of this id was processed yet, or it is not this person's to see.
     """
     row = await first(
         scope.connection,
@@ -32,12 +32,12 @@ async def document(scope: Scope, frame_id: str) -> dict[str, Any]:
     )
     if row is None:
         detail = (
-            f"frame {frame_id[:200]!r} is not processed yet, or not your organisation's; "
+            f"frame {frame_id[:200]!r} is not processed yet, or not yours to see; "
             "if its 202 was a moment ago, ask again in a second"
         )
         raise Problem(Code.FRAME_NOT_PROCESSED, detail, retry_after_s=1)
     scope.patient_id = row["patient_id"]
-    return {
+    whole = {
         "frame_id": row["frame_id"],
         "patient": link(row["patient_key"]),
         "device": row["device_key"],
@@ -60,6 +60,7 @@ async def document(scope: Scope, frame_id: str) -> dict[str, Any]:
             "trends": await _trends(scope, row),
         },
     }
+    return scope.show("frame", whole)
 
 
 async def _quarantined(scope: Scope, frame_id: str) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ async def shown(connection: Connection, patient_id: int, now: datetime) -> dict[
     row = await first(
         connection,
         ROWS
-        + """ WHERE patient_id = %s AND kind = 'monitoring' AND effective_at <= %s
+        + """ WHERE c.patient_id = %s AND kind = 'monitoring' AND effective_at <= %s
               ORDER BY effective_at DESC, c.id DESC LIMIT 1""",
         [patient_id, now],
     )

@@ -16,7 +16,7 @@ from services.api.times import rfc3339
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """One patient of the scope's organisation. Outside, the id is ``key``; ``id`` stays in the database."""
+    """One patient whom the scope's person may see. Outside, the id is ``key``; ``id`` stays in the database."""
 
     id: int
     key: str
@@ -38,7 +38,7 @@ async def find(scope: Scope, key: str) -> Patient:
     """Return a patient and name it in the scope's audit row.
 
     Raises:
-        Problem: there is none of this id in the organisation.
+        Problem: there is none of this id that the person may see.
     """
     row = await first(
         scope.connection,
@@ -67,14 +67,15 @@ async def listed(scope: Scope, limit: int, cursor: str | None) -> dict[str, Any]
         {
             "id": row["key"],
             "name": row["name"],
+            "link": link(row["key"]),
             "time_zone": row["time_zone"],
             "enrolled_at": rfc3339(row["enrolled_at"]),
             "last_heard": rfc3339(row["last_heard"]),
             "open_alerts": row["open_alerts"],
-            "link": link(row["key"]),
         }
         for row in rows
     ]
+    items = [scope.show("patient", item) for item in items]
     return pages.page(items, limit, [[row["key"]] for row in rows])
 
 
@@ -120,9 +121,8 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
         [patient.id],
     )
     heard = [entry["at"] for entry in metrics if entry["at"]]
-    return {
-        "id": patient.key,
-        "name": patient.name,
+    whole = {
+        **patient.brief(),
         "time_zone": patient.time_zone,
         "enrolled_at": rfc3339(patient.enrolled_at),
         "last_heard": max(heard, default=None),
@@ -147,6 +147,7 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
             "alerts": f"/v1/alerts?patient={quote(patient.key, safe='')}",
         },
     }
+    return scope.show("patient", whole)
 
 
 def _worst(metrics: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,11 +17,14 @@ class Code(StrEnum):
     BAD_REQUEST = "bad_request"
     UNAUTHENTICATED = "unauthenticated"
     ROLE_NOT_ALLOWED = "role_not_allowed"
+    NOT_YOURS_TO_REVIEW = "not_yours_to_review"
     CROSS_SITE = "cross_site"
     NOT_FOUND = "not_found"
     FRAME_NOT_PROCESSED = "frame_not_processed"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     ALERT_CLOSED = "alert_closed"
+    ALREADY_VISIBLE = "already_visible"
+    ALREADY_REVIEWED = "already_reviewed"
     KEY_REUSED = "key_reused"
     STALE_VERSION = "stale_version"
     CHANGED_MEANWHILE = "changed_meanwhile"
@@ -37,11 +40,14 @@ TITLES: Final = {
     Code.BAD_REQUEST: (400, "The request cannot be read"),
     Code.UNAUTHENTICATED: (401, "Sign in first: the token is missing, unknown, expired or revoked"),
     Code.ROLE_NOT_ALLOWED: (403, "Your role does not allow this"),
+    Code.NOT_YOURS_TO_REVIEW: (403, "This is for somebody else to review"),
     Code.CROSS_SITE: (403, "This request came from another site"),
     Code.NOT_FOUND: (404, "There is no such thing, or it is not yours to see"),
     Code.FRAME_NOT_PROCESSED: (404, "No frame of this id has been processed"),
     Code.METHOD_NOT_ALLOWED: (405, "This method is not allowed here"),
     Code.ALERT_CLOSED: (409, "The alert is no longer active"),
+    Code.ALREADY_VISIBLE: (409, "You see this patient already"),
+    Code.ALREADY_REVIEWED: (409, "Somebody has reviewed this"),
     Code.KEY_REUSED: (409, "This Idempotency-Key was used for something else"),
     Code.STALE_VERSION: (409, "Somebody else changed this since you read it"),
     Code.CHANGED_MEANWHILE: (412, "It changed since you read it"),
@@ -102,4 +108,4 @@ def invalid(value: object, field: str, allowed: str) -> Problem:
 
 def not_found(key: object, what: str) -> Problem:
     """Return the problem of something that does not exist for this person."""
-    return Problem(Code.NOT_FOUND, f"there is no {what} {str(key)[:80]!r} in your organisation")
+    return Problem(Code.NOT_FOUND, f"there is no {what} {str(key)[:80]!r} that you may see")

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
-from services.api import alerts, events, frames, pages, patients, times, trends, worklist
+from services.api import alerts, break_glass, events, frames, pages, patients, times, trends, worklist
 from services.api.access import Access, credential
 from services.api.stream import AlertHub
 
@@ -40,7 +40,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
 
     @v1.get("/patients")
     async def list_patients(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
-        """List the organisation's patients."""
+        """List the patients one may see."""
         async with access.scoped(request, "patients.list") as scope:
             return await patients.listed(scope, limit, cursor)
 
@@ -49,7 +49,10 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
         """Show a patient with devices and the data state of each metric."""
         async with access.scoped(request, "patient.read") as scope:
             patient = await patients.find(scope, patient_id)
-            return await patients.document(scope, patient, times.present(clock))
+            document = await patients.document(scope, patient, times.present(clock))
+            if scope.sees("break_glass"):
+                document["break_glass"] = await break_glass.of_patient(scope, patient)
+            return scope.show("patient", document)
 
     @v1.get("/patients/{patient_id}/trends")
     async def read_trend(
@@ -115,7 +118,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
             row = await alerts.row_of(scope, alert_id)
             history = await alerts.events(scope, row["id"])
         response.headers["ETag"] = alerts.etag(row)
-        return alerts.document(row) | {"events": history}
+        return alerts.document(scope, row) | {"events": history}
 
     @v1.post("/alerts/{alert_id}/acknowledge")
     async def acknowledge_alert(
@@ -134,7 +137,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
             )  # fmt: skip
             history = await alerts.events(scope, row["id"])
         response.headers["ETag"] = alerts.etag(row)
-        return alerts.document(row) | {"events": history}
+        return alerts.document(scope, row) | {"events": history}
 
     @v1.get("/frames/{frame_id}")
     async def read_frame(request: Request, frame_id: Key) -> Any:

@@ -1,9 +1,10 @@
 """Alert changes to everybody who watches: one listener and one reader a process, fanned out to bounded queues.
 
 The database's notification only says "look"; what is sent is always read from the table, in its safe order, once
-for each organisation that somebody watches. A poll each second covers a lost notification, and an event held
-back by an older transaction that is still open. When the database cannot be read, everybody is disconnected:
-a silent stream must never look like a quiet ward.
+for each organisation that somebody watches, together with which of the watchers may see each change at that instant:
+who has left a team, or whose grant has ended, is sent nothing more. A poll each second covers a lost notification, and
+an event held back by an older transaction that is still open. When the database cannot be read, everybody is
+disconnected: a silent stream must never look like a quiet ward.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
@@ -31,9 +32,10 @@ from services.api.events import Cursor, Event
 from services.api.problems import Code, Problem
 from services.api.query import Connection
 
-POLL_S: Final = 1.0
+POLL_S: Final = 0.8
 EAGER_S: Final = (0.03, 0.06, 0.12, 0.25, 0.5)  # looks after a notification, until its event is visible
-RECHECK_S: Final = 4.0  # a session that ended loses its stream within this time
+RECHECK_S: Final = 0.5  # and at each poll: who signed out, or has another role now, loses the stream within a second
+STALE_S: Final = 1.0  # what waited longer for a slow reader is not sent: they may have lost the right to it since
 KEEPALIVE_S: Final = 2.0
 LIFETIME_S: Final = 600.0
 RETRY_S: Final = 1.0
@@ -50,7 +52,7 @@ class Watcher:
 
     person: Person
     hashed: bytes
-    pending: deque[Event] = field(default_factory=deque)
+    pending: deque[tuple[Event, float]] = field(default_factory=deque)  # with when it was given
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: str = ""
 
@@ -59,7 +61,8 @@ class Watcher:
         if len(self.pending) + len(found) > MAX_PENDING:
             self.end("slow")
             return
-        self.pending.extend(found)
+        now = time.monotonic()
+        self.pending.extend((event, now) for event in found)
         self.wake.set()
 
     def end(self, reason: str) -> None:
@@ -142,8 +145,11 @@ class AlertHub:
         try:
             yield KEEPALIVE_COMMENT
             async for found in self._missed(watcher, sent):
+                given = time.monotonic()
                 for event in found:
-                    yield event.wire
+                    if time.monotonic() - given > STALE_S:
+                        return
+                    yield event.wire(watcher.person.role)
                     metrics.STREAM_EVENTS.inc()
                     sent = event.cursor
             while time.monotonic() < deadline:
@@ -156,9 +162,11 @@ class AlertHub:
                 if watcher.ended:
                     return
                 while watcher.pending:
-                    event = watcher.pending.popleft()
+                    event, given = watcher.pending.popleft()
+                    if watcher.ended or time.monotonic() - given > STALE_S:
+                        return  # whoever still may resumes from the last event they got
                     if event.cursor > sent:  # what was missed and what is live overlap
-                        yield event.wire
+                        yield event.wire(watcher.person.role)
                         metrics.STREAM_EVENTS.inc()
                         sent = event.cursor
         finally:
@@ -168,9 +176,10 @@ class AlertHub:
         """Yield the pages of events between ``cursor`` and now; each page is checked and audited by itself."""
         while not watcher.ended:
             async with self._access.for_credential(watcher.hashed, "alert.stream") as scope:
-                found = await events.after(scope.connection, cursor)
-                scope.saw(sorted({event.patient_id for event in found}))
-            yield found
+                found = await events.after(scope.connection, cursor, [scope.person.id])
+                seen = [event for event in found if event.seen_by]
+                scope.saw(sorted({event.patient_id for event in seen}))
+            yield seen
             if len(found) < events.PAGE:
                 return
             cursor = found[-1].cursor
@@ -221,8 +230,8 @@ class AlertHub:
         # The last watcher may leave, and with it the place, during any await.
         while more and (at := self._at.get(organisation)) is not None:
             async with self._access.for_organisation(organisation) as connection:
-                found = await events.after(connection, at)
                 watchers = list(self._watchers.get(organisation, ()))
+                found = await events.after(connection, at, {watcher.person.id for watcher in watchers})
                 if found or recheck:
                     watchers = await self._still_allowed(connection, watchers)
                 if found:
@@ -230,17 +239,17 @@ class AlertHub:
             if found and organisation in self._at:
                 self._at[organisation] = found[-1].cursor
                 for watcher in watchers:
-                    watcher.give(found)
+                    watcher.give([event for event in found if watcher.person.id in event.seen_by])
             count += len(found)
             more = len(found) == events.PAGE
         return count
 
     async def _still_allowed(self, connection: Connection, watchers: list[Watcher]) -> list[Watcher]:
         valid = await self._access.still_valid(connection, [watcher.hashed for watcher in watchers])
-        for watcher in watchers:
-            if watcher.hashed not in valid:
-                watcher.end("access ended")
-        return [watcher for watcher in watchers if watcher.hashed in valid]
+        allowed = [watcher for watcher in watchers if valid.get(watcher.hashed) == watcher.person.role]
+        for watcher in set(watchers).difference(allowed):
+            watcher.end("access ended")
+        return allowed
 
     def _end_all(self, reason: str) -> None:
         for watchers in list(self._watchers.values()):
@@ -252,10 +261,10 @@ async def _audit(
     connection: Connection, organisation: int, watchers: list[Watcher], found: list[Event], at: datetime
 ) -> None:
     """Write, in the transaction that read them, who is sent changes about whom."""
-    detail: dict[str, Any] = {"patient_ids": sorted({event.patient_id for event in found})}
     people = sorted({watcher.person.id for watcher in watchers})
+    sent = {person: sorted({event.patient_id for event in found if person in event.seen_by}) for person in people}
     await connection.cursor().executemany(
         """INSERT INTO access_audit (at, organisation_id, person_id, action, patient_id, detail)
            VALUES (%s, %s, %s, 'alert.stream', NULL, %s)""",
-        [(at, organisation, person, Jsonb(detail)) for person in people],
+        [(at, organisation, person, Jsonb({"patient_ids": ids})) for person, ids in sent.items() if ids],
     )

@@ -66,7 +66,7 @@ async def document(
     found = await series.read(scope.connection, patient.id, number, start, end)
     kept, gap = reduce(found.points, points)
     decimals = words.metric(number)["decimals"] + 2
-    return {
+    whole = {
         "patient": patient.brief(),
         "time_zone": patient.time_zone,
         "metric": words.metric(number),
@@ -91,8 +91,9 @@ async def document(
         "gaps": _gaps(found.points, kept, gap, to_ms(start), to_ms(end)),
         "band": await _band(scope, patient, number, start, end),
         "band_spreads": BAND_SPREADS,
-        "alerts": await alerts.overlapping(scope, patient, start, end),
+        "alerts": await alerts.overlapping(scope, patient, start, end) if scope.sees("alert") else [],
     }
+    return scope.show("trend", whole)
 
 
 def _extreme(values: NDArray[np.float64], pick: Any, decimals: int) -> float | None:

@@ -88,7 +88,7 @@ _SUMMARY: LiteralString = _RANKED + " SELECT rank, count(*) AS n FROM ranked GRO
 
 
 async def page(scope: Scope, now: datetime, limit: int, cursor: str | None) -> dict[str, Any]:
-    """Return a page of the worklist, and how many patients of the organisation want which attention."""
+    """Return a page of the worklist, and how many of the person's patients want which attention."""
     rank, urgency, since, key = pages.decode(cursor, 4) if cursor else (None, None, None, None)
     present = {"now": now, "now_ms": to_ms(now), "ended": ENDED}
     rows = await every(
@@ -106,7 +106,8 @@ async def page(scope: Scope, now: datetime, limit: int, cursor: str | None) -> d
     items = []
     for row in shown:
         patient = row["patient_id"]
-        items.append(_item(row, pairs[patient], values.get(patient), usual.get(patient), sparks[patient], now))
+        item = _item(row, pairs[patient], values.get(patient), usual.get(patient), sparks[patient], now)
+        items.append(scope.show("worklist", item))
     more = len(rows) > limit
     return {
         "at": rfc3339(now),

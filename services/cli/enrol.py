@@ -32,11 +32,13 @@ def register(app: typer.Typer) -> None:
         device: str = typer.Option("", help="key of the device; watch-PATIENT where left out"),
         organisation: str = ORGANISATION,
         time_zone: str = typer.Option("UTC", help="the patient's time zone, e.g. Europe/Berlin"),
+        team: str = typer.Option("", help="care team that looks after a new patient; made where missing"),
         renew: bool = typer.Option(False, "--renew", help="revoke the device's token and make a new one"),
     ) -> None:
         """Enrol a patient with a device and print the device's token, once, with a curl line to try it.
 
-        Makes patient, device, assignment and token where they are missing. The
+        Makes patient, device, assignment and token where they are missing. A new
+        patient is looked after by the organisation's default care team, or by --team. The
         answer to the curl line names the frame's page, which tells what became
         of it.
         """
@@ -48,9 +50,12 @@ def register(app: typer.Typer) -> None:
         wanted = Enrolment(patient, device, now - timedelta(hours=1), name, time_zone=time_zone)
         with _connected(settings) as connection:
             devices.create_organisation(connection, organisation, organisation)
+            if team:
+                devices.create_team(connection, organisation, team, team)
             (done,) = devices.enrol_many(
-                connection, organisation, [wanted], now, partitions=settings.kafka.partitions, renew=renew
-            )
+                connection, organisation, [wanted], now, partitions=settings.kafka.partitions, renew=renew,
+                team=team or None,
+            )  # fmt: skip
             passwords = devices.mqtt_passwords(connection)
         note = tell_mqtt(settings.stack.home, passwords)
         console.print(f"patient {done.patient} wears device {done.device}", highlight=False)

@@ -19,12 +19,15 @@ DELETED: Final = (
     "reading_superseded", "reading_revision",
     "quarantined_reading", "rollup", "baseline_band", "daily_value", "metric_state", "frame_log",
     "patient_state", "patient_baseline", "baseline_checkpoint", "silence_judgement", "control_event", "patient_change",
+    "care_team_patient", "proxy_grant",
 )  # fmt: skip
 
 KEPT: Final[Mapping[str, str]] = MappingProxyType(
     {
         "access_audit": "who looked at whose data must be known afterwards; it says what was opened, not what it said",
         "erasure": "the proof: who asked, when, and how many rows went",
+        "break_glass": "who saw the patient outside their team, and what came of the review; the words are blanked",
+        "person": "the patient's own account is blanked and its tokens revoked; others' names are in the audit",
         "device_assignment": "ended; it tells a late frame of the erased patient, which is then counted and not stored",
     }
 )
@@ -60,7 +63,7 @@ async def _erase(connection: psycopg.AsyncConnection[Any], patient_id: int, now:
             f"DELETE FROM {table} WHERE record_key = %s".encode(), [record_key(patient_id)]
         )
         counts[table] = cursor.rowcount
-    counts |= await _end_devices(connection, patient_id, now)
+    counts |= await _end_devices(connection, patient_id, now) | await _end_account(connection, patient_id, now)
     await connection.execute(
         "UPDATE erasure SET done_at = %s, counts = %s WHERE patient_id = %s AND done_at IS NULL",
         [now, Jsonb({table: count for table, count in counts.items() if count}), patient_id],
@@ -82,3 +85,17 @@ async def _end_devices(connection: psycopg.AsyncConnection[Any], patient_id: int
         [now, patient_id],
     )
     return {"device_token revoked": tokens.rowcount, "device_assignment ended": assignments.rowcount}
+
+
+async def _end_account(connection: psycopg.AsyncConnection[Any], patient_id: int, now: datetime) -> dict[str, int]:
+    """Blank the patient's own account and what was written when somebody opened their data; revoke its tokens."""
+    tokens = await connection.execute(
+        """UPDATE person_token SET revoked_at = %s
+           WHERE revoked_at IS NULL AND person_id IN (SELECT id FROM person WHERE patient_id = %s)""",
+        [now, patient_id],
+    )
+    await connection.execute("UPDATE person SET key = 'erased:' || id, name = '' WHERE patient_id = %s", [patient_id])
+    opened = await connection.execute(
+        "UPDATE break_glass SET reason = '', note = '' WHERE patient_id = %s", [patient_id]
+    )
+    return {"person_token revoked": tokens.rowcount, "break_glass blanked": opened.rowcount}

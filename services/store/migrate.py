@@ -17,7 +17,7 @@ from services import topics
 from services.settings import KafkaSettings, PostgresSettings, Settings
 from services.store.schema import MIGRATIONS, SchemaError, revisions, unknown
 
-LOGIN_ROLES = ("writer", "api", "gateway")
+LOGIN_ROLES = ("writer", "api", "gateway", "notifier", "research")
 MIGRATION_WAIT_S = 300  # for another `keepwell migrate` on the same server
 
 
@@ -94,7 +94,7 @@ def create_roles(connection: psycopg.Connection, settings: PostgresSettings) -> 
     for role in LOGIN_ROLES:
         name = f"keepwell_{role}"
         verb = sql.SQL("ALTER" if name in known else "CREATE")
-        password = getattr(settings, f"{role}_password").get_secret_value()
+        password = getattr(settings, f"{role}_password").get_secret_value() or None  # none: nobody can log in
         connection.execute(
             sql.SQL("{} ROLE {} LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE PASSWORD {}").format(
                 verb, sql.Identifier(name), sql.Literal(password)

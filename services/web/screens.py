@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,9 +19,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from detectors.rules import ADAPTIVE_RULES
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
-from services.api import alerts, changes, events, patients, times, words, worklist
+from services.api import alerts, break_glass, changes, events, patients, times, words, worklist
 from services.api.access import SESSION, Access, Scope, cookie_name, credential
 from services.api.problems import Code, Problem
+from services.settings import Settings
 from services.web import present
 
 HERE: Final = Path(__file__).parent
@@ -77,18 +78,19 @@ def problem_page(request: Request, problem: Problem) -> Response:
         if request.headers.get("hx-request"):
             answer.headers["HX-Redirect"] = "/login"
         return answer
-    answer = render("problem.html", problem.status, problem=problem)
+    answer = render("problem.html", problem.status, problem=problem, closed="", notice="")
     answer.headers.update(problem.headers())
     return answer
 
 
-def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
-    """Return the screens' routes of one app; ``partitions`` as the settings say of the control topic."""
+def router(access: Access, clock: Clock, settings: Settings) -> APIRouter:
+    """Return the screens' routes of one app."""
     pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_login(pages, access)
     _add_worklist(pages, access, clock)
     show = _add_patient(pages, access, clock)
-    _add_new_normal(pages, access, clock, partitions, show)
+    _add_new_normal(pages, access, clock, settings.kafka.partitions, show)
+    _add_break_glass(pages, access, timedelta(hours=settings.api.break_glass_h))
     return pages
 
 
@@ -145,9 +147,15 @@ def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> None:
 def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> Show:
     async def show(request: Request, name: str, key: str, notice: str = "") -> Response:
         now = times.present(clock)
-        async with access.scoped(request, "patient.read") as scope:
-            since = await events.position(scope.connection)
-            values = await _patient(scope, key, now)
+        scope: Scope | None = None
+        try:
+            async with access.scoped(request, "patient.read") as scope:
+                since = await events.position(scope.connection)
+                values = await _patient(scope, key, now)
+        except Problem as problem:
+            if problem.code is Code.NOT_FOUND and scope is not None and scope.may("break_glass.open"):
+                return _closed(problem, key)
+            raise
         return render(name, person=scope.person, now=now, since=since, notice=notice, **values)
 
     @pages.get("/patients/{patient_id}")
@@ -221,21 +229,66 @@ def _add_new_normal(pages: APIRouter, access: Access, clock: Clock, partitions: 
         return RedirectResponse(f"/patients/{quote(patient_id, safe='')}", 303)
 
 
+def _add_break_glass(pages: APIRouter, access: Access, lasting: timedelta) -> None:
+    @pages.post("/patients/{patient_id}/break-glass")
+    async def open_break_glass(
+        request: Request,
+        patient_id: str,
+        reason: Annotated[str, Form(max_length=5000)],
+        key: Annotated[str, Form(max_length=100)],
+    ) -> Response:
+        """Open a patient outside one's team, then show them; or say what stood in the way."""
+        try:
+            async with access.scoped(request, "break_glass.open") as scope:
+                await break_glass.open_for(scope, patient_id, reason, lasting, key)
+        except Problem as problem:
+            if problem.code not in (Code.INVALID, Code.NOT_FOUND):
+                raise
+            return _closed(problem, patient_id, f"Not opened: {problem.detail}.")
+        return RedirectResponse(f"/patients/{quote(patient_id, safe='')}", 303)
+
+    @pages.post("/break-glass/{number}/review")
+    async def review(
+        request: Request,
+        number: str,
+        patient: Annotated[str, Form(max_length=300)],
+        verdict: Annotated[str, Form(max_length=20)],
+        key: Annotated[str, Form(max_length=100)],
+        note: Annotated[str, Form(max_length=5000)] = "",
+    ) -> Response:
+        """Say whether it was justified, then show the patient."""
+        async with access.scoped(request, "break_glass.review") as scope:
+            await break_glass.review(scope, number, verdict, note, key)
+        return RedirectResponse(f"/patients/{quote(patient, safe='')}", 303)
+
+
+def _closed(problem: Problem, key: str, notice: str = "") -> Response:
+    """Offer break-glass to who may; whether there is such a patient is not said."""
+    return render(
+        "problem.html", problem.status, problem=problem, closed=key, notice=notice, request_key=secrets.token_urlsafe
+    )
+
+
 async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
     found = await patients.find(scope, key)
-    active = await alerts.listed(scope, patient=key, state="active", limit=100)
-    past = await alerts.past(scope, found, PAST_ALERTS)
-    order = sorted(active["items"], key=_attention)
-    document = await patients.document(scope, found, now)
+    active, past = [], []
+    if scope.sees("alert"):
+        active = (await alerts.listed(scope, patient=key, state="active", limit=100))["items"]
+        past = await alerts.past(scope, found, PAST_ALERTS)
+    document = scope.show("patient", await patients.document(scope, found, now))
     return {
         "patient": document,
-        "charts": sorted(document["metrics"], key=lambda entry: words.metric_id(entry["metric"]["key"]) or 0),
-        "active": order,
+        "charts": sorted(document.get("metrics", []), key=lambda entry: words.metric_id(entry["metric"]["key"]) or 0),
+        "active": sorted(active, key=_attention),
         "past": past,
-        "renewable": RENEWABLE,
-        "renewals": await changes.renewals(scope, found),
+        "renewable": RENEWABLE if scope.may("patient.new_normal") else frozenset(),
+        "renewals": await changes.renewals(scope, found) if scope.may("patient.new_normal") else {},
+        "opened": await break_glass.of_patient(scope, found),
         "request_key": secrets.token_urlsafe,
-        "may_acknowledge": scope.person.role in acknowledging.ROLES,
+        "may_acknowledge": scope.may("alert.acknowledge"),
+        "sees_alerts": scope.sees("alert"),
+        "sees_trends": scope.may("trend.read"),
+        "may_review": scope.may("break_glass.review"),
     }
 
 

@@ -86,7 +86,11 @@ def sign_in(system: System, key: str = "watcher", organisation: str = ORGANISATI
     with system.doors.admin() as connection:
         connection.execute(
             """WITH person AS (INSERT INTO person (organisation_id, key, name, role)
-                               SELECT id, %s, %s, 'nurse' FROM organisation WHERE key = %s RETURNING id)
+                               SELECT id, %s, %s, 'nurse' FROM organisation WHERE key = %s
+                               RETURNING id, organisation_id),
+                    member AS (INSERT INTO care_team_member (organisation_id, team_id, person_id, valid_from)
+                               SELECT p.organisation_id, t.id, p.id, '-infinity' FROM person p
+                               JOIN care_team t ON t.organisation_id = p.organisation_id AND t.is_default)
                INSERT INTO person_token (hash, person_id, kind, created_at, expires_at)
                SELECT %s, id, 'api', %s, %s FROM person""",
             [key, key, organisation, token_hash(token), now, now + timedelta(days=1)],

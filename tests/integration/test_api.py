@@ -12,6 +12,7 @@ import pytest
 
 from ingest.clock import to_datetime, to_ms
 from ingest.frame import NOT_WORN
+from services.api.access import token_hash
 from services.settings import Settings
 from tests.api_data import HOUR_MS, NOW, ApiData, minutes
 from tests.fix_api import ServedApi
@@ -99,7 +100,7 @@ async def test_the_database_role_is_no_owner_and_sees_nothing_on_its_own(migrate
             "reading_block", "rollup", "baseline_band", "waveform_block", "patient_state", "person_token", "device_token",
             "outbox", *(f"_timescaledb_internal.{chunk}" for chunk in chunks),
         ]  # fmt: skip
-        connection.execute("SELECT set_config('keepwell.organisation', %s, false)", [str(ours.organisation)])
+        ours.enter(connection, ours.person())
         for table in refused:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(f"SELECT * FROM {table} LIMIT 1".encode())
@@ -122,8 +123,8 @@ async def test_a_connection_returned_to_the_pool_remembers_no_organisation(api: 
         from services.api.access import Access
 
         access = Access(pool, api.credential_clock)
-        async with access.for_organisation(ours.organisation) as connection:
-            row = await (await connection.execute("SELECT count(*) FROM patient")).fetchone()
+        async with access.for_credential(token_hash(ours.token(ours.person("bob"))), "patients.list") as scope:
+            row = await (await scope.connection.execute("SELECT count(*) FROM patient")).fetchone()
             assert row == (1,)
         async with pool.connection() as connection:
             row = await (await connection.execute("SELECT count(*) FROM patient")).fetchone()

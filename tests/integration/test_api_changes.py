@@ -124,12 +124,13 @@ async def test_changes_are_nobody_elses_to_see_or_make(
         for path in ("changes", "suppressed", "monitoring"):
             problem(await client.get(f"/v1/patients/p1/{path}"), 404, "not_found")
     with psycopg.connect(migrated.postgres.conninfo("api"), autocommit=True) as connection:
-        for organisation, visible in (("", 0), (str(ours.organisation), 0), (str(theirs.organisation), 1)):
-            connection.execute("SELECT set_config('keepwell.organisation', %s, false)", [organisation])
+        for data, visible in ((None, 0), (ours, 0), (theirs, 1)):
+            if data is not None:
+                data.enter(connection, data.person("sql"))
             for table in ("patient_change", "suppressed_finding"):
                 seen = connection.execute(f"SELECT count(*) FROM {table} WHERE patient_id = %s".encode(), [patient])
                 assert seen.fetchone() == (visible,), table
-        connection.execute("SELECT set_config('keepwell.organisation', %s, false)", [str(ours.organisation)])
+        ours.enter(connection, ours.person("other"))
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute(
                 """INSERT INTO patient_change (organisation_id, patient_id, kind, version, effective_at, payload, reason,

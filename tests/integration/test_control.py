@@ -246,6 +246,20 @@ async def test_a_stale_version_is_refused_and_versions_count_by_subject(bench: B
         changed(bench, wanted(77, "new_normal", T0, "heart_rate"))
 
 
+# Accounts of both patients with a token each, both in a team, seen by a proxy and by break-glass.
+SEEN_BY = """
+    WITH team AS (INSERT INTO care_team (organisation_id, key, name) SELECT 1, 't', 'T' RETURNING id),
+    inside AS (INSERT INTO care_team_patient SELECT 1, team.id, p.id, '2025-01-01Z' FROM team, patient p WHERE p.id IN (1, 2)),
+    account AS (INSERT INTO person (organisation_id, key, name, role, patient_id)
+                VALUES (1, 'first', 'First', 'patient', 1), (1, 'second', 'Second', 'patient', 2) RETURNING id, patient_id),
+    token AS (INSERT INTO person_token (hash, person_id, kind, created_at, expires_at)
+              SELECT id::text::bytea, id, 'api', '2025-01-01Z', '2035-01-01Z' FROM account),
+    proxy AS (INSERT INTO proxy_grant (organisation_id, person_id, patient_id, what, valid_from, valid_to)
+              SELECT 1, id, patient_id, '{readings}', '2025-01-01Z', '2035-01-01Z' FROM account)
+    INSERT INTO break_glass (organisation_id, person_id, patient_id, reason, opened_at, until)
+    SELECT 1, id, patient_id, 'why not', '2025-01-01Z', '2025-01-01Z' FROM account"""
+
+
 async def test_nothing_remains_of_an_erased_patient_and_what_comes_later_is_counted(bench: Bench) -> None:
     with psycopg.connect(bench.settings.postgres.conninfo("admin")) as admin:
         admin.execute(
@@ -254,6 +268,7 @@ async def test_nothing_remains_of_an_erased_patient_and_what_comes_later_is_coun
         admin.execute(
             "INSERT INTO device_token (hash, device_id, mqtt_hash, created_at) VALUES ('a', 1, '', '2025-01-01Z'), ('b', 2, '', '2025-01-01Z')"
         )
+        admin.execute(SEEN_BY)
     await bench.feed(changed(bench, wanted(1, "monitoring", T0 + HOUR, state="paused", until_ms=T0 + 9 * DAY)))
     frames = [f for patient in (1, 2) for f in stamped_story(patient, RISEN, 3)]
     frames.sort(key=lambda frame: frame.received_ms)
@@ -275,6 +290,15 @@ async def test_nothing_remains_of_an_erased_patient_and_what_comes_later_is_coun
     ]
     assert await bench.rows("SELECT device_id FROM device_token WHERE revoked_at IS NULL") == [(2,)]
     assert await bench.rows("SELECT patient_id FROM device_assignment WHERE valid_to = 'infinity'") == [(2,)]
+    with psycopg.connect(bench.settings.postgres.conninfo("admin")) as admin:
+        people = admin.execute(
+            """SELECT p.key, p.name, count(t.hash) FROM person p
+               LEFT JOIN person_token t ON t.person_id = p.id AND t.revoked_at IS NULL GROUP BY p.id ORDER BY p.id"""
+        ).fetchall()
+        assert people == [("erased:1", "", 0), ("second", "Second", 1)]
+        opened = admin.execute("SELECT patient_id, reason FROM break_glass ORDER BY 1").fetchall()
+        assert opened == [(1, ""), (2, "why not")]
+        assert admin.execute("SELECT patient_id FROM care_team_patient").fetchall() == [(2,)]
     proof = await bench.rows("SELECT patient_id, reason, done_at, counts FROM erasure")
     assert proof[0][:3] == (1, "because", to_datetime(bench.now_ms))
     assert proof[0][3]["reading_block"] > 0

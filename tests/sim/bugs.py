@@ -72,7 +72,7 @@ _insert = Engine._insert
 
 
 async def _unsafe(connection: Any, asked: LiteralString, values: Any = ()) -> Any:
-    return await _every(connection, asked.replace(SAFE, "true"), values)
+    return await _every(connection, asked.replace(SAFE, "pg_snapshot_xmax(pg_current_snapshot())"), values)
 
 
 async def _unordered(self: readers.Connection, asked: str, values: Any = ()) -> readers.Answer:

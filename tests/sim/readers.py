@@ -27,7 +27,7 @@ from tests.sim.store import Server
 from tests.sim.tables import OutboxRow
 
 ORDERED: Final = "ORDER BY id"
-SAFE: Final = "e.xid < stream_horizon()"
+SAFE: Final = "stream_horizon()"
 
 
 class Answer:
@@ -66,7 +66,7 @@ class Connection:
             for row in self._server.tables.outbox:
                 row.sent = row.sent or row.id in done
             return Answer([])
-        if "FROM alert_event e" in words:
+        if "FROM alert_events_for(" in words:
             return Answer(self._events(words, *values))
         msg = f"the simulation does not know this statement: {words[:120]}"
         raise NotImplementedError(msg)
@@ -79,7 +79,7 @@ class Connection:
             self._chance.shuffle(rows)
         return rows[:limit]
 
-    def _events(self, words: str, xid: str, after: int, limit: int) -> list[dict[str, Any]]:
+    def _events(self, words: str, persons: list[int], xid: str, after: int, limit: int) -> list[dict[str, Any]]:
         tables = self._server.tables
         below = self._server.xmin if SAFE in words else self._server.next_xid
         found = [row for row in tables.events if (row.xid, row.id) > (int(xid), after) and row.xid < below]
@@ -88,6 +88,7 @@ class Connection:
                 "xid": str(row.xid), "id": row.id, "patient_id": row.patient_id, "alert_id": row.alert_id,
                 "change": row.change, "priority": row.priority, "late": row.late, "at": to_datetime(row.at_ms),
                 "sentence": row.sentence, "rule": "", "kind": "clinical", "provisional": False, "patient_key": "",
+                "seen_by": persons,
             }
             for row in sorted(found, key=lambda row: (row.xid, row.id))[:limit]
         ]  # fmt: skip
@@ -139,7 +140,7 @@ class Stream(Actor):
         """Read for ever."""
         while True:
             await self._server.gates.at(self, "polls", busy=self._behind)
-            for event in await events.after(self._connection, self._at):
+            for event in await events.after(self._connection, self._at, [1]):
                 self.seen.append(event.cursor.id)
                 self._at = event.cursor
 

@@ -1,0 +1,67 @@
+"""How each address of the OpenAPI document is tried: its action, the rest of the request, and what it shows.
+
+An address that is missing here fails the matrix; so does an action of the permissions that no address exercises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.access.world import Subject
+
+PUBLIC: Final = {"GET /healthz", "GET /readyz"}  # say nothing of any person
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One address. ``named`` fills in its path about a subject; without it the answer is a list of everybody's."""
+
+    action: str
+    named: Callable[[Subject], dict[str, str]] | None = None
+    query: str = ""
+    body: dict[str, Any] | None = None
+    own: int = 200  # the status about a patient of one's own, where it is not simply allowed
+    stream: bool = False
+
+    def address(self, path: str, about: Subject) -> str:
+        """Return the address about a subject."""
+        return path.format(**(self.named(about) if self.named else {})) + self.query
+
+
+def _patient(about: Subject) -> dict[str, str]:
+    return {"patient_id": about.key}
+
+
+def _alert(about: Subject) -> dict[str, str]:
+    return {"alert_id": about.alert}
+
+
+EXERCISES: Final = {
+    "GET /v1/patients": Exercise("patients.list"),
+    "GET /v1/patients/{patient_id}": Exercise("patient.read", _patient),
+    "GET /v1/patients/{patient_id}/trends": Exercise("trend.read", _patient, "?metric=heart_rate"),
+    "GET /v1/patients/{patient_id}/monitoring": Exercise("monitoring.read", _patient),
+    "PUT /v1/patients/{patient_id}/monitoring": Exercise(
+        "patient.monitoring", _patient, body={"state": "paused", "reason": "holiday", "until": "2026-11-25T00:00:00Z"}
+    ),
+    "POST /v1/patients/{patient_id}/new-normal": Exercise(
+        "patient.new_normal", _patient, body={"metric": "heart_rate", "reason": "new medication"}
+    ),
+    "GET /v1/patients/{patient_id}/changes": Exercise("patient.changes", _patient),
+    "GET /v1/patients/{patient_id}/suppressed": Exercise("patient.suppressed", _patient),
+    "POST /v1/patients/{patient_id}/break-glass": Exercise(
+        "break_glass.open", _patient, body={"reason": "found unconscious at home"}, own=409
+    ),
+    "GET /v1/break-glass": Exercise("break_glass.list"),
+    "POST /v1/break-glass/{number}/review": Exercise(
+        "break_glass.review", lambda about: {"number": about.opened()}, body={"verdict": "justified"}
+    ),
+    "GET /v1/worklist": Exercise("worklist.read"),
+    "GET /v1/alerts": Exercise("alerts.list"),
+    "GET /v1/alerts/stream": Exercise("alert.stream", query="?since=0-0", stream=True),
+    "GET /v1/alerts/{alert_id}": Exercise("alert.read", _alert),
+    "POST /v1/alerts/{alert_id}/acknowledge": Exercise("alert.acknowledge", _alert),
+    "GET /v1/frames/{frame_id}": Exercise("frame.read", lambda about: {"frame_id": about.frame}),
+}
