@@ -120,6 +120,11 @@ class ApiSettings(Section):
     host: str = "127.0.0.1"
     port: int = 29080
     public_url: str = Field("", description="address in links; empty: made of host and port")
+    trusted_proxies: str = Field(
+        "",
+        description="addresses of proxies, with commas, whose X-Forwarded-For and -Proto are believed; empty: nobody's "
+        "(with --behind-proxy: those of one on 127.0.0.1)",
+    )
 
 
 class ProcessorSettings(Section):

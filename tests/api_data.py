@@ -223,9 +223,9 @@ class ApiData:
         )
 
     def audit(self, action: str) -> list[tuple[int | None, int | None, dict[str, Any]]]:
-        """Return (person, patient, detail) of this organisation's audit rows of one action, the oldest first."""
+        """Return (person, patient, detail) of this organisation's audit rows of one action done, the oldest first."""
         query = """SELECT person_id, patient_id, detail FROM access_audit
-                   WHERE organisation_id = %s AND action = %s ORDER BY id"""
+                   WHERE organisation_id = %s AND action = %s AND outcome = 'allowed' ORDER BY id"""
         return self.connection.execute(query, [self.organisation, action]).fetchall()
 
 

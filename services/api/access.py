@@ -3,6 +3,7 @@
 Every request that touches the database opens :meth:`Access.scoped`. It finds the person, sets the
 organisation for row-level security and, on success, writes the audit row, all in one transaction: what was
 read is never known without having been written down. Without an organisation every policy hides every row.
+What was refused or failed is rolled back, and then written down as that.
 
 Sessions and tokens are judged by the host's clock, never by a time-lapse's: a login must not expire because
 the simulated month did.
@@ -18,20 +19,26 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import psycopg
+import structlog
 from psycopg import AsyncConnection
-from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 from starlette.requests import HTTPConnection
 
 from ingest.clock import Clock, to_datetime
 from services.api.problems import Code, Problem
+from services.store import audit
+from services.store.audit import Entry, Outcome
 
 SESSION: Final = timedelta(hours=12)
 COOKIE: Final = "keepwell_session"
 SECURE_COOKIE: Final = "__Host-keepwell_session"
 USABLE_KINDS: Final = ("api", "session")  # a login link is exchanged, never used as a credential
 MAX_TOKEN: Final = 200
-AUDITED_PATIENTS: Final = 500  # the longest list of patients one audit row names
+MAX_AGENT: Final = 120  # characters of a program's own name that are kept
+REFUSALS: Final = (Code.ROLE_NOT_ALLOWED, Code.NOT_FOUND)  # somebody may not do or see this; the rest failed
+
+log = structlog.get_logger("keepwell.api.access")
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
@@ -47,21 +54,49 @@ class Person:
     role: str
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from. Behind a proxy the address is what that proxy says (setting api.trusted_proxies)."""
+
+    address: str
+    agent: str
+    request_id: str
+
+    @classmethod
+    def of(cls, request: HTTPConnection) -> Origin:
+        """Return a request's origin."""
+        agent = request.headers.get("user-agent", "")[:MAX_AGENT].replace("\0", "")
+        return cls(request.client.host if request.client else "", agent, getattr(request.state, "request_id", ""))
+
+
 @dataclass(slots=True)
 class Scope:
-    """One transaction on behalf of one person; everything read through it is one organisation's."""
+    """One transaction on behalf of one person; everything read through it is one organisation's.
+
+    ``purpose`` and ``reason`` go into the audit row; the reason must hold no finding, for the row outlives an erasure.
+    """
 
     connection: AsyncConnection[Any]
     person: Person
     action: str
     at: datetime
+    origin: Origin
     patient_id: int | None = None
+    purpose: str = audit.CARE
+    reason: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
 
     def saw(self, patient_ids: list[int]) -> None:
         """Name the patients a list shows, for the audit row."""
-        self.detail["patient_ids"] = patient_ids[:AUDITED_PATIENTS]
-        self.detail["patients"] = len(patient_ids)
+        self.detail.update(audit.patients(patient_ids))
+
+    def entry(self, outcome: Outcome = "allowed") -> Entry:
+        """Return the audit row as it stands."""
+        return Entry(
+            self.at, self.person.organisation_id, "person", self.action, self.person.id, "", self.person.role,
+            self.patient_id, self.purpose, self.reason, self.origin.address, self.origin.agent, outcome,
+            self.origin.request_id, self.detail,
+        )  # fmt: skip
 
 
 def new_token() -> str:
@@ -114,18 +149,25 @@ class Access:
         Raises:
             Problem: nobody, or nobody any more, holds this credential.
         """
-        async with self.for_credential(credential(request), action) as scope:
+        async with self.for_credential(credential(request), action, Origin.of(request)) as scope:
             yield scope
 
     @asynccontextmanager
-    async def for_credential(self, hashed: bytes, action: str) -> AsyncIterator[Scope]:
+    async def for_credential(self, hashed: bytes, action: str, origin: Origin) -> AsyncIterator[Scope]:
         """Open the transaction for the holder of a hashed token; see :meth:`scoped`."""
         at = self.now()
-        async with self.pool.connection() as connection, connection.transaction():
-            person = await _person(connection, hashed, at)
-            scope = Scope(connection, person, action, at)
-            yield scope
-            await write_audit(scope)
+        scope = None
+        async with self.pool.connection() as connection:
+            try:
+                async with connection.transaction():
+                    person = await _person(connection, hashed, at)
+                    scope = Scope(connection, person, action, at, origin)
+                    yield scope
+                    await write_audit(scope)
+            except Exception as error:
+                if scope is not None:
+                    await _write_undone(scope, error)
+                raise
 
     @asynccontextmanager
     async def for_organisation(self, organisation_id: int) -> AsyncIterator[AsyncConnection[Any]]:
@@ -175,11 +217,19 @@ async def _person(connection: AsyncConnection[Any], hashed: bytes, at: datetime)
 
 async def write_audit(scope: Scope) -> None:
     """Write who did what to whose data."""
-    await scope.connection.execute(
-        """INSERT INTO access_audit (at, organisation_id, person_id, action, patient_id, detail)
-           VALUES (%s, %s, %s, %s, %s, %s)""",
-        [
-            scope.at, scope.person.organisation_id, scope.person.id, scope.action, scope.patient_id,
-            Jsonb(scope.detail),
-        ],
-    )  # fmt: skip
+    await audit.write_async(scope.connection, [scope.entry()])
+
+
+async def _write_undone(scope: Scope, error: Exception) -> None:
+    """Write that somebody tried, in a transaction of its own: theirs was rolled back, and nothing of it was seen."""
+    if isinstance(error, Problem):
+        scope.detail["code"] = str(error.code)
+    refused = isinstance(error, Problem) and error.code in REFUSALS
+    try:
+        async with scope.connection.transaction():
+            await scope.connection.execute(
+                "SELECT set_config('keepwell.organisation', %s, true)", [str(scope.person.organisation_id)]
+            )
+            await audit.write_async(scope.connection, [scope.entry("refused" if refused else "failed")])
+    except psycopg.Error as unwritten:
+        log.warning("audit_unwritten", action=scope.action, error=str(unwritten).strip())

@@ -47,6 +47,11 @@ class Letter(NamedTuple):
         }  # fmt: skip
 
     @property
+    def patient(self) -> int | None:
+        """Return the patient its key names; None where it is no record of ours."""
+        return int(self.key) if self.key is not None and self.key.isdigit() and len(self.key) < 10 else None
+
+    @property
     def place(self) -> tuple[str, int, int]:
         """Return topic, partition and offset."""
         return self.topic, self.partition, self.offset
