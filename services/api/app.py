@@ -105,6 +105,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
         redoc_url=None,
     )
     app.state.hub = hub
+    app.state.sealer = sealer
     app.state.settings = settings
     app.state.health = health
     app.add_middleware(Guard)
