@@ -3,7 +3,7 @@
 Each round is a slice with audit (row in the read's transaction, sealer running) and one without (neither), their order
 alternating; clients ask for one patient's page as fast as they are answered. Told are reads a second, and the CPU time
 of API process and database together for a thousand reads, which other work on the machine disturbs less; each as the
-ratio of the two slices of a round, median and quartiles. The promise: at most 20 % of the reads.
+ratio of the two slices of a round, median and quartiles. The promise: at most 20 % of either.
 
 Runs on servers of its own (``--home``), which it stops at its end. `python -m benchmarks.audit --help`.
 """
@@ -73,17 +73,21 @@ class Slice(NamedTuple):
 def serve(port: int, audited: bool) -> None:
     """Run the API, with or without its audit, until it is told to stop."""
     from services.api import access
+    from services.api.access import Scope
     from services.api.sealer import Sealer
     from services.cli.api import serve_api, server_config
     from services.runtime import run
 
     if not audited:
 
-        async def nothing(*_: object) -> None:
+        async def unwritten(scope: Scope) -> None:
             """Leave out what is measured."""
 
-        access.write_audit = nothing
-        Sealer.start = nothing  # type: ignore[method-assign]
+        async def unsealed(self: Sealer) -> None:
+            """Leave out what is measured."""
+
+        access.write_audit = unwritten
+        Sealer.start = unsealed  # type: ignore[method-assign]
     settings = load({"api.port": port}).settings
     run(lambda: serve_api(settings, server_config(settings)))
 
@@ -281,7 +285,7 @@ def seal_rate(settings: Settings) -> int:
         connection.execute(
             """INSERT INTO access_audit (at, organisation_id, person_id, role, action, patient_id, address, agent,
                                          request_id, detail)
-               SELECT '2026-11-01Z', 1, 1, 'nurse', 'trend.read', 1 + mod(i, 500), '127.0.0.1', 'Mozilla/5.0 (X11; Linux)',
+               SELECT '2026-11-01Z', 1, 1, 'nurse', 'trend.read', 1 + mod(i, 500), '127.0.0.1', 'Mozilla/5.0 (X11)',
                       md5(i::text), '{"metric": "heart_rate"}' FROM generate_series(1, %s) i""",
             [SEALED],
         )
@@ -309,7 +313,7 @@ def summary(rounds: list[dict[bool, Slice]], chosen: argparse.Namespace) -> dict
         "rounds": len(rounds), "seconds": chosen.seconds, "clients": chosen.clients,
         "reads": sum(slice_.reads for one in rounds for slice_ in one.values()),
         **told,
-        "promise": PROMISE, "kept": told["reads_lost"]["median"] <= PROMISE,
+        "promise": PROMISE, "kept": max(told["reads_lost"]["median"], told["cpu_added"]["median"]) <= PROMISE,
     }  # fmt: skip
 
 

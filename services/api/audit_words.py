@@ -18,6 +18,7 @@ WHAT: Final[Mapping[str, str]] = {
     "dead.list": "saw a message from your device among those that could not be read",
     "dead.redrive": "sent a message from your device through again",
     "dead.show": "looked into a message from your device that could not be read",
+    "dead.skip": "set aside a message from your device that could not be processed",
     "device.revoke": "ended your device's access",
     "frame.read": "looked up what became of something your device sent",
     "patient.accesses": "read this list",

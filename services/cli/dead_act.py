@@ -12,7 +12,7 @@ from rich.console import Console
 
 from services import topics
 from services.cli import say
-from services.cli.audited import noted, noted_of
+from services.cli.audited import noted_of
 from services.cli.dead_find import MAX_LISTED, TOPIC, find_letter
 from services.cli.say import JSON
 from services.settings import load
@@ -155,7 +155,8 @@ def skip(
                    VALUES (%s, %s, %s, %s, 'skipped by an operator', %s, %s, %s) ON CONFLICT DO NOTHING""",
                 [topic, partition, place, DeadReason.SKIPPED.value, key, value, now],
             )
-        noted(connection, "dead.skip", topic=topic, partition=partition, offset=offset, count=count)
+        patients = [dead_letters.patient_of(key) for key, _ in found]
+        noted_of(connection, "dead.skip", patients, topic=topic, partition=partition, offset=offset, count=count)
     what = "the record is" if count == 1 else f"the {count} records are"
     Console().print(f"{topic}/{partition} goes on at {offset + count}; {what} filed as dead", highlight=False)
 

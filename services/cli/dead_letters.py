@@ -48,8 +48,8 @@ class Letter(NamedTuple):
 
     @property
     def patient(self) -> int | None:
-        """Return the patient its key names; None where it is no record of ours."""
-        return int(self.key) if self.key is not None and self.key.isdigit() and len(self.key) < 10 else None
+        """Return the patient its key names."""
+        return patient_of(self.key)
 
     @property
     def place(self) -> tuple[str, int, int]:
@@ -59,6 +59,11 @@ class Letter(NamedTuple):
 
 _COLUMNS: Final = """topic, partition, record_offset, reason, detail, state, record_key, record, fixed_record, note,
     recorded_at, handled_at"""
+
+
+def patient_of(key: bytes | None) -> int | None:
+    """Return the patient a record's key names; None where it is no key of ours."""
+    return int(key) if key is not None and key.isdigit() and len(key) < 10 else None
 
 
 def connect(settings: Settings) -> psycopg.Connection:
