@@ -155,5 +155,8 @@ REVOKE ALL ON FUNCTION seal_audit, audit_rows, audit_of_patient, audit_waiting F
 GRANT EXECUTE ON FUNCTION audit_waiting TO keepwell_auditor;
 GRANT EXECUTE ON FUNCTION seal_audit, audit_rows, audit_of_patient TO keepwell_api;
 REVOKE ALL ON access_audit FROM keepwell_api, keepwell_writer;
+REVOKE ALL ON access_audit, audit_block FROM keepwell_auditor;  -- its functions read rows and add blocks, no more
+GRANT SELECT ON access_audit TO keepwell_auditor;
+GRANT SELECT, INSERT ON audit_block TO keepwell_auditor;
 GRANT INSERT (at, organisation_id, person_id, actor, name, role, action, patient_id, purpose, reason, address, agent,
               outcome, request_id, detail) ON access_audit TO keepwell_api, keepwell_writer;
