@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check contract seeds access faults sim backlog replay screenshots docs lock up down clean
+.PHONY: help install demo test test-all lint types check contract seeds access faults sim backlog audit-cost replay screenshots docs lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ sim: install ## The whole stream in one thread, faults at every step, every inva
 
 backlog: install ## Measure live latency beside 50,000 frames of history, on servers of its own. ARGS="--rounds 3 --json b.json"
 	@$(BIN)/python -m benchmarks.backlog $(ARGS)
+
+audit-cost: install ## Measure what the audit costs a read, on servers of its own. ARGS="--rounds 20 --json a.json"
+	@$(BIN)/python -m benchmarks.audit $(ARGS)
 
 replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 	@$(BIN)/keepwell replay ../shared/data/wearable_hr --speed max $(ARGS)

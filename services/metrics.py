@@ -193,6 +193,22 @@ POOL = gauge(
     "waiting above 0 for long: slow queries hold them, or more API processes are needed",
 )  # fmt: skip
 
+AUDIT_SEALED = counter(
+    "api", "keepwell_audit_sealed_total", (),
+    "rows of the audit this process sealed into the chain",
+    "none of any process while keepwell_audit_unsealed_seconds rises: see there",
+)  # fmt: skip
+AUDIT_UNSEALED = gauge(
+    "api", "keepwell_audit_unsealed_seconds", (),
+    "how long the oldest row of the audit had waited to be sealed when last looked at (each second)",
+    "above a minute: the database is away, or a transaction stays open; rows can be changed unseen until then",
+)  # fmt: skip
+AUDIT_CHECKPOINT_FAILURES = counter(
+    "api", "keepwell_audit_checkpoint_failures_total", (),
+    "checkpoints of the audit's chain that could not be written to the stack's home",
+    "make room there, or mend its rights; meanwhile `keepwell audit checkpoint FILE` writes one elsewhere",
+)  # fmt: skip
+
 ALL: Final[tuple[Definition, ...]] = tuple(DEFINED)
 
 

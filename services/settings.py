@@ -127,6 +127,11 @@ class ApiSettings(Section):
     break_glass_h: float = Field(
         4, gt=0, le=24, description="hours a person sees a patient outside their team after giving a reason"
     )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses of proxies, with commas, whose X-Forwarded-For and -Proto are believed; empty: nobody's "
+        "(with --behind-proxy: those of one on 127.0.0.1)",
+    )
 
 
 class ProcessorSettings(Section):

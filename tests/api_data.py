@@ -245,7 +245,7 @@ class ApiData:
             list(row.values()),
         )
 
-    def audit(self, action: str, outcome: str = "done") -> list[tuple[int | None, int | None, dict[str, Any]]]:
+    def audit(self, action: str, outcome: str = "allowed") -> list[tuple[int | None, int | None, dict[str, Any]]]:
         """Return (person, patient, detail) of this organisation's audit rows of one action, the oldest first."""
         query = """SELECT person_id, patient_id, detail FROM access_audit
                    WHERE organisation_id = %s AND action = %s AND outcome = %s ORDER BY id"""

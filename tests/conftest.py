@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.fix_processor",
     "tests.fix_faults",
     "tests.fix_consumers",
+    "tests.fix_audit",
 ]

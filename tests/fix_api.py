@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from ingest.clock import FrozenClock, to_ms
 from services.api.app import create_api, make_pool
+from services.cli.api import proxy_config
 from services.settings import Settings
 from tests.api_data import NOW, ApiData
 
@@ -48,7 +49,9 @@ async def serve(settings: Settings) -> AsyncIterator[ServedApi]:
     """Run the API on a free port."""
     clock, credential_clock = FrozenClock(to_ms(NOW)), FrozenClock(to_ms(NOW))
     app = create_api(settings, clock, make_pool(settings.postgres, size=4), credential_clock=credential_clock)
-    config = uvicorn.Config(app, port=0, http="httptools", ws="none", log_config=None, timeout_graceful_shutdown=3)
+    config = uvicorn.Config(
+        app, port=0, http="httptools", ws="none", log_config=None, timeout_graceful_shutdown=3, **proxy_config(settings)
+    )
     server = QuietServer(config)
     running = asyncio.create_task(server.serve())
     async with asyncio.timeout(20):

@@ -3,7 +3,8 @@
 Every request that touches the database opens :meth:`Access.scoped`. It finds the person, looks the action up in the
 table of permissions, sets organisation, person and instant for row-level security and, on success, writes the audit
 row, all in one transaction: what was read is never known without having been written down. Without them every policy
-hides every row. A refusal is rolled back and then written down by itself.
+hides every row. What was refused or failed is rolled
+back, and then written down as that.
 
 Sessions and tokens are judged by the host's clock, never by a time-lapse's: a login must not expire because
 the simulated month did.
@@ -19,22 +20,27 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import psycopg
+import structlog
 from psycopg import AsyncConnection
-from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 from starlette.requests import HTTPConnection
 
 from ingest.clock import Clock, to_datetime
 from services.api import permissions
 from services.api.problems import Code, Problem
+from services.store import audit
+from services.store.audit import Entry, Outcome
 
 SESSION: Final = timedelta(hours=12)
 COOKIE: Final = "keepwell_session"
 SECURE_COOKIE: Final = "__Host-keepwell_session"
 USABLE_KINDS: Final = ("api", "session")  # a login link is exchanged, never used as a credential
 MAX_TOKEN: Final = 200
-AUDITED_PATIENTS: Final = 500  # the longest list of patients one audit row names
-REFUSALS: Final = (401, 403, 404)  # hidden is refused too: nobody is told which
+MAX_AGENT: Final = 120  # characters of a program's own name that are kept
+REFUSALS: Final = (401, 403, 404)  # hidden is refused too: nobody is told which; the rest failed
+
+log = structlog.get_logger("keepwell.api.access")
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
@@ -50,17 +56,37 @@ class Person:
     role: str
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request came from. Behind a proxy the address is what that proxy says (setting api.trusted_proxies)."""
+
+    address: str
+    agent: str
+    request_id: str
+
+    @classmethod
+    def of(cls, request: HTTPConnection) -> Origin:
+        """Return a request's origin."""
+        agent = request.headers.get("user-agent", "")[:MAX_AGENT].replace("\0", "")
+        return cls(request.client.host if request.client else "", agent, getattr(request.state, "request_id", ""))
+
+
 @dataclass(slots=True)
 class Scope:
-    """One transaction on behalf of one person; nothing is read through it but what that person may see."""
+    """One transaction on behalf of one person; nothing is read through it but what that person may see.
+
+    ``purpose`` and ``reason`` go into the audit row; the reason must hold no finding, for the row outlives an erasure.
+    """
 
     connection: AsyncConnection[Any]
     person: Person
     action: str
     at: datetime
+    origin: Origin
     patient_id: int | None = None
+    purpose: str = audit.CARE
+    reason: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
-    outcome: str = "done"
 
     def may(self, action: str) -> bool:
         """Whether this person's role may do another action."""
@@ -81,8 +107,15 @@ class Scope:
 
     def saw(self, patient_ids: list[int]) -> None:
         """Name the patients a list shows, for the audit row."""
-        self.detail["patient_ids"] = patient_ids[:AUDITED_PATIENTS]
-        self.detail["patients"] = len(patient_ids)
+        self.detail.update(audit.patients(patient_ids))
+
+    def entry(self, outcome: Outcome = "allowed") -> Entry:
+        """Return the audit row as it stands."""
+        return Entry(
+            self.at, self.person.organisation_id, "person", self.action, self.person.id, "", self.person.role,
+            self.patient_id, self.purpose, self.reason, self.origin.address, self.origin.agent, outcome,
+            self.origin.request_id, self.detail,
+        )  # fmt: skip
 
 
 def new_token() -> str:
@@ -135,39 +168,48 @@ class Access:
         Raises:
             Problem: nobody, or nobody any more, holds this credential; or the role may not do this.
         """
-        async with self.for_credential(credential(request), action) as scope:
+        async with self.for_credential(credential(request), action, Origin.of(request)) as scope:
             yield scope
 
     @asynccontextmanager
-    async def for_credential(self, hashed: bytes, action: str) -> AsyncIterator[Scope]:
+    async def for_credential(self, hashed: bytes, action: str, origin: Origin) -> AsyncIterator[Scope]:
         """Open the transaction for the holder of a hashed token; see :meth:`scoped`."""
         at = self.now()
+        scope = None
         async with self.pool.connection() as connection:
-            scope = None
             try:
                 async with connection.transaction():
-                    scope = Scope(connection, await _person(connection, hashed, at), action, at)
+                    scope = Scope(connection, await _person(connection, hashed, at), action, at, origin)
                     await _enter(scope)
                     _check(scope)
                     yield scope
                     await write_audit(scope)
-            except Problem as problem:
-                if problem.status in REFUSALS:
-                    await self._refused(connection, scope, hashed, action, problem)
+            except Exception as error:
+                await self._write_undone(connection, scope, hashed, action, origin, error)
                 raise
 
-    async def _refused(
-        self, connection: AsyncConnection[Any], scope: Scope | None, hashed: bytes, action: str, problem: Problem
-    ) -> None:
-        """Write a refusal down in a transaction of its own; of an unknown token there is nobody to name."""
-        async with connection.transaction():
-            person = scope.person if scope else await _holder(connection, hashed)
-            if person is None:
-                return
-            detail = {"code": str(problem.code), "said": problem.detail}
-            refused = Scope(connection, person, action, self.now(), None, detail, "refused")
-            await _enter(refused)
-            await write_audit(refused)
+    async def _write_undone(
+        self, connection: AsyncConnection[Any], scope: Scope | None, hashed: bytes, action: str, origin: Origin,
+        error: Exception,
+    ) -> None:  # fmt: skip
+        """Write that somebody tried, in a transaction of its own: theirs was rolled back, and nothing of it was seen.
+
+        Of a token that never was anybody's there is nobody to name.
+        """
+        refused = isinstance(error, Problem) and error.status in REFUSALS
+        try:
+            async with connection.transaction():
+                if scope is None:
+                    person = await _holder(connection, hashed) if refused else None
+                    if person is None:
+                        return
+                    scope = Scope(connection, person, action, self.now(), origin)
+                if isinstance(error, Problem):
+                    scope.detail["code"] = str(error.code)
+                await _enter(scope)
+                await audit.write_async(connection, [scope.entry("refused" if refused else "failed")])
+        except psycopg.Error as unwritten:
+            log.warning("audit_unwritten", action=action, error=str(unwritten).strip())
 
     @asynccontextmanager
     async def for_organisation(self, organisation_id: int) -> AsyncIterator[AsyncConnection[Any]]:
@@ -241,12 +283,5 @@ def _check(scope: Scope) -> None:
 
 
 async def write_audit(scope: Scope) -> None:
-    """Write who did what to whose data, or was refused it."""
-    await scope.connection.execute(
-        """INSERT INTO access_audit (at, organisation_id, person_id, action, patient_id, detail, outcome)
-           VALUES (%s, %s, %s, %s, %s, %s, %s)""",
-        [
-            scope.at, scope.person.organisation_id, scope.person.id, scope.action, scope.patient_id,
-            Jsonb(scope.detail), scope.outcome,
-        ],
-    )  # fmt: skip
+    """Write who did what to whose data."""
+    await audit.write_async(scope.connection, [scope.entry()])

@@ -19,13 +19,15 @@ from starlette.exceptions import HTTPException
 from ingest.clock import Clock, SystemClock
 from ingest.health import Check, Health, NotReady
 from services import metrics
-from services.api import access_routes, change_routes, problems, routes
+from services.api import access_routes, audit_routes, change_routes, problems, routes
 from services.api.access import Access, Pool
 from services.api.counted import Counted, route_of
 from services.api.guard import Guard
 from services.api.problems import Code, Problem
+from services.api.sealer import Sealer
 from services.api.stream import AlertHub
 from services.settings import PostgresSettings, Settings
+from services.store import checkpoints
 from services.store.revision import DATABASE_UNAVAILABLE, QUERY, check_revision
 from services.web import screens
 
@@ -78,15 +80,19 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     """
     access = Access(pool, credential_clock or SystemClock())
     hub = AlertHub(access, settings.postgres.conninfo("api"))
+    file = checkpoints.beside(settings.stack.home, settings.postgres.database)
+    sealer = Sealer(settings.postgres.conninfo("api"), file)
     health = Health("api", {"database": database_check(access)})
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await pool.open(wait=True, timeout=OPEN_S)
         await hub.start()
+        await sealer.start()
         try:
             yield
         finally:
+            await sealer.stop()
             await hub.stop()
             await pool.close()
 
@@ -100,6 +106,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
         redoc_url=None,
     )
     app.state.hub = hub
+    app.state.sealer = sealer
     app.state.settings = settings
     app.state.health = health
     app.add_middleware(Guard)
@@ -107,10 +114,11 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(routes.router(access, hub, clock))
     app.include_router(change_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(access_routes.router(access, timedelta(hours=settings.api.break_glass_h)))
+    app.include_router(audit_routes.router(access))
     app.include_router(screens.router(access, clock, settings))
     app.mount("/static", screens.static_files())
     _add_health(app, health)
-    _expose(pool, hub)
+    _expose(pool, hub, sealer)
     _add_errors(app)
     return app
 
@@ -145,7 +153,7 @@ def _add_health(app: FastAPI, health: Health) -> None:
         return JSONResponse(document, 200 if ready else 503, None if ready else {"Retry-After": "2"})
 
 
-def _expose(pool: Pool, hub: AlertHub) -> None:
+def _expose(pool: Pool, hub: AlertHub, sealer: Sealer) -> None:
     """Let the gauges read where things stand whenever they are scraped."""
 
     def connections(state: str) -> Callable[[], float]:
@@ -159,6 +167,7 @@ def _expose(pool: Pool, hub: AlertHub) -> None:
     for state in ("in_use", "idle", "waiting"):
         metrics.POOL.labels(state).set_function(connections(state))
     metrics.STREAMS.set_function(lambda: hub.watching)
+    metrics.AUDIT_UNSEALED.set_function(lambda: sealer.lag_s)
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -58,7 +58,8 @@ async def _newest(scope: Scope, patient_key: str) -> dict[str, Any]:
     if row is None:
         raise not_found(patient_key, "patient")
     scope.patient_id = row["patient_id"]
-    scope.detail.update(break_glass=row["id"], reason=row["reason"])
+    scope.purpose, scope.reason = "break_glass", row["reason"]
+    scope.detail.update(break_glass=row["id"])
     return document(scope, row)
 
 

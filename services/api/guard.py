@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -26,10 +27,11 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 ONE_YEAR: Final = "max-age=31536000"
+REQUEST_ID: Final = "X-Request-Id"  # ours alone: what a client sends under this name is not looked at
 
 
 class Guard:
-    """Adds security headers, refuses large bodies, and refuses what another site makes a browser send.
+    """Names each request, adds security headers, refuses large bodies and what another site makes a browser send.
 
     A session cookie is sent by the browser on its own, so a write that carries no bearer token must show that it
     comes from our own pages: ``Sec-Fetch-Site``, or where a browser has none, ``Origin``.
@@ -44,10 +46,13 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        request_id = secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _dress(MutableHeaders(scope=message), scope)
+                _dress(dressed := MutableHeaders(scope=message), scope)
+                dressed[REQUEST_ID] = request_id
             await send(message)
 
         problem = _refusal(scope, headers)

@@ -31,6 +31,8 @@ patient.monitoring  team          team          -            -             -    
 patient.new_normal  team          team          -            -             -                   -                -           -              -        -
 patient.changes     team          team          team         team          -                   -                -           -              -        -
 patient.suppressed  team          team          -            team          -                   -                -           -              -        -
+patient.accesses    team          team          -            -             -                   -                -           organisation   self     self
+audit.read          -             -             -            -             -                   -                -           organisation   -        -
 break_glass.open    organisation  organisation  -            organisation  -                   -                -           -              -        -
 break_glass.list    team          team          team         team          -                   -                -           organisation   -        -
 break_glass.review  team          -             -            -             -                   -                -           organisation   -        -

@@ -108,7 +108,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
         named = named or (events.Cursor.parse(since, "since") if since else None)
         async with access.scoped(request, "alert.stream") as scope:
             start = named or await events.position(scope.connection)
-        stream = await hub.watch(scope.person, credential(request), start)
+        stream = await hub.watch(scope.person, credential(request), scope.origin, start)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     @v1.get("/alerts/{alert_id}")

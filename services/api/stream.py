@@ -22,15 +22,16 @@ import psycopg
 import structlog
 from fastapi.sse import KEEPALIVE_COMMENT
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from services import metrics
 from services.api import events
-from services.api.access import Access, Person
+from services.api.access import Access, Origin, Person
 from services.api.acknowledge import CHANNEL
 from services.api.events import Cursor, Event
 from services.api.problems import Code, Problem
 from services.api.query import Connection
+from services.store import audit
+from services.store.audit import Entry
 
 POLL_S: Final = 0.8
 EAGER_S: Final = (0.03, 0.06, 0.12, 0.25, 0.5)  # looks after a notification, until its event is visible
@@ -52,6 +53,7 @@ class Watcher:
 
     person: Person
     hashed: bytes
+    origin: Origin
     pending: deque[tuple[Event, float]] = field(default_factory=deque)  # with when it was given
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     ended: str = ""
@@ -105,13 +107,13 @@ class AlertHub:
         """How many streams are open."""
         return sum(map(len, self._watchers.values()))
 
-    async def watch(self, person: Person, hashed: bytes, start: Cursor) -> AsyncIterator[bytes]:
+    async def watch(self, person: Person, hashed: bytes, origin: Origin, start: Cursor) -> AsyncIterator[bytes]:
         """Yield the bytes of a stream that begins after ``start``.
 
         Raises:
             Problem: too many streams are open, or the process is stopping.
         """
-        watcher = Watcher(person, hashed)
+        watcher = Watcher(person, hashed, origin)
         await self._join(watcher)
         return self._send(watcher, start)
 
@@ -175,7 +177,7 @@ class AlertHub:
     async def _missed(self, watcher: Watcher, cursor: Cursor) -> AsyncIterator[list[Event]]:
         """Yield the pages of events between ``cursor`` and now; each page is checked and audited by itself."""
         while not watcher.ended:
-            async with self._access.for_credential(watcher.hashed, "alert.stream") as scope:
+            async with self._access.for_credential(watcher.hashed, "alert.stream", watcher.origin) as scope:
                 found = await events.after(scope.connection, cursor, [scope.person.id])
                 seen = [event for event in found if event.seen_by]
                 scope.saw(sorted({event.patient_id for event in seen}))
@@ -260,11 +262,17 @@ class AlertHub:
 async def _audit(
     connection: Connection, organisation: int, watchers: list[Watcher], found: list[Event], at: datetime
 ) -> None:
-    """Write, in the transaction that read them, who is sent changes about whom."""
-    people = sorted({watcher.person.id for watcher in watchers})
+    """Write, in the transaction that read them, who is sent changes about whom: one row a person."""
+    people = {watcher.person.id: watcher for watcher in watchers}
     sent = {person: sorted({event.patient_id for event in found if person in event.seen_by}) for person in people}
-    await connection.cursor().executemany(
-        """INSERT INTO access_audit (at, organisation_id, person_id, action, patient_id, detail)
-           VALUES (%s, %s, %s, 'alert.stream', NULL, %s)""",
-        [(at, organisation, person, Jsonb({"patient_ids": ids})) for person, ids in sent.items() if ids],
-    )
+    await audit.write_async(
+        connection,
+        [
+            Entry(
+                at, organisation, "person", "alert.stream", person, role=one.person.role, address=one.origin.address,
+                agent=one.origin.agent, request_id=one.origin.request_id, detail=audit.patients(sent[person]),
+            )
+            for person, one in sorted(people.items())
+            if sent[person]
+        ],
+    )  # fmt: skip

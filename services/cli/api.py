@@ -65,6 +65,14 @@ def server_config(settings: Settings, *, behind_proxy: bool = False) -> dict[str
         "port": settings.api.port,
         "ssl_certfile": settings.tls.cert_file if tls else None,
         "ssl_keyfile": settings.tls.key_file if tls else None,
+    } | proxy_config(settings, behind_proxy=behind_proxy)
+
+
+def proxy_config(settings: Settings, *, behind_proxy: bool = False) -> dict[str, Any]:
+    """Return uvicorn's settings of whose X-Forwarded-… it believes: anybody could write an address into the audit."""
+    return {
+        "proxy_headers": behind_proxy or bool(settings.api.trusted_proxies),
+        "forwarded_allow_ips": settings.api.trusted_proxies or "127.0.0.1",
     }
 
 

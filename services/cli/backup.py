@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from services.cli.audited import noted
 from services.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -47,9 +48,15 @@ def backup(
     settings = load().settings
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     began = time.monotonic()
+    import psycopg
+
     from services.store.backup import backup as take
+    from services.store.schema import check_schema
 
     with _failing(as_json):
+        check_schema(settings.postgres, "admin")
+        with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
+            noted(connection, "database.backup", file=file.name)  # before: it is in the backup, and in no doubt
         with _progress(console) as progress:
             task = progress.add_task("dumping", total=None)
             made = take(settings, file, _programs(), lambda size: progress.update(task, completed=size))
@@ -93,6 +100,7 @@ def restore(
                 lambda size: progress.update(check, completed=size),
                 lambda size: progress.update(load_task, completed=size),
             )
+        _note(settings, made, file)
         seconds = time.monotonic() - began
     places = [(one.topic, one.partition, one.next_offset) for one in made.positions]
     reach = asyncio.run(look(settings.kafka, places)) if settings.kafka.prefix == made.prefix else None
@@ -122,6 +130,17 @@ def _say(
     console.print(
         f"Next: keepwell migrate, then start the processor, both with postgres.database = {settings.postgres.database}"
     )
+
+
+def _note(settings: Settings, made: Manifest, file: Path) -> None:
+    """Say in the restored database that it was restored; one of an older schema has no words for it."""
+    import psycopg
+
+    from services.store.schema import revisions
+
+    if made.revision == revisions()[0]:
+        with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
+            noted(connection, "database.restore", file=file.name, made_at=made.made_at)
 
 
 def _told(made: Manifest) -> str:

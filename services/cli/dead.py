@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from services.cli import dead_act, say
+from services.cli.audited import noted_of
 from services.cli.dead_find import MAX_LISTED, TOPIC, find_letter
 from services.cli.say import JSON
 from services.settings import load
@@ -42,6 +43,7 @@ def list_(
     states = dead_letters.STATES if everything else dead_letters.OPEN
     with dead_letters.connect(load().settings) as connection:
         letters = dead_letters.find(connection, states=states, reason=reason, limit=limit, oldest_first=False)
+        noted_of(connection, "dead.list", [letter.patient for letter in letters])
     say.rows([letter.brief() for letter in letters], as_json, "no dead letters")
 
 
@@ -58,6 +60,7 @@ def show(
 
     with dead_letters.connect(load().settings) as connection:
         letter = find_letter(connection, topic, partition, offset)
+        noted_of(connection, "dead.show", [letter.patient], topic=topic, partition=partition, offset=offset)
     about = explain(letter.reason)
     told = letter.brief() | {
         "meaning": about.meaning, "action": about.action, "key": letter.key,
@@ -91,15 +94,17 @@ def quarantined(
 
     with dead_letters.connect(load().settings) as connection:
         rows = connection.execute(
-            """SELECT p.key AS patient, d.key AS device, m.key AS metric, q.t::text AS at, q.value, m.unit, q.reason,
-                      q.frame_id
+            """SELECT p.id, p.key AS patient, d.key AS device, m.key AS metric, q.t::text AS at, q.value, m.unit,
+                      q.reason, q.frame_id
                FROM quarantined_reading q JOIN patient p ON p.id = q.patient_id JOIN device d ON d.id = q.device_id
                JOIN metric m ON m.id = q.metric_id
                WHERE %s::text IS NULL OR q.reason = %s ORDER BY q.t DESC, q.metric_id LIMIT %s""",
             [reason, reason, limit],
         ).fetchall()
+        noted_of(connection, "quarantine.list", [row[0] for row in rows])
     names = ("patient", "device", "metric", "at", "value", "unit", "reason", "frame_id")
-    say.rows([dict(zip(names, row, strict=True)) for row in rows], as_json, "nothing is quarantined")
+    shown = [dict(zip(names, row[1:], strict=True)) for row in rows]
+    say.rows(shown, as_json, "nothing is quarantined")
 
 
 def reasons(as_json: bool = JSON) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from services import topics
 from services.cli import say
+from services.cli.audited import noted_of
 from services.cli.dead_find import MAX_LISTED, TOPIC, find_letter
 from services.cli.say import JSON
 from services.settings import load
@@ -54,6 +55,7 @@ def fix(
         if connection.execute("SELECT 1 FROM patient WHERE id = %s", [patient]).fetchone() is None:
             say.refuse(f"patient {patient} is not enrolled: it would be dead again (unknown_patient)")
         dead_letters.mark(connection, letter, "fixed", note=note, fixed=record)
+        noted_of(connection, "dead.fix", [letter.patient, patient], topic=topic, partition=partition, offset=offset)
     say.told({"topic": topic, "partition": partition, "offset": offset, "state": "fixed", "patient_id": patient,
            "bytes": len(record)}, as_json)  # fmt: skip
 
@@ -87,6 +89,8 @@ def redrive(
             if topic not in topics.CO_PARTITIONED:
                 say.refuse(f"{topic} {partition} {offset} never was a record of ours; its sender has to send again")
             letters = [letter]
+        noted_of(connection, "dead.list" if dry_run else "dead.redrive", [letter.patient for letter in letters])
+        connection.commit()  # before any is sent: a crash must not hide that they were
         sent = 0 if dry_run else asyncio.run(dead_letters.redrive(settings, connection, letters, rate))
     if as_json:
         say.told({"chosen": len(letters), "redriven": sent, "letters": [letter.brief() for letter in letters]}, True)
@@ -111,6 +115,7 @@ def give_up(
         if letter.state == "redriven":
             say.refuse(f"{topic} {partition} {offset} was redriven; there is nothing to give up")
         dead_letters.mark(connection, letter, "given_up", note=note)
+        noted_of(connection, "dead.give_up", [letter.patient], topic=topic, partition=partition, offset=offset)
     say.told({"topic": topic, "partition": partition, "offset": offset, "state": "given_up"}, as_json)
 
 
@@ -150,6 +155,8 @@ def skip(
                    VALUES (%s, %s, %s, %s, 'skipped by an operator', %s, %s, %s) ON CONFLICT DO NOTHING""",
                 [topic, partition, place, DeadReason.SKIPPED.value, key, value, now],
             )
+        patients = [dead_letters.patient_of(key) for key, _ in found]
+        noted_of(connection, "dead.skip", patients, topic=topic, partition=partition, offset=offset, count=count)
     what = "the record is" if count == 1 else f"the {count} records are"
     Console().print(f"{topic}/{partition} goes on at {offset + count}; {what} filed as dead", highlight=False)
 

@@ -47,6 +47,11 @@ class Letter(NamedTuple):
         }  # fmt: skip
 
     @property
+    def patient(self) -> int | None:
+        """Return the patient its key names."""
+        return patient_of(self.key)
+
+    @property
     def place(self) -> tuple[str, int, int]:
         """Return topic, partition and offset."""
         return self.topic, self.partition, self.offset
@@ -54,6 +59,11 @@ class Letter(NamedTuple):
 
 _COLUMNS: Final = """topic, partition, record_offset, reason, detail, state, record_key, record, fixed_record, note,
     recorded_at, handled_at"""
+
+
+def patient_of(key: bytes | None) -> int | None:
+    """Return the patient a record's key names; None where it is no key of ours."""
+    return int(key) if key is not None and key.isdigit() and len(key) < 10 else None
 
 
 def connect(settings: Settings) -> psycopg.Connection:

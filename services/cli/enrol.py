@@ -16,6 +16,7 @@ from rich.console import Console
 
 from ingest.clock import SystemClock, to_datetime
 from services import devices
+from services.cli.audited import noted, noted_of
 from services.cli.say import ORGANISATION, connected, refuse
 from services.devices import Enrolment, EnrolmentError
 from services.runtime import api_base
@@ -56,6 +57,7 @@ def register(app: typer.Typer) -> None:
                 connection, organisation, [wanted], now, partitions=settings.kafka.partitions, renew=renew,
                 team=team or None,
             )  # fmt: skip
+            noted_of(connection, "patient.enrol", [done.patient_id], device=done.device, renew=renew)
             passwords = devices.mqtt_passwords(connection)
         note = tell_mqtt(settings.stack.home, passwords)
         console.print(f"patient {done.patient} wears device {done.device}", highlight=False)
@@ -75,6 +77,7 @@ def register(app: typer.Typer) -> None:
         now = to_datetime(SystemClock().now_ms())
         with _connected(settings) as connection:
             count = devices.revoke(connection, device, now)
+            noted_of(connection, "device.revoke", _wearers(connection, device) or [None], device=device)
             passwords = devices.mqtt_passwords(connection)
         note = tell_mqtt(settings.stack.home, passwords)
         Console().print(f"{count} token{'' if count == 1 else 's'} of {device} revoked", highlight=False)
@@ -91,7 +94,16 @@ def register(app: typer.Typer) -> None:
         now = to_datetime(SystemClock().now_ms())
         with _connected(settings) as connection:
             token = devices.login_token(connection, organisation, person, now)
+            query = "SELECT id FROM organisation WHERE key = %s"
+            (organisation_id,) = connection.execute(query, [organisation]).fetchone() or (None,)
+            noted(connection, "person.login_link", organisation_id=organisation_id, person=person)
         Console().print(login_link(settings, token), highlight=False, soft_wrap=True)
+
+
+def _wearers(connection: psycopg.Connection[Any], device: str) -> list[int]:
+    """Return everybody a device was ever assigned to."""
+    query = "SELECT DISTINCT a.patient_id FROM device_assignment a JOIN device d ON d.id = a.device_id WHERE d.key = %s"
+    return [patient for (patient,) in connection.execute(query, [device]).fetchall()]
 
 
 def login_link(settings: Settings, token: str) -> str:

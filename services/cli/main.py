@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "dead": ("dead",),
     "patient": ("patient",),
     "backup": ("backup", "restore"),
+    "audit": ("audit",),
 }
 
 

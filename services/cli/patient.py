@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import typer
 from rich.console import Console
 
 from services.cli import patient_erase, say
+from services.cli.audited import noted_of
 from services.cli.patient_find import found
-from services.cli.say import JSON, ORGANISATION, connected, refuse
+from services.cli.say import JSON, ORGANISATION, connected, moment, refuse
 from services.settings import load
 
 HELP: Final = """Say what is watched of a patient, let a baseline start afresh, or erase somebody for good.
@@ -52,8 +53,8 @@ def monitoring(
     from ingest.clock import to_ms
     from services.monitoring import refusal
 
-    effective = _moment("--from", since) or _now()
-    end = _moment("--until", until)
+    effective = moment("--from", since) or _now()
+    end = moment("--until", until)
     refused = refusal(state, None if end is None else to_ms(end), reason, to_ms(effective))
     if refused is not None:
         field, value, allowed = refused
@@ -81,13 +82,14 @@ def new_normal(
     allowed = list(dict.fromkeys(pair.metric for pair in PAIRS))
     if metric not in allowed:
         refuse(f"metric = {metric!r} has no baseline; those that have one: {', '.join(allowed)}")
-    _write(key, organisation, "new_normal", metric, {}, reason, _moment("--from", since) or _now(), version, as_json)
+    _write(key, organisation, "new_normal", metric, {}, reason, moment("--from", since) or _now(), version, as_json)
 
 
 def changes(key: str, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
     """List what people changed about a patient, the newest first (at most 200)."""
     with connected(load().settings) as connection:
         patient_id = found(connection, organisation, key)
+        noted_of(connection, "patient.changes", [patient_id])
         rows = connection.execute(
             """SELECT c.kind, c.subject, c.version, c.effective_at, c.payload, c.reason, p.name, c.recorded_at
                FROM patient_change c LEFT JOIN person p ON p.id = c.person_id
@@ -121,6 +123,7 @@ def _write(
             written = store.write(connection, wanted, settings.kafka.partitions)
         except store.StaleVersionError as stale:
             refuse(str(stale))
+        noted_of(connection, f"patient.{kind}", [patient_id], kind=kind, subject=subject, **payload)
     answer = {"patient": key, "kind": kind, "subject": subject, "version": written.version, **payload}
     if as_json:
         say.rows([answer | {"effective_at": effective}], as_json, "")
@@ -133,15 +136,3 @@ def _now() -> datetime:
     from ingest.clock import SystemClock, to_datetime
 
     return to_datetime(SystemClock().now_ms())
-
-
-def _moment(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        refuse(f"{option} = {text!r} is no instant; write RFC 3339 with an offset, e.g. 2026-12-01T08:00Z")
-    return moment.astimezone(UTC)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from services.cli import say
+from services.cli.audited import noted_of
 from services.cli.patient_find import found
 from services.cli.say import JSON, ORGANISATION, connected, refuse
 from services.settings import Settings, load
@@ -84,6 +85,7 @@ def _ask(settings: Settings, organisation: str, key: str, reason: str, yes: bool
         now = to_datetime(SystemClock().now_ms())
         wanted = changes.Wanted(patient_id, "erase", "", now, {}, reason, None, now)
         changes.write(connection, wanted, settings.kafka.partitions)
+        noted_of(connection, "patient.erase", [patient_id], reason=reason)
     return patient_id
 
 

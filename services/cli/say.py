@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
@@ -43,6 +44,19 @@ def refuse(sentence: str) -> NoReturn:
     """End the command with a plain sentence and exit code 2."""
     Console(stderr=True).print(f"keepwell: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(2)
+
+
+def moment(option: str, text: str | None) -> datetime | None:
+    """Return the instant an option names; end with one plain sentence where it is none."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        refuse(f"{option} = {text!r} is no instant; write RFC 3339 with an offset, e.g. 2026-12-01T08:00Z")
+    return moment.astimezone(UTC)
 
 
 def told(document: dict[str, Any], as_json: bool) -> None:

@@ -11,6 +11,8 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from ingest.partition import record_key
+from services.store import audit
+from services.store.audit import Entry
 
 # In this order: `patient` is blanked before and `alert` goes before its events, so that whoever writes to them at the
 # same moment has either committed before, and is deleted, or finds nothing any more.
@@ -64,10 +66,17 @@ async def _erase(connection: psycopg.AsyncConnection[Any], patient_id: int, now:
         )
         counts[table] = cursor.rowcount
     counts |= await _end_devices(connection, patient_id, now) | await _end_account(connection, patient_id, now)
-    await connection.execute(
-        "UPDATE erasure SET done_at = %s, counts = %s WHERE patient_id = %s AND done_at IS NULL",
+    cursor = await connection.execute(
+        """UPDATE erasure SET done_at = %s, counts = %s WHERE patient_id = %s AND done_at IS NULL
+           RETURNING organisation_id""",
         [now, Jsonb({table: count for table, count in counts.items() if count}), patient_id],
     )
+    done = [
+        Entry(now, organisation, "service", "patient.erased", name="processor", patient_id=patient_id,
+              purpose=audit.OPERATIONS)
+        for (organisation,) in await cursor.fetchall()
+    ]  # fmt: skip
+    await audit.write_async(connection, done)
 
 
 async def _end_devices(connection: psycopg.AsyncConnection[Any], patient_id: int, now: datetime) -> dict[str, int]:

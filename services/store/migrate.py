@@ -18,6 +18,7 @@ from services.settings import KafkaSettings, PostgresSettings, Settings
 from services.store.schema import MIGRATIONS, SchemaError, revisions, unknown
 
 LOGIN_ROLES = ("writer", "api", "gateway", "notifier", "research")
+OWNERS = ("keepwell_reader", "keepwell_auditor")  # of views, and of the audit; nobody logs in as them
 MIGRATION_WAIT_S = 300  # for another `keepwell migrate` on the same server
 
 
@@ -89,8 +90,9 @@ def _create_database(server: psycopg.Connection, settings: PostgresSettings) -> 
 def create_roles(connection: psycopg.Connection, settings: PostgresSettings) -> None:
     """Make the roles where missing, and give them the passwords of the settings."""
     known = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'keepwell_%'")}
-    if "keepwell_reader" not in known:
-        connection.execute("CREATE ROLE keepwell_reader NOLOGIN NOSUPERUSER NOBYPASSRLS")
+    for name in OWNERS:
+        if name not in known:
+            connection.execute(sql.SQL("CREATE ROLE {} NOLOGIN NOSUPERUSER NOBYPASSRLS").format(sql.Identifier(name)))
     for role in LOGIN_ROLES:
         name = f"keepwell_{role}"
         verb = sql.SQL("ALTER" if name in known else "CREATE")

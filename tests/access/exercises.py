@@ -58,6 +58,8 @@ EXERCISES: Final = {
     "POST /v1/break-glass/{number}/review": Exercise(
         "break_glass.review", lambda about: {"number": about.opened()}, body={"verdict": "justified"}
     ),
+    "GET /v1/patients/{patient_id}/accesses": Exercise("patient.accesses", _patient),
+    "GET /v1/audit": Exercise("audit.read"),
     "GET /v1/worklist": Exercise("worklist.read"),
     "GET /v1/alerts": Exercise("alerts.list"),
     "GET /v1/alerts/stream": Exercise("alert.stream", query="?since=0-0", stream=True),

@@ -234,7 +234,6 @@ $$;
 REVOKE ALL ON FUNCTION open_break_glass, alert_events_for, holder_of_token, my_teams, my_grants FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION open_break_glass, alert_events_for, holder_of_token TO keepwell_api;
 GRANT EXECUTE ON FUNCTION my_teams, my_grants TO keepwell_api, keepwell_reader;
-ALTER TABLE access_audit ADD COLUMN outcome text NOT NULL DEFAULT 'done' CHECK (outcome IN ('done', 'refused'));
 
 ---------------------------------------------------------------- erasure, and the processes to come
 GRANT SELECT (patient_id), DELETE ON care_team_patient, proxy_grant TO keepwell_writer;

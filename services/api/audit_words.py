@@ -1,0 +1,76 @@
+"""The audit in words a patient understands: who did what with my data, and what for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from services.api.query import Row
+
+WHAT: Final[Mapping[str, str]] = {
+    "alert.acknowledge": "acknowledged an alert about you",
+    "alert.read": "read an alert about you",
+    "alert.stream": "was sent news of an alert about you",
+    "alerts.list": "saw alerts about you in a list",
+    "audit.read": "searched the record of who used your data",
+    "break_glass.list": "saw who opened your data outside their team",
+    "break_glass.open": "opened your data outside their team, for a reason they gave",
+    "break_glass.review": "reviewed why somebody opened your data outside their team",
+    "dead.fix": "mended a message from your device that could not be read",
+    "dead.give_up": "gave up a message from your device that could not be read",
+    "dead.list": "saw a message from your device among those that could not be read",
+    "dead.redrive": "sent a message from your device through again",
+    "dead.show": "looked into a message from your device that could not be read",
+    "dead.skip": "set aside a message from your device that could not be processed",
+    "device.revoke": "ended your device's access",
+    "frame.read": "looked up what became of something your device sent",
+    "monitoring.read": "read what is watched of you",
+    "patient.accesses": "read this list",
+    "patient.changes": "read what was changed about you",
+    "patient.enrol": "enrolled you",
+    "patient.erase": "asked for all your data to be erased",
+    "patient.erased": "erased all your data",
+    "patient.monitoring": "changed what is watched of you",
+    "patient.new_normal": "said that one of your values is as it should be from now on",
+    "patient.read": "opened your page",
+    "patient.suppressed": "read what was kept quiet about you",
+    "patients.list": "saw your name in the list of patients",
+    "quarantine.list": "looked at values from your device that could not be true",
+    "trend.read": "looked at a chart of your readings",
+    "worklist.read": "saw you on the worklist",
+}
+WHAT_FOR: Final[Mapping[str, str]] = {
+    "care": "for your care",
+    "break_glass": "in an emergency",
+    "operations": "to run this service",
+}
+
+
+def who(row: Row) -> str:
+    """Return who did it: a person with the role they had then, the service's operators, or the service itself."""
+    if row["actor"] == "command":
+        return "The operators of this service"
+    if row["actor"] == "service":
+        return "Keepwell itself"
+    name = row["person_name"] or "Somebody who has left"
+    return f"{name} ({row['role'].replace('_', ' ')})" if row["role"] else name
+
+
+def sentence(row: Row) -> str:
+    """Return one group of accesses as a sentence."""
+    what = WHAT.get(row["action"], f"used your data ({row['action']})")
+    purpose = WHAT_FOR.get(row["purpose"], f"for {row['purpose'].replace('_', ' ')}")
+    often = "" if row["times"] == 1 else f", {row['times']} times"
+    if row["outcome"] == "refused":
+        return f"{who(row)} was refused: it would have been “{what}”{often}."
+    if row["outcome"] == "failed":
+        return f"{who(row)} tried and did not get through: it would have been “{what}”{often}."
+    return f"{who(row)} {what}, {purpose}{often}."
+
+
+def access(row: Row) -> dict[str, Any]:
+    """Return what says who and what, for programs, beside the sentence."""
+    return {
+        "who": who(row), "role": row["role"] or None, "action": row["action"], "purpose": row["purpose"],
+        "outcome": row["outcome"], "times": row["times"], "sentence": sentence(row),
+    }  # fmt: skip
