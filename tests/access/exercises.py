@@ -24,6 +24,7 @@ class Exercise:
     body: dict[str, Any] | None = None
     own: int = 200  # the status about a patient of one's own, where it is not simply allowed
     stream: bool = False
+    of_patients: bool = True  # a list is one of patients
 
     def address(self, path: str, about: Subject) -> str:
         """Return the address about a subject."""
@@ -59,7 +60,7 @@ EXERCISES: Final = {
         "break_glass.review", lambda about: {"number": about.opened()}, body={"verdict": "justified"}
     ),
     "GET /v1/patients/{patient_id}/accesses": Exercise("patient.accesses", _patient),
-    "GET /v1/audit": Exercise("audit.read"),
+    "GET /v1/audit": Exercise("audit.read", of_patients=False),
     "GET /v1/worklist": Exercise("worklist.read"),
     "GET /v1/alerts": Exercise("alerts.list"),
     "GET /v1/alerts/stream": Exercise("alert.stream", query="?since=0-0", stream=True),

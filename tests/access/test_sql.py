@@ -167,7 +167,10 @@ def test_the_roles_hold_what_they_are_meant_to_and_nothing_more(migrated: Settin
             "SELECT rolname, rolcanlogin, rolsuper OR rolbypassrls OR rolcreatedb OR rolcreaterole OR rolreplication FROM pg_roles WHERE rolname LIKE 'keepwell\\_%%' AND rolname <> %s",
             [migrated.postgres.admin_user],
         ).fetchall()
-        assert sorted(roles) == sorted([*((name, True, False) for name in LOGINS), ("keepwell_reader", False, False)])
+        owners = ("keepwell_reader", "keepwell_auditor")
+        assert sorted(roles) == sorted(
+            [*((name, True, False) for name in LOGINS), *((name, False, False) for name in owners)]
+        )
         member = admin.execute("SELECT count(*) FROM pg_auth_members WHERE member = ANY(%s::regrole[])", [list(LOGINS)])
         assert member.fetchone() == (0,)
         owned = admin.execute(

@@ -11,7 +11,7 @@ import pytest
 
 from services import teams
 from services.api import events, stream
-from services.api.access import Person, token_hash
+from services.api.access import Origin, Person, token_hash
 from tests.access.world import CANARIES
 from tests.api_data import NOW, ApiData
 from tests.fix_api import ServedApi
@@ -108,7 +108,7 @@ async def test_what_waited_for_a_slow_reader_is_not_sent_late(api: ServedApi, ou
     person = Person(nurse, ours.organisation, "ada", "Ada", "nurse")
     token = ours.token(nurse)
     start = events.Cursor(0, 0)
-    reading = await hub.watch(person, token_hash(token), start)
+    reading = await hub.watch(person, token_hash(token), Origin("", "", ""), start)
     assert (await anext(reading)).startswith(b":")
     raised(ours, patient)
     assert b"event: raised" in await asyncio.wait_for(anext(reading), 5)

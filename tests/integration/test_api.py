@@ -120,10 +120,12 @@ async def test_a_connection_returned_to_the_pool_remembers_no_organisation(api: 
 
     settings: Settings = api.app.state.settings
     async with make_pool(settings.postgres, size=1) as pool:
-        from services.api.access import Access
+        from services.api.access import Access, Origin
 
         access = Access(pool, api.credential_clock)
-        async with access.for_credential(token_hash(ours.token(ours.person("bob"))), "patients.list") as scope:
+        async with access.for_credential(
+            token_hash(ours.token(ours.person("bob"))), "patients.list", Origin("", "", "")
+        ) as scope:
             row = await (await scope.connection.execute("SELECT count(*) FROM patient")).fetchone()
             assert row == (1,)
         async with pool.connection() as connection:

@@ -60,6 +60,7 @@ async def test_what_was_refused_or_failed_is_written_though_it_was_rolled_back(a
     async with api.client(ours.token(ours.person(role="administrator"))) as client:
         assert (await client.post(f"/v1/alerts/{alert}/acknowledge")).status_code == 403
         assert (await client.get("/v1/patients/nobody")).status_code == 404
+    async with api.client(ours.token(ours.person("nina"))) as client:
         assert (await client.get("/v1/patients/p1/trends?metric=nothing")).status_code == 422
     (refused,) = written(ours, "alert.acknowledge")
     assert (refused["outcome"], refused["detail"]["code"]) == ("refused", "role_not_allowed")
@@ -129,7 +130,7 @@ async def test_a_patients_list_says_who_saw_what_in_plain_words(api: ServedApi, 
            VALUES (%s, %s, 'command', 'export.made', %s, 'operations')""",
         [NOW, ours.organisation, patient],
     )
-    async with api.client(ours.token(ours.person("bo", "administrator", "Bo"))) as client:
+    async with api.client(ours.token(ours.person("bo", "clinician", "Bo"))) as client:
         await client.get("/v1/patients/p1/trends?metric=nothing")
     async with api.client(ours.token(ours.person())) as client:
         for _ in range(3):
@@ -149,7 +150,7 @@ async def test_a_patients_list_says_who_saw_what_in_plain_words(api: ServedApi, 
         ("2026-11-22", "Ada Nurse (nurse) saw you on the worklist, for your care, 3 times."),
         (
             "2026-11-22",
-            "Bo (administrator) tried and did not get through: it would have been “looked at a chart of your readings”.",
+            "Bo (clinician) tried and did not get through: it would have been “looked at a chart of your readings”.",
         ),
         ("2026-11-22", "The operators of this service used your data (export.made), to run this service."),
     ]
