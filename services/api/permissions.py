@@ -3,7 +3,7 @@
 The reach says on whose data: ``team``, patients of the person's own care teams (and, for a while, those opened by
 break-glass); ``self``, the patient themself or who let a proxy see them; ``organisation``, everybody's, of which the
 database shows an administrator only that they are enrolled; ``-``, nobody's. PostgreSQL's row-level security holds the
-reach underneath (``sight`` in migration 0010); docs/access.md shows both tables.
+reach underneath (migration 0010); docs/access.md shows both tables.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ async def test_nobody_reviews_their_own_and_what_was_not_justified_ends(api: Ser
     async with api.client(ours.token(outsider)) as client, api.client(ours.token(other)) as second:
         number = (await client.post(PATH, json=WHY)).json()["id"]
         path = f"/v1/break-glass/{number}/review"
-        problem(await client.post(path, json={"verdict": "justified"}), 403, "not_yours_to_review")
+        own = problem(await client.post(path, json={"verdict": "justified"}), 403, "not_yours_to_review")
+        assert "nobody reviews their own" in own["detail"]
         problem(await second.post(path, json={"verdict": "justified"}), 404, "not_found")
         assert (await second.post(PATH, json=WHY)).status_code == 200
         problem(await second.post(path, json={"verdict": "justified"}), 403, "not_yours_to_review")  # not of the team

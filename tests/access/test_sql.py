@@ -175,7 +175,9 @@ def test_the_roles_hold_what_they_are_meant_to_and_nothing_more(migrated: Settin
         assert member.fetchone() == (0,)
         owned = admin.execute(
             """SELECT count(*) FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid
-               WHERE s.deptype = 'o' AND r.rolname = ANY(%s)""",
+               WHERE s.deptype = 'o' AND r.rolname = ANY(%s)
+                 AND s.dbid IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+                 AND NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.oid = s.objid AND c.relpersistence = 't')""",
             [list(LOGINS)],
         )
         assert owned.fetchone() == (0,)

@@ -101,6 +101,7 @@ async def test_who_signed_out_or_has_another_role_loses_the_stream_within_a_seco
         assert time.monotonic() - began < 1.5  # the poll's 0.8 s and what a busy machine adds
 
 
+@pytest.mark.slow
 async def test_what_waited_for_a_slow_reader_is_not_sent_late(api: ServedApi, ours: ApiData) -> None:
     """A stalled connection is closed rather than fed with what its reader may have lost the right to."""
     hub: stream.AlertHub = api.app.state.hub
