@@ -12,16 +12,16 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 
 from ingest.devices import token_hash
 from ingest.mqtt_password import password_hash
+from services.roles import Role
 from services.store import changes
 
 Connection = psycopg.Connection[Any]
-Role = Literal["clinician", "nurse", "administrator"]
 
 LINK_LIFE = timedelta(minutes=15)
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # also an MQTT user name and a part of an address

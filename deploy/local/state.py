@@ -17,7 +17,7 @@ from deploy.local import ports
 from deploy.local.errors import StackError
 from deploy.local.paths import Home
 
-SECRETS = ("admin", "writer", "api", "gateway", "bridge", "probe")
+SECRETS = ("admin", "writer", "api", "gateway", "bridge", "probe", "identity")
 LOCK_S = 300.0
 
 
@@ -84,6 +84,7 @@ def write_stack_toml(home: Home, state: State, local: tuple[str, ...]) -> None:
             "admin_user": "keepwell_admin",
             **{f"{role}_password": secret[role] for role in ("admin", "writer", "api", "gateway")},
         }
+        sections["identity"] = {"key": secret["identity"]}
     if "mosquitto" in local:
         sections["mqtt"] = {
             "host": "127.0.0.1",

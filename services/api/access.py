@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
@@ -24,13 +24,15 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.requests import HTTPConnection
 
 from ingest.clock import Clock, to_datetime
+from services.api.identity import holders, scopes
+from services.api.identity.holders import Holder
 from services.api.problems import Code, Problem
+from services.settings import IdentitySettings
 
-SESSION: Final = timedelta(hours=12)
 COOKIE: Final = "keepwell_session"
 SECURE_COOKIE: Final = "__Host-keepwell_session"
-USABLE_KINDS: Final = ("api", "session")  # a login link is exchanged, never used as a credential
 MAX_TOKEN: Final = 200
+MAX_JWT: Final = 8192
 AUDITED_PATIENTS: Final = 500  # the longest list of patients one audit row names
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
@@ -55,6 +57,7 @@ class Scope:
     person: Person
     action: str
     at: datetime
+    token_id: int = 0
     patient_id: int | None = None
     detail: dict[str, Any] = field(default_factory=dict)
 
@@ -79,8 +82,8 @@ def cookie_name(request: HTTPConnection) -> str:
     return SECURE_COOKIE if request.url.scheme in ("https", "wss") else COOKIE
 
 
-def credential(request: HTTPConnection) -> bytes:
-    """Return the hash of the request's bearer token or session cookie.
+def presented(request: HTTPConnection) -> str:
+    """Return the request's bearer token or session cookie as it is.
 
     Raises:
         Problem: there is neither.
@@ -91,17 +94,64 @@ def credential(request: HTTPConnection) -> bytes:
         token = token.strip() if scheme.lower() == "bearer" else ""
     else:
         token = request.cookies.get(cookie_name(request), "")
-    if not token or len(token) > MAX_TOKEN:
-        raise Problem(Code.UNAUTHENTICATED, "send `Authorization: Bearer TOKEN`, or open a login link")
-    return token_hash(token)
+    if not token or len(token) > (MAX_JWT if is_jwt(token) else MAX_TOKEN):
+        raise Problem(Code.UNAUTHENTICATED, "send `Authorization: Bearer TOKEN`, or sign in")
+    return token
+
+
+def is_jwt(token: str) -> bool:
+    """Whether a token is a provider's: ours have no dots."""
+    return token.count(".") == 2
+
+
+def credential(request: HTTPConnection) -> bytes:
+    """Return the hash of the request's bearer token or session cookie.
+
+    Raises:
+        Problem: there is neither.
+    """
+    return token_hash(presented(request))
+
+
+def is_use(request: HTTPConnection) -> bool:
+    """Whether a person did something: opened a page or pressed a button. What a page fetches by itself is no use,
+    or a screen left alone would never be signed out."""
+    if request.scope.get("method") not in ("GET", "HEAD"):
+        return True
+    return request.headers.get("sec-fetch-mode", "navigate") == "navigate" and "hx-request" not in request.headers
+
+
+class Subjects(Protocol):
+    """Finds the people behind a provider's access tokens."""
+
+    async def verify(self, token: str) -> Mapping[str, Any]:
+        """Return the claims of an access token that is genuine, for us and in time.
+
+        Raises:
+            Problem: it is not.
+        """
+
+    async def register(
+        self, connection: AsyncConnection[Any], hashed: bytes, claims: Mapping[str, Any], at: datetime
+    ) -> None:
+        """Store that the token with this hash is that person's, until it expires.
+
+        Raises:
+            Problem: nobody here is this subject.
+        """
 
 
 class Access:
-    """Opens scopes; made once for each app."""
+    """Opens scopes; made once for each app. ``subjects`` speaks for a provider, where there is one."""
 
-    def __init__(self, pool: Pool, credential_clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, credential_clock: Clock, settings: IdentitySettings, subjects: Subjects | None = None
+    ) -> None:
         self.pool = pool
+        self.idle = timedelta(minutes=settings.idle_minutes)
+        self.session = timedelta(hours=settings.session_hours)
         self._clock = credential_clock
+        self._subjects = subjects
 
     def now(self) -> datetime:
         """Return the instant credentials are judged at."""
@@ -112,18 +162,48 @@ class Access:
         """Open the transaction of a request for whoever sent it; the audit row is written when it succeeds.
 
         Raises:
-            Problem: nobody, or nobody any more, holds this credential.
+            Problem: nobody, or nobody any more, holds this credential, or its scopes do not cover the action.
         """
-        async with self.for_credential(credential(request), action) as scope:
+        token = presented(request)
+        claims = await self._subjects.verify(token) if self._subjects is not None and is_jwt(token) else None
+        async with self.for_credential(token_hash(token), action, claims=claims, used=is_use(request)) as scope:
             yield scope
 
     @asynccontextmanager
-    async def for_credential(self, hashed: bytes, action: str) -> AsyncIterator[Scope]:
-        """Open the transaction for the holder of a hashed token; see :meth:`scoped`."""
+    async def for_credential(
+        self, hashed: bytes, action: str, *, claims: Mapping[str, Any] | None = None, used: bool = False
+    ) -> AsyncIterator[Scope]:
+        """Open the transaction for the holder of a hashed token; see :meth:`scoped`.
+
+        ``claims`` are those of a provider's token that was verified; ``used`` whether its person did something.
+        """
         at = self.now()
         async with self.pool.connection() as connection, connection.transaction():
-            person = await _person(connection, hashed, at)
-            scope = Scope(connection, person, action, at)
+            holder = await self._holder(connection, hashed, claims, at)
+            person = Person(holder.person_id, holder.organisation_id, holder.person_key, holder.name, holder.role)
+            scope = await open_scope(connection, person, action, at, holder.token_id)
+            scopes.check(holder.scopes, action)
+            if used:
+                await holders.touch(connection, holder, at)
+            yield scope
+            await write_audit(scope)
+
+    async def _holder(
+        self, connection: AsyncConnection[Any], hashed: bytes, claims: Mapping[str, Any] | None, at: datetime
+    ) -> Holder:
+        holder = await holders.find(connection, hashed, at, self.idle)
+        if holder is None and claims is not None and self._subjects is not None:
+            await self._subjects.register(connection, hashed, claims, at)
+            holder = await holders.find(connection, hashed, at, self.idle)
+        if holder is None:
+            raise Problem(Code.UNAUTHENTICATED, "the token is unknown, expired or revoked; sign in again")
+        return holder
+
+    @asynccontextmanager
+    async def for_person(self, person: Person, action: str, at: datetime) -> AsyncIterator[Scope]:
+        """Open the transaction of somebody who is only just signing in; the audit row is written on success."""
+        async with self.pool.connection() as connection, connection.transaction():
+            scope = await open_scope(connection, person, action, at)
             yield scope
             await write_audit(scope)
 
@@ -140,7 +220,7 @@ class Access:
         async with self.pool.connection() as connection, connection.transaction():
             cursor = await connection.execute(
                 "SELECT exchange_login_link(%s, %s, %s, %s)",
-                [token_hash(link), token_hash(session), at, at + SESSION],
+                [token_hash(link), token_hash(session), at, at + self.session],
             )
             row = await cursor.fetchone()
         return session if row and row[0] is not None else None
@@ -152,25 +232,15 @@ class Access:
 
     async def still_valid(self, connection: AsyncConnection[Any], hashes: list[bytes]) -> set[bytes]:
         """Return which of these hashed tokens still open anything."""
-        cursor = await connection.execute(
-            """SELECT h FROM unnest(%s::bytea[]) AS h
-               WHERE EXISTS (SELECT 1 FROM person_of_token(h, %s) AS p WHERE p.kind = ANY(%s))""",
-            [hashes, self.now(), list(USABLE_KINDS)],
-        )
-        return {bytes(row[0]) for row in await cursor.fetchall()}
+        return await holders.open_among(connection, hashes, self.now(), self.idle)
 
 
-async def _person(connection: AsyncConnection[Any], hashed: bytes, at: datetime) -> Person:
-    cursor = await connection.execute(
-        """SELECT p.person_id, p.organisation_id, p.person_key, p.name, p.role,
-                  set_config('keepwell.organisation', p.organisation_id::text, true)
-           FROM person_of_token(%s, %s) AS p WHERE p.kind = ANY(%s)""",
-        [hashed, at, list(USABLE_KINDS)],
-    )
-    row = await cursor.fetchone()
-    if row is None:
-        raise Problem(Code.UNAUTHENTICATED, "the token is unknown, expired or revoked; sign in again")
-    return Person(*row[:5])
+async def open_scope(
+    connection: AsyncConnection[Any], person: Person, action: str, at: datetime, token_id: int = 0
+) -> Scope:
+    """Set whose rows a transaction may see, and return its scope."""
+    await connection.execute("SELECT set_config('keepwell.organisation', %s, true)", [str(person.organisation_id)])
+    return Scope(connection, person, action, at, token_id)
 
 
 async def write_audit(scope: Scope) -> None:

@@ -167,9 +167,13 @@ class AlertHub:
     async def _missed(self, watcher: Watcher, cursor: Cursor) -> AsyncIterator[list[Event]]:
         """Yield the pages of events between ``cursor`` and now; each page is checked and audited by itself."""
         while not watcher.ended:
-            async with self._access.for_credential(watcher.hashed, "alert.stream") as scope:
-                found = await events.after(scope.connection, cursor)
-                scope.saw(sorted({event.patient_id for event in found}))
+            try:
+                async with self._access.for_credential(watcher.hashed, "alert.stream") as scope:
+                    found = await events.after(scope.connection, cursor)
+                    scope.saw(sorted({event.patient_id for event in found}))
+            except Problem:  # the answer has begun: the stream ends, and the next request is told why
+                watcher.end("access ended")
+                return
             yield found
             if len(found) < events.PAGE:
                 return

@@ -121,7 +121,7 @@ async def test_a_connection_returned_to_the_pool_remembers_no_organisation(api: 
     async with make_pool(settings.postgres, size=1) as pool:
         from services.api.access import Access
 
-        access = Access(pool, api.credential_clock)
+        access = Access(pool, api.credential_clock, settings.identity)
         async with access.for_organisation(ours.organisation) as connection:
             row = await (await connection.execute("SELECT count(*) FROM patient")).fetchone()
             assert row == (1,)
