@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check seeds faults sim backlog replay screenshots docs lock up down clean
+.PHONY: help install demo test test-all test-keycloak lint types check seeds faults sim backlog replay screenshots docs lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ types: install ## Types, strict, tests included
 	@$(BIN)/mypy
 
 check: test lint types ## What CI runs
+
+test-keycloak: install ## Every way to sign in, against a real Keycloak too: some minutes, downloads 177 MB once
+	@KEEPWELL_KEYCLOAK=1 $(BIN)/pytest tests/browser/test_ways_in.py $(ARGS)
 
 seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, missed, false alarms, with intervals
 	@$(BIN)/python -m evaluation.seeds --count $(SEEDS) $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -46,11 +47,14 @@ class ProviderSubjects:
             Problem: nobody here is this subject, or no role of theirs is known here.
         """
         person = await self.person(connection, claims, at)
-        await connection.execute(
-            """INSERT INTO person_token (hash, person_id, kind, created_at, expires_at, provider_session)
-               VALUES (%s, %s, 'bearer', %s, %s, %s) ON CONFLICT (hash) DO NOTHING""",
-            [hashed, person.id, at, datetime.fromtimestamp(claims["exp"], UTC), claims.get("sid") or ""],
-        )
+        ends = datetime.fromtimestamp(claims["exp"], UTC)
+        with suppress(UniqueViolation):  # two first requests with one token at once
+            async with connection.transaction():
+                await connection.execute(
+                    """INSERT INTO person_token (hash, person_id, kind, created_at, expires_at, provider_session)
+                       VALUES (%s, %s, 'bearer', %s, %s, %s)""",
+                    [hashed, person.id, at, ends, str(claims.get("sid", ""))],
+                )
 
     async def person(self, connection: AsyncConnection[Any], claims: Mapping[str, Any], at: datetime) -> Person:
         """Return who a subject is, with the role the provider gives; the organisation is set.
