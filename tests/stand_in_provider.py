@@ -33,6 +33,7 @@ class StandIn:
         self.issuer = ""
         self.present = "ada"
         self.signed_in = False
+        self.refuses = False
         self.keys = [self._fresh("k1")]
         self.codes: dict[str, dict[str, str]] = {}
         self.spoil: dict[str, Any] = {}  # claims an ID token is given instead of the right ones
@@ -86,6 +87,9 @@ class StandIn:
         assert asked["code_challenge_method"] == "S256"
         assert asked["client_id"] == CLIENT
         assert "openid" in asked["scope"].split()
+        if self.refuses:
+            back = {"error": "access_denied", "state": asked["state"], "iss": self.issuer}
+            return RedirectResponse(f"{asked['redirect_uri']}?{urlencode(back)}", 303)
         code = secrets.token_urlsafe(16)
         self.codes[code] = asked | {"who": self.present}
         self.signed_in = True

@@ -128,7 +128,9 @@ class OwnAccounts:
 
     async def sign_in(self, page: Page, who: str) -> None:
         assert self.served is not None
-        member = (self.members or {}).get(who, Member(f"{who}@nowhere", "no password at all", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"))
+        member = (self.members or {}).get(
+            who, Member(f"{who}@nowhere", "no password at all", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP")
+        )
         await page.goto("/login")
         await page.get_by_label("Name").fill(member.login)
         await page.get_by_label("Password").fill(member.password)

@@ -224,6 +224,11 @@ async def test_an_answer_to_another_sign_in_is_refused(page: Page, provider: Way
     assert answer is not None
     assert answer.status == 403
     assert not await opens(page)
+    if isinstance(provider, StandInWay):
+        provider.it.refuses = True
+        await provider.sign_in(page, "ada")
+        await expect(page.get_by_role("alert")).to_contain_text("Your organisation did not sign you in")
+        provider.it.refuses = False
 
 
 async def test_an_id_token_that_is_not_right_signs_nobody_in(page: Page, provider: WayIn) -> None:

@@ -287,7 +287,9 @@ async def test_one_address_cannot_go_through_many_names(door: ServedApi, ours: A
     statuses = []
     async with visitor(door, address) as guesser:
         for i in range(32):
-            answer = await guesser.sign_in(Member(f"n{i}@{ours.key}", "x", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"), "123456")
+            answer = await guesser.sign_in(
+                Member(f"n{i}@{ours.key}", "x", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"), "123456"
+            )
             statuses.append(answer.status_code)
     assert statuses == [403] * 30 + [429] * 2
     async with visitor(door, "9.9.9.9") as elsewhere:

@@ -15,11 +15,14 @@ from services.api.access import Access, Person, token_hash
 from services.api.identity import codes, factor, sessions
 from services.api.identity.accounts import Accounts
 from services.api.identity.vault import SealBrokenError, Vault
-from services.api.problems import Code, Problem, invalid
+from services.api.problems import Code, Problem
 
 PAGE_S: Final = 3600  # how long an open page may be filled in
 GONE: Final = "this invitation was used before, has expired, or never was; ask for another"
-CODE: Final = "the six figures your app shows now; when they do not match, check the clock of your telephone"
+CODE: Final = (
+    "the code is not the app's: type the six figures it shows now, and check the clock of your telephone if they "
+    "still do not match"
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Invitations:
         stored = await self._accounts.stored(password, person, invitation.organisation)
         step = codes.step_of(code, invitation.secret, int(at.timestamp()))
         if step is None:
-            raise invalid(codes.tidy(code)[:6], "code", CODE)
+            raise Problem(Code.INVALID, CODE, field="code")
         sealed = self._vault.seal(invitation.secret.encode(), "totp", int(at.timestamp()))
         async with self._access.for_person(person, "account.accept", at) as scope:
             await use(scope.connection, invitation.token_id, at)

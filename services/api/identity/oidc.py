@@ -27,6 +27,8 @@ BEGUN_S: Final = 600
 BACK: Final = "/login/provider/back"
 AGAIN: Final = "this sign-in is not the one begun here, or took too long; begin again"
 
+REFUSED_THERE: Final = "your organisation did not sign you in; begin again, or ask there"
+
 
 class Begun(msgspec.Struct):
     """A sign-in under way."""
@@ -64,7 +66,7 @@ class SignIn:
         challenge = base64.urlsafe_b64encode(hashlib.sha256(begun.verifier.encode()).digest()).decode().rstrip("=")
         asked = {
             "response_type": "code", "client_id": self._settings.client_id, "redirect_uri": base + BACK,
-            "scope": "openid profile email", "state": begun.state, "nonce": begun.nonce,
+            "scope": self._scope(), "state": begun.state, "nonce": begun.nonce,
             "code_challenge": challenge, "code_challenge_method": "S256",
         }  # fmt: skip
         address = await self._address("authorization_endpoint")
@@ -80,6 +82,8 @@ class SignIn:
         begun = self._begun(cookie)
         if not hmac.compare_digest(begun.state.encode(), state.encode()) or issuer not in ("", self._settings.issuer):
             raise Problem(Code.SIGN_IN_REFUSED, AGAIN)
+        if not code:
+            raise Problem(Code.SIGN_IN_REFUSED, REFUSED_THERE)
         answer = await self._provider.post(
             await self._address("token_endpoint"),
             {"grant_type": "authorization_code", "code": code, "redirect_uri": begun.base + BACK,
@@ -141,6 +145,11 @@ class SignIn:
             )
             row = await cursor.fetchone()
         return int(row[0]) if row else 0
+
+    def _scope(self) -> str:
+        """Return what is asked of the provider: no more about a person than says who they are."""
+        wanted = self._settings.person_claim
+        return "openid email" if wanted == "email" else "openid profile" if wanted else "openid"
 
     def _now_s(self) -> int:
         return int(self._access.now().timestamp())
