@@ -5,10 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
+import structlog
+
 from services.api.access import Access, Person, Scope
 from services.api.identity import factor, passwords, sessions, tries
 from services.api.identity.vault import Vault
 from services.api.problems import Code, Problem
+
+log = structlog.get_logger("keepwell.api.identity")
 
 NO_ACCOUNT: Final = "you have no password here: you sign in with a link or at your organisation"
 
@@ -32,6 +36,7 @@ class Accounts:
         row = await self._counted(of, login, at)
         right = await self._hasher.matches(password, row[5] if row else None)
         if row is None or not right:
+            log.warning("sign_in_refused", factor="password")
             raise Problem(Code.SIGN_IN_REFUSED, factor.NOT_RIGHT)
         async with self._access.for_person(Person(*row[:5]), "account.sign_in", at) as scope:
             await factor.use(scope, self._vault, bytes(row[6]), code)

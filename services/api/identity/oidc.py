@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from services.api.access import Access, Scope, write_audit
+from services.api.access import Access, open_scope, write_audit
 from services.api.identity import invitations, sessions, subjects
 from services.api.identity.jwt import TokenError, Verifier
 from services.api.identity.provider import Provider
@@ -26,7 +26,6 @@ from services.settings import IdentitySettings
 BEGUN_S: Final = 600
 BACK: Final = "/login/provider/back"
 AGAIN: Final = "this sign-in is not the one begun here, or took too long; begin again"
-
 REFUSED_THERE: Final = "your organisation did not sign you in; begin again, or ask there"
 
 
@@ -103,7 +102,7 @@ class SignIn:
                 await subjects.link(connection, person, claims, at)
                 await invitations.use(connection, token_id, at)
             person = await self._people.person(connection, claims, at)
-            scope = Scope(connection, person, "account.sign_in", at)
+            scope = await open_scope(connection, person, "account.sign_in", at)
             scope.detail["by"] = "provider"
             hint = self._vault.seal(token.encode(), "id token", self._now_s())
             session = await sessions.make(
