@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from services.roles import ROLES
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519"]
+IDENTITY_KEY = "identity.key"  # beside stack.toml, made by `keepwell up`
 PLACEHOLDERS = frozenset({"change-me", "changeme", "password", "secret"})
 
 
@@ -137,7 +138,7 @@ class IdentitySettings(Section):
     """Who somebody is: accounts of Keepwell's own (with ``key``), a provider's people (with ``issuer``), or both."""
 
     key: SecretStr = Field(SecretStr(""), description="seals the secrets of people's apps; 32 characters or more")
-    key_file: Path | None = Field(None, description="a file with that key, closed to others")
+    key_file: Path | None = Field(None, description="a file with that key, closed to others; read where key is empty")
     idle_minutes: int = Field(30, ge=1, le=24 * 60, description="without use for this long, a session ends")
     session_hours: int = Field(12, ge=1, le=24 * 7, description="a session ends after this long, used or not")
     issuer: str = Field("", description="OpenID Connect: the provider's issuer, exactly as its tokens say it")
@@ -156,6 +157,12 @@ class IdentitySettings(Section):
         "", description="claim that holds a person's key, for whom nobody linked before; empty: by invitation only"
     )
     organisation: str = Field("", description="key of the organisation person_claim speaks of")
+
+    @field_validator("key_file", mode="before")
+    @classmethod
+    def _no_file(cls, value: object) -> object:
+        """Take an empty text for no file."""
+        return value or None
 
     @field_validator("role_map", "clients", "algorithms", mode="before")
     @classmethod
@@ -278,6 +285,8 @@ def load(
     layers.append(("environment", dict(_from_environ(environ))))
     layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
     home = Path(str(_last(layers, "stack.home", StackSettings().home)))
+    if (home / IDENTITY_KEY).exists():
+        layers.insert(0, ("the local stack", {"identity.key_file": home / IDENTITY_KEY}))
     for name in ("demo.toml", "stack.toml"):  # a running demo's database and topics; what `keepwell up` wrote
         generated = home / name
         if generated.exists():

@@ -71,7 +71,7 @@ def with_ports(known: State | None, base_port: int | None) -> State:
 
 
 def write_stack_toml(home: Home, state: State, local: tuple[str, ...]) -> None:
-    """Write ``stack.toml`` with the sections of the servers this stack runs itself."""
+    """Write ``stack.toml`` with the sections of the servers this stack runs itself, and the key that seals secrets."""
     sections: dict[str, Mapping[str, str | int]] = {}
     secret, port = state.secrets, state.ports
     if "kafka" in local:
@@ -84,7 +84,7 @@ def write_stack_toml(home: Home, state: State, local: tuple[str, ...]) -> None:
             "admin_user": "keepwell_admin",
             **{f"{role}_password": secret[role] for role in ("admin", "writer", "api", "gateway")},
         }
-        sections["identity"] = {"key": secret["identity"]}
+        write_private(home.identity_key, secret["identity"] + "\n")
     if "mosquitto" in local:
         sections["mqtt"] = {
             "host": "127.0.0.1",

@@ -48,7 +48,7 @@ async def page(browser: Browser, door: ServedApi) -> AsyncIterator[Page]:
 async def readable(page: Page, name: str) -> None:
     """Both widths, both schemes: nothing sticks out, everything has contrast."""
     for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.emulate_media(color_scheme=scheme)
         for size, width in ((NARROW, "narrow"), (WIDE, "wide")):
             await page.set_viewport_size(size)  # type: ignore[arg-type]
             assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, name

@@ -76,6 +76,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(
 
 
 def test_without_a_key_nobody_is_invited(migrated: Settings, ours: ApiData) -> None:
-    done = keepwell(migrated, "invite", "ada", "--role", "nurse", "--organisation", ours.key, KEEPWELL_IDENTITY__KEY="")
+    words = ("invite", "ada", "--role", "nurse", "--organisation", ours.key)
+    done = keepwell(migrated, *words, KEEPWELL_IDENTITY__KEY="", KEEPWELL_IDENTITY__KEY_FILE="")
     assert done.returncode == 2
     assert "identity.key" in done.stderr

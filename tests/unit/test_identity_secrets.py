@@ -177,3 +177,20 @@ def test_scopes_name_actions_that_exist_and_allow_nothing_else() -> None:
         with pytest.raises(Problem) as caught:
             check(held, action)
         assert caught.value.code is Code.SCOPE_NOT_ALLOWED
+
+
+def test_the_local_stacks_key_is_found_beside_it_and_a_key_of_ones_own_wins(tmp_path: Path) -> None:
+    (tmp_path / "identity.key").write_text(KEY, "utf-8")
+    (tmp_path / "identity.key").chmod(0o600)
+    loaded = load({"stack.home": tmp_path}, environ={})
+    assert loaded.settings.identity.key_file == tmp_path / "identity.key"
+    assert loaded.origin["identity.key_file"] == "the local stack"
+    stacks = open_vault(loaded.settings.identity)
+    environ = {"KEEPWELL_IDENTITY__KEY": KEY[::-1]}
+    own = open_vault(load({"stack.home": tmp_path}, environ=environ).settings.identity)
+    assert stacks is not None
+    assert own is not None
+    assert stacks.open(Vault(KEY).seal(b"x", "totp", 1), "totp") == b"x"
+    assert own.open(Vault(KEY[::-1]).seal(b"x", "totp", 1), "totp") == b"x"
+    none = load({"stack.home": tmp_path}, environ={"KEEPWELL_IDENTITY__KEY_FILE": ""}).settings.identity
+    assert open_vault(none) is None

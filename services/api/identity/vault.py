@@ -54,7 +54,7 @@ def open_vault(settings: IdentitySettings) -> Vault | None:
         SettingsError: a file that others can read, a placeholder, or a key that is too short.
     """
     key, where = settings.key.get_secret_value(), "identity.key"
-    if settings.key_file is not None:
+    if not key and settings.key_file is not None:
         where = f"identity.key_file {settings.key_file}"
         try:
             mode = settings.key_file.stat().st_mode
