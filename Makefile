@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check contract seeds access faults sim backlog audit-cost replay screenshots docs lock up down clean
+.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access faults sim backlog audit-cost replay screenshots docs lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ check: test lint types ## What CI runs
 
 contract: install ## What every consumer keeps, with 1 and with 4 processors. ARGS="-k storm"
 	@$(BIN)/pytest tests/integration/test_consumers.py $(ARGS)
+
+test-keycloak: install ## Every way to sign in, against a real Keycloak too: some minutes, downloads 177 MB once
+	@KEEPWELL_KEYCLOAK=1 $(BIN)/pytest tests/browser/test_ways_in.py $(ARGS)
 
 seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, missed, false alarms, with intervals
 	@$(BIN)/python -m evaluation.seeds --count $(SEEDS) $(ARGS)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from services.api.permissions import FIELDS, PERMISSIONS
-from services.teams import ROLES
+from services.roles import ROLES
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "access.md"
 BEGIN, END = "<!-- made by `make docs` -->\n", "<!-- end -->"

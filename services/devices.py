@@ -20,8 +20,9 @@ from ingest.clock import SystemClock, to_datetime
 from ingest.devices import token_hash
 from ingest.mqtt_password import password_hash
 from services import teams
+from services.roles import Role
 from services.store import changes
-from services.teams import Role, TeamError
+from services.teams import TeamError
 
 Connection = psycopg.Connection[Any]
 

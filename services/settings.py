@@ -8,15 +8,21 @@ the passwords and the certificate.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from services.roles import ROLES
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519"]
+IDENTITY_KEY = "identity.key"  # beside stack.toml, made by `keepwell up`
 PLACEHOLDERS = frozenset({"change-me", "changeme", "password", "secret"})
 
 
@@ -28,6 +34,12 @@ class Section(BaseModel):
     """A group of settings; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def safe_address(address: str) -> bool:
+    """Whether what goes to an address cannot be read on the way: https, or this very machine."""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost"))
 
 
 class StackSettings(Section):
@@ -134,6 +146,63 @@ class ApiSettings(Section):
     )
 
 
+class IdentitySettings(Section):
+    """Who somebody is: accounts of Keepwell's own (with ``key``), a provider's people (with ``issuer``), or both."""
+
+    key: SecretStr = Field(SecretStr(""), description="seals the secrets of people's apps; 32 characters or more")
+    key_file: Path | None = Field(None, description="a file with that key, closed to others; read where key is empty")
+    idle_minutes: int = Field(30, ge=1, le=24 * 60, description="without use for this long, a session ends")
+    session_hours: int = Field(12, ge=1, le=24 * 7, description="a session ends after this long, used or not")
+    issuer: str = Field("", description="OpenID Connect: the provider's issuer, exactly as its tokens say it")
+    client_id: str = Field("", description="what the provider calls these screens")
+    client_secret: SecretStr = SecretStr("")
+    audience: str = Field(
+        "", description="what access tokens for the API must be for, another than client_id; empty: none are taken"
+    )
+    clients: tuple[str, ...] = Field((), description="further clients whose access tokens are taken (azp)")
+    algorithms: tuple[Algorithm, ...] = Field(("RS256", "PS256", "ES256"), description="signatures that are taken")
+    role_claim: str = Field("roles", description="claim with a person's roles; dots lead into objects")
+    role_map: dict[str, str] = Field(
+        {}, description="a value of that claim → a role here; empty: roles are as Keepwell has them"
+    )
+    person_claim: str = Field(
+        "", description="claim that holds a person's key, for whom nobody linked before; empty: by invitation only"
+    )
+    organisation: str = Field("", description="key of the organisation person_claim speaks of")
+
+    @field_validator("key_file", mode="before")
+    @classmethod
+    def _no_file(cls, value: object) -> object:
+        """Take an empty text for no file."""
+        return value or None
+
+    @field_validator("role_map", "clients", "algorithms", mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        """Read what an environment variable holds: JSON."""
+        return json.loads(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        unknown = sorted(set(self.role_map.values()) - set(ROLES))
+        if unknown:
+            msg = f"role_map leads to {unknown[0]!r}; the roles are {', '.join(ROLES)}"
+            raise ValueError(msg)
+        if self.issuer and not self.client_id:
+            msg = "with an issuer, client_id is needed: register these screens with the provider"
+            raise ValueError(msg)
+        if self.issuer and not safe_address(self.issuer):
+            msg = f"issuer {self.issuer!r} must be an https address (http only on loopback)"
+            raise ValueError(msg)
+        if self.audience and self.audience == self.client_id:
+            msg = "audience must differ from client_id, or an ID token could pass for an access token"
+            raise ValueError(msg)
+        if bool(self.person_claim) != bool(self.organisation):
+            msg = "person_claim and organisation go together: a key is a person's in one organisation"
+            raise ValueError(msg)
+        return self
+
+
 class ProcessorSettings(Section):
     """The stream processor."""
 
@@ -192,6 +261,7 @@ class Settings(Section):
     tls: TlsSettings = TlsSettings()
     gateway: GatewaySettings = GatewaySettings()
     api: ApiSettings = ApiSettings()
+    identity: IdentitySettings = IdentitySettings()
     processor: ProcessorSettings = ProcessorSettings()
     metrics: MetricsSettings = MetricsSettings()
     watchdog: WatchdogSettings = WatchdogSettings()
@@ -227,6 +297,8 @@ def load(
     layers.append(("environment", dict(_from_environ(environ))))
     layers.append(("flag", {key: value for key, value in (flags or {}).items() if value is not None}))
     home = Path(str(_last(layers, "stack.home", StackSettings().home)))
+    if (home / IDENTITY_KEY).exists():
+        layers.insert(0, ("the local stack", {"identity.key_file": home / IDENTITY_KEY}))
     for name in ("demo.toml", "stack.toml"):  # a running demo's database and topics; what `keepwell up` wrote
         generated = home / name
         if generated.exists():
@@ -300,7 +372,9 @@ def _merge(layers: list[tuple[str, dict[str, Any]]]) -> Loaded:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        msg = f"setting {key} = {first.get('input')!r} (from {origin.get(key, 'settings')}): {first['msg']}"
+        value = first.get("input")
+        shown = "" if isinstance(value, Mapping) else f" = {value!r}"  # a whole section may hold a secret
+        msg = f"setting {key}{shown} (from {origin.get(key, 'settings')}): {first['msg']}"
         raise SettingsError(msg) from error
     _refuse_placeholders(settings)
     return Loaded(settings, origin)

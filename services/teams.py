@@ -7,18 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import psycopg
 
 Connection = psycopg.Connection[Any]
-Role = Literal[
-    "clinician", "nurse", "coordinator", "pharmacist", "genetic_counsellor", "data_specialist", "researcher",
-    "administrator", "patient", "proxy",
-]  # fmt: skip
 What = Literal["readings", "alerts"]
 
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
 OUTSIDE_TEAMS: Final = ("patient", "proxy")  # see whom they are, or who let them
 DEFAULT: Final = "default"
 

@@ -61,8 +61,9 @@ class ApiData:
     def token(self, person: int, kind: str = "api", expires: datetime = NOW + timedelta(days=3650)) -> str:
         token = new_token()
         self.connection.execute(
-            "INSERT INTO person_token (hash, person_id, kind, created_at, expires_at) VALUES (%s, %s, %s, %s, %s)",
-            [token_hash(token), person, kind, NOW - timedelta(days=1), expires],
+            """INSERT INTO person_token (hash, person_id, kind, created_at, expires_at, seen_at)
+               VALUES (%s, %s, %s, %s, %s, %s)""",
+            [token_hash(token), person, kind, NOW - timedelta(days=1), expires, NOW if kind == "session" else None],
         )
         return token
 

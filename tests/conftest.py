@@ -5,6 +5,7 @@ pytest_plugins = [
     "tests.fix_doors",
     "tests.fix_browser",
     "tests.fix_api",
+    "tests.fix_keycloak",
     "tests.fix_processor",
     "tests.fix_faults",
     "tests.fix_consumers",

@@ -14,7 +14,7 @@ import pytest_asyncio
 import uvicorn
 from fastapi import FastAPI
 
-from ingest.clock import FrozenClock, to_ms
+from ingest.clock import FrozenClock, SystemClock, to_ms
 from services.api.app import create_api, make_pool
 from services.cli.api import proxy_config
 from services.settings import Settings
@@ -27,6 +27,17 @@ class QuietServer(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class RunningClock(FrozenClock):
+    """The host's clock, which a test may move ahead."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def now_ms(self) -> int:
+        """Return the host's time and what it was moved ahead."""
+        return SystemClock().now_ms() + super().now_ms()
 
 
 @dataclass
@@ -45,12 +56,20 @@ class ServedApi:
 
 
 @contextlib.asynccontextmanager
-async def serve(settings: Settings) -> AsyncIterator[ServedApi]:
-    """Run the API on a free port."""
-    clock, credential_clock = FrozenClock(to_ms(NOW)), FrozenClock(to_ms(NOW))
+async def serve(
+    settings: Settings, *, port: int = 0, credential_clock: FrozenClock | None = None
+) -> AsyncIterator[ServedApi]:
+    """Run the API, on a free port where none is said."""
+    clock, credential_clock = FrozenClock(to_ms(NOW)), credential_clock or FrozenClock(to_ms(NOW))
     app = create_api(settings, clock, make_pool(settings.postgres, size=4), credential_clock=credential_clock)
     config = uvicorn.Config(
-        app, port=0, http="httptools", ws="none", log_config=None, timeout_graceful_shutdown=3, **proxy_config(settings)
+        app,
+        port=port,
+        http="httptools",
+        ws="none",
+        log_config=None,
+        timeout_graceful_shutdown=3,
+        **proxy_config(settings),
     )
     server = QuietServer(config)
     running = asyncio.create_task(server.serve())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import socket
@@ -148,7 +149,8 @@ def environment(settings: Settings) -> dict[str, str]:
         for name, value in getattr(settings, section):
             plain = value.get_secret_value() if isinstance(value, SecretStr) else value
             if plain is not None:
-                env[f"KEEPWELL_{section}__{name}".upper()] = str(plain)
+                text = json.dumps(plain) if isinstance(plain, (tuple, dict)) else str(plain)
+                env[f"KEEPWELL_{section}__{name}".upper()] = text
     return env
 
 

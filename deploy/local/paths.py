@@ -33,6 +33,11 @@ class Home:
         return self.path / "stack.toml"
 
     @property
+    def identity_key(self) -> Path:
+        """The key that seals the secrets of people's apps, 0600; the settings loader finds it by its name."""
+        return self.path / "identity.key"
+
+    @property
     def state(self) -> Path:
         """Ports and secrets of this stack, 0600."""
         return self.path / "state.json"

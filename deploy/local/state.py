@@ -17,7 +17,7 @@ from deploy.local import ports
 from deploy.local.errors import StackError
 from deploy.local.paths import Home
 
-SECRETS = ("admin", "writer", "api", "gateway", "bridge", "probe")
+SECRETS = ("admin", "writer", "api", "gateway", "bridge", "probe", "identity")
 LOCK_S = 300.0
 
 
@@ -71,7 +71,7 @@ def with_ports(known: State | None, base_port: int | None) -> State:
 
 
 def write_stack_toml(home: Home, state: State, local: tuple[str, ...]) -> None:
-    """Write ``stack.toml`` with the sections of the servers this stack runs itself."""
+    """Write ``stack.toml`` with the sections of the servers this stack runs itself, and the key that seals secrets."""
     sections: dict[str, Mapping[str, str | int]] = {}
     secret, port = state.secrets, state.ports
     if "kafka" in local:
@@ -84,6 +84,7 @@ def write_stack_toml(home: Home, state: State, local: tuple[str, ...]) -> None:
             "admin_user": "keepwell_admin",
             **{f"{role}_password": secret[role] for role in ("admin", "writer", "api", "gateway")},
         }
+        write_private(home.identity_key, secret["identity"] + "\n")
     if "mosquitto" in local:
         sections["mqtt"] = {
             "host": "127.0.0.1",

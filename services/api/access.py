@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import psycopg
 import structlog
@@ -28,15 +28,17 @@ from starlette.requests import HTTPConnection
 
 from ingest.clock import Clock, to_datetime
 from services.api import permissions
+from services.api.identity import holders, scopes
+from services.api.identity.holders import Holder
 from services.api.problems import Code, Problem
+from services.settings import IdentitySettings
 from services.store import audit
 from services.store.audit import Entry, Outcome
 
-SESSION: Final = timedelta(hours=12)
 COOKIE: Final = "keepwell_session"
 SECURE_COOKIE: Final = "__Host-keepwell_session"
-USABLE_KINDS: Final = ("api", "session")  # a login link is exchanged, never used as a credential
 MAX_TOKEN: Final = 200
+MAX_JWT: Final = 8192
 MAX_AGENT: Final = 120  # characters of a program's own name that are kept
 REFUSALS: Final = (401, 403, 404)  # hidden is refused too: nobody is told which; the rest failed
 
@@ -83,6 +85,7 @@ class Scope:
     action: str
     at: datetime
     origin: Origin
+    token_id: int = 0
     patient_id: int | None = None
     purpose: str = audit.CARE
     reason: str = ""
@@ -133,8 +136,8 @@ def cookie_name(request: HTTPConnection) -> str:
     return SECURE_COOKIE if request.url.scheme in ("https", "wss") else COOKIE
 
 
-def credential(request: HTTPConnection) -> bytes:
-    """Return the hash of the request's bearer token or session cookie.
+def presented(request: HTTPConnection) -> str:
+    """Return the request's bearer token or session cookie as it is.
 
     Raises:
         Problem: there is neither.
@@ -145,17 +148,64 @@ def credential(request: HTTPConnection) -> bytes:
         token = token.strip() if scheme.lower() == "bearer" else ""
     else:
         token = request.cookies.get(cookie_name(request), "")
-    if not token or len(token) > MAX_TOKEN:
-        raise Problem(Code.UNAUTHENTICATED, "send `Authorization: Bearer TOKEN`, or open a login link")
-    return token_hash(token)
+    if not token or len(token) > (MAX_JWT if is_jwt(token) else MAX_TOKEN):
+        raise Problem(Code.UNAUTHENTICATED, "send `Authorization: Bearer TOKEN`, or sign in")
+    return token
+
+
+def is_jwt(token: str) -> bool:
+    """Whether a token is a provider's: ours have no dots."""
+    return token.count(".") == 2
+
+
+def credential(request: HTTPConnection) -> bytes:
+    """Return the hash of the request's bearer token or session cookie.
+
+    Raises:
+        Problem: there is neither.
+    """
+    return token_hash(presented(request))
+
+
+def is_use(request: HTTPConnection) -> bool:
+    """Whether a person did something: opened a page or pressed a button. What a page fetches by itself is no use,
+    or a screen left alone would never be signed out."""
+    if request.scope.get("method") not in ("GET", "HEAD"):
+        return True
+    return request.headers.get("sec-fetch-mode", "navigate") == "navigate" and "hx-request" not in request.headers
+
+
+class Subjects(Protocol):
+    """Finds the people behind a provider's access tokens."""
+
+    async def verify(self, token: str) -> Mapping[str, Any]:
+        """Return the claims of an access token that is genuine, for us and in time.
+
+        Raises:
+            Problem: it is not.
+        """
+
+    async def register(
+        self, connection: AsyncConnection[Any], hashed: bytes, claims: Mapping[str, Any], at: datetime
+    ) -> None:
+        """Store that the token with this hash is that person's, until it expires.
+
+        Raises:
+            Problem: nobody here is this subject.
+        """
 
 
 class Access:
-    """Opens scopes; made once for each app."""
+    """Opens scopes; made once for each app. ``subjects`` speaks for a provider, where there is one."""
 
-    def __init__(self, pool: Pool, credential_clock: Clock) -> None:
+    def __init__(
+        self, pool: Pool, credential_clock: Clock, settings: IdentitySettings, subjects: Subjects | None = None
+    ) -> None:
         self.pool = pool
+        self.idle = timedelta(minutes=settings.idle_minutes)
+        self.session = timedelta(hours=settings.session_hours)
         self._clock = credential_clock
+        self._subjects = subjects
 
     def now(self) -> datetime:
         """Return the instant credentials are judged at."""
@@ -166,27 +216,50 @@ class Access:
         """Open the transaction of a request for whoever sent it; the audit row is written when it succeeds.
 
         Raises:
-            Problem: nobody, or nobody any more, holds this credential; or the role may not do this.
+            Problem: nobody, or nobody any more, holds this credential, its scopes do not cover the action, or the role
+                may not do this.
         """
-        async with self.for_credential(credential(request), action, Origin.of(request)) as scope:
+        token = presented(request)
+        claims = await self._subjects.verify(token) if self._subjects is not None and is_jwt(token) else None
+        origin = Origin.of(request)
+        async with self.for_credential(token_hash(token), action, origin, claims=claims, used=is_use(request)) as scope:
             yield scope
 
     @asynccontextmanager
-    async def for_credential(self, hashed: bytes, action: str, origin: Origin) -> AsyncIterator[Scope]:
-        """Open the transaction for the holder of a hashed token; see :meth:`scoped`."""
-        at = self.now()
-        scope = None
+    async def for_credential(
+        self, hashed: bytes, action: str, origin: Origin, *, claims: Mapping[str, Any] | None = None,
+        used: bool = False,
+    ) -> AsyncIterator[Scope]:  # fmt: skip
+        """Open the transaction for the holder of a hashed token; see :meth:`scoped`.
+
+        ``claims`` are those of a provider's token that was verified; ``used`` whether its person did something.
+        """
+        at, scope = self.now(), None
         async with self.pool.connection() as connection:
             try:
                 async with connection.transaction():
-                    scope = Scope(connection, await _person(connection, hashed, at), action, at, origin)
-                    await _enter(scope)
+                    holder = await self._holder(connection, hashed, claims, at)
+                    scope = await open_scope(connection, _of(holder), action, at, origin, holder.token_id)
+                    scopes.check(holder.scopes, action)
                     _check(scope)
+                    if used:
+                        await holders.touch(connection, holder, at)
                     yield scope
                     await write_audit(scope)
             except Exception as error:
                 await self._write_undone(connection, scope, hashed, action, origin, error)
                 raise
+
+    async def _holder(
+        self, connection: AsyncConnection[Any], hashed: bytes, claims: Mapping[str, Any] | None, at: datetime
+    ) -> Holder:
+        holder = await holders.find(connection, hashed, at, self.idle)
+        if holder is None and claims is not None and self._subjects is not None:
+            await self._subjects.register(connection, hashed, claims, at)
+            holder = await holders.find(connection, hashed, at, self.idle)
+        if holder is None:
+            raise Problem(Code.UNAUTHENTICATED, "the token is unknown, expired or revoked; sign in again")
+        return holder
 
     async def _write_undone(
         self, connection: AsyncConnection[Any], scope: Scope | None, hashed: bytes, action: str, origin: Origin,
@@ -197,19 +270,28 @@ class Access:
         Of a token that never was anybody's there is nobody to name.
         """
         refused = isinstance(error, Problem) and error.status in REFUSALS
+        at = self.now()
         try:
             async with connection.transaction():
                 if scope is None:
-                    person = await _holder(connection, hashed) if refused else None
-                    if person is None:
+                    was = await holders.whose(connection, hashed, at, self.idle) if refused else None
+                    if was is None:
                         return
-                    scope = Scope(connection, person, action, self.now(), origin)
+                    scope = Scope(connection, _of(was), action, at, origin)
                 if isinstance(error, Problem):
                     scope.detail["code"] = str(error.code)
                 await _enter(scope)
                 await audit.write_async(connection, [scope.entry("refused" if refused else "failed")])
         except psycopg.Error as unwritten:
             log.warning("audit_unwritten", action=action, error=str(unwritten).strip())
+
+    @asynccontextmanager
+    async def for_person(self, person: Person, action: str, at: datetime, origin: Origin) -> AsyncIterator[Scope]:
+        """Open the transaction of somebody who is only just signing in; the audit row is written on success."""
+        async with self.pool.connection() as connection, connection.transaction():
+            scope = await open_scope(connection, person, action, at, origin)
+            yield scope
+            await write_audit(scope)
 
     @asynccontextmanager
     async def for_organisation(self, organisation_id: int) -> AsyncIterator[AsyncConnection[Any]]:
@@ -224,7 +306,7 @@ class Access:
         async with self.pool.connection() as connection, connection.transaction():
             cursor = await connection.execute(
                 "SELECT exchange_login_link(%s, %s, %s, %s)",
-                [token_hash(link), token_hash(session), at, at + SESSION],
+                [token_hash(link), token_hash(session), at, at + self.session],
             )
             row = await cursor.fetchone()
         return session if row and row[0] is not None else None
@@ -236,43 +318,29 @@ class Access:
 
     async def still_valid(self, connection: AsyncConnection[Any], hashes: list[bytes]) -> dict[bytes, str]:
         """Return which of these hashed tokens still open anything, with the role of who holds each."""
-        cursor = await connection.execute(
-            """SELECT h, p.role FROM unnest(%s::bytea[]) AS h
-               CROSS JOIN LATERAL person_of_token(h, %s) AS p WHERE p.kind = ANY(%s)""",
-            [hashes, self.now(), list(USABLE_KINDS)],
-        )
-        return {bytes(row[0]): row[1] for row in await cursor.fetchall()}
+        return await holders.open_among(connection, hashes, self.now(), self.idle)
 
 
 _SET: Final = """SELECT set_config('keepwell.organisation', %s, true), set_config('keepwell.person', %s, true),
                         set_config('keepwell.at', %s, true)"""
 
 
-async def _person(connection: AsyncConnection[Any], hashed: bytes, at: datetime) -> Person:
-    cursor = await connection.execute(
-        """SELECT p.person_id, p.organisation_id, p.person_key, p.name, p.role
-           FROM person_of_token(%s, %s) AS p WHERE p.kind = ANY(%s)""",
-        [hashed, at, list(USABLE_KINDS)],
-    )
-    row = await cursor.fetchone()
-    if row is None:
-        raise Problem(Code.UNAUTHENTICATED, "the token is unknown, expired or revoked; sign in again")
-    return Person(*row)
-
-
-async def _holder(connection: AsyncConnection[Any], hashed: bytes) -> Person | None:
-    """Return whose token this is or was."""
-    cursor = await connection.execute(
-        "SELECT person_id, organisation_id, person_key, name, role FROM holder_of_token(%s)", [hashed]
-    )
-    row = await cursor.fetchone()
-    return Person(*row) if row else None
+async def open_scope(
+    connection: AsyncConnection[Any], person: Person, action: str, at: datetime, origin: Origin, token_id: int = 0
+) -> Scope:
+    """Tell row-level security for whom, and at which instant, a transaction is; return its scope."""
+    scope = Scope(connection, person, action, at, origin, token_id)
+    await _enter(scope)
+    return scope
 
 
 async def _enter(scope: Scope) -> None:
-    """Tell row-level security for whom, and at which instant, the rest of the transaction is."""
     person = scope.person
     await scope.connection.execute(_SET, [str(person.organisation_id), str(person.id), scope.at.isoformat()])
+
+
+def _of(holder: Holder) -> Person:
+    return Person(holder.person_id, holder.organisation_id, holder.person_key, holder.name, holder.role)
 
 
 def _check(scope: Scope) -> None:

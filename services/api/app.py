@@ -23,13 +23,14 @@ from services.api import access_routes, audit_routes, change_routes, problems, r
 from services.api.access import Access, Pool
 from services.api.counted import Counted, route_of
 from services.api.guard import Guard
+from services.api.identity.front import make_identity
 from services.api.problems import Code, Problem
 from services.api.sealer import Sealer
 from services.api.stream import AlertHub
 from services.settings import PostgresSettings, Settings
 from services.store import checkpoints
 from services.store.revision import DATABASE_UNAVAILABLE, QUERY, check_revision
-from services.web import screens
+from services.web import account, screens, sign_in
 
 POOL_SIZE: Final = 8
 POOL_WAIT_S: Final = 2.0  # then 503: a page that waits longer has been given up by its reader
@@ -78,7 +79,8 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
 
     ``app.state.hub`` is the stream's :class:`AlertHub`; close it before the server waits for its connections.
     """
-    access = Access(pool, credential_clock or SystemClock())
+    identity = make_identity(settings.identity, pool, credential_clock or SystemClock())
+    access = identity.access
     hub = AlertHub(access, settings.postgres.conninfo("api"))
     file = checkpoints.beside(settings.stack.home, settings.postgres.database)
     sealer = Sealer(settings.postgres.conninfo("api"), file)
@@ -94,6 +96,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
         finally:
             await sealer.stop()
             await hub.stop()
+            await identity.client.aclose()
             await pool.close()
 
     app = FastAPI(
@@ -109,6 +112,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.state.sealer = sealer
     app.state.settings = settings
     app.state.health = health
+    app.state.identity = identity
     app.add_middleware(Guard)
     app.add_middleware(Counted)  # outermost: what the guard refuses is counted too
     app.include_router(routes.router(access, hub, clock))
@@ -116,6 +120,8 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(access_routes.router(access, timedelta(hours=settings.api.break_glass_h)))
     app.include_router(audit_routes.router(access))
     app.include_router(screens.router(access, clock, settings))
+    app.include_router(sign_in.router(identity))
+    app.include_router(account.router(identity))
     app.mount("/static", screens.static_files())
     _add_health(app, health)
     _expose(pool, hub, sealer)

@@ -8,6 +8,13 @@ from typing import Any, Final
 from services.api.query import Row
 
 WHAT: Final[Mapping[str, str]] = {
+    "account.accept": "accepted an invitation",
+    "account.end_session": "ended a session",
+    "account.password": "changed their password",
+    "account.read": "looked at their own account",
+    "account.recovery_codes": "made new recovery codes",
+    "account.sign_in": "signed in",
+    "account.sign_out": "signed out",
     "alert.acknowledge": "acknowledged an alert about you",
     "alert.read": "read an alert about you",
     "alert.stream": "was sent news of an alert about you",

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.api.problems import PROBLEM_TYPE, Code, Problem
 
 MAX_BODY: Final = 65_536
+SELF_EVIDENT: Final = ("/login/provider/ended",)  # a provider's server comes here; what it sends is signed
 SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -67,6 +68,8 @@ def _refusal(scope: Scope, headers: Headers) -> Problem | None:
         return None
     if int(headers.get("content-length", "0") if headers.get("content-length", "0").isdigit() else 0) > MAX_BODY:
         return Problem(Code.BODY_TOO_LARGE, f"at most {MAX_BODY} bytes are taken here")
+    if scope["path"] in SELF_EVIDENT:
+        return None
     if headers.get("authorization", "").lower().startswith("bearer ") or _from_here(scope, headers):
         return None
     detail = "send a bearer token, or use the pages of this site itself"

@@ -11,31 +11,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, get_args
 
-from services.teams import ROLES
+from services.roles import ROLES
 
 Reach = Literal["team", "self", "organisation", "-"]
 
 ACTIONS: Final = """
-action              clinician     nurse         coordinator  pharmacist    genetic_counsellor  data_specialist  researcher  administrator  patient  proxy
-patients.list       team          team          team         team          team                team             -           organisation   self     self
-patient.read        team          team          team         team          team                team             -           organisation   self     self
-monitoring.read     team          team          team         team          -                   team             -           -              self     self
-trend.read          team          team          -            team          -                   team             -           -              self     self
-frame.read          team          team          -            -             -                   team             -           -              -        -
-worklist.read       team          team          team         team          -                   -                -           -              -        -
-alerts.list         team          team          team         team          -                   -                -           -              self     self
-alert.read          team          team          team         team          -                   -                -           -              self     self
-alert.stream        team          team          team         team          -                   -                -           -              self     self
-alert.acknowledge   team          team          -            -             -                   -                -           -              -        -
-patient.monitoring  team          team          -            -             -                   -                -           -              -        -
-patient.new_normal  team          team          -            -             -                   -                -           -              -        -
-patient.changes     team          team          team         team          -                   -                -           -              -        -
-patient.suppressed  team          team          -            team          -                   -                -           -              -        -
-patient.accesses    team          team          -            -             -                   -                -           organisation   self     self
-audit.read          -             -             -            -             -                   -                -           organisation   -        -
-break_glass.open    organisation  organisation  -            organisation  -                   -                -           -              -        -
-break_glass.list    team          team          team         team          -                   -                -           organisation   -        -
-break_glass.review  team          -             -            -             -                   -                -           organisation   -        -
+action                  clinician     nurse         coordinator  pharmacist    genetic_counsellor  data_specialist  researcher  administrator  patient  proxy
+patients.list           team          team          team         team          team                team             -           organisation   self     self
+patient.read            team          team          team         team          team                team             -           organisation   self     self
+monitoring.read         team          team          team         team          -                   team             -           -              self     self
+trend.read              team          team          -            team          -                   team             -           -              self     self
+frame.read              team          team          -            -             -                   team             -           -              -        -
+worklist.read           team          team          team         team          -                   -                -           -              -        -
+alerts.list             team          team          team         team          -                   -                -           -              self     self
+alert.read              team          team          team         team          -                   -                -           -              self     self
+alert.stream            team          team          team         team          -                   -                -           -              self     self
+alert.acknowledge       team          team          -            -             -                   -                -           -              -        -
+patient.monitoring      team          team          -            -             -                   -                -           -              -        -
+patient.new_normal      team          team          -            -             -                   -                -           -              -        -
+patient.changes         team          team          team         team          -                   -                -           -              -        -
+patient.suppressed      team          team          -            team          -                   -                -           -              -        -
+patient.accesses        team          team          -            -             -                   -                -           organisation   self     self
+audit.read              -             -             -            -             -                   -                -           organisation   -        -
+break_glass.open        organisation  organisation  -            organisation  -                   -                -           -              -        -
+break_glass.list        team          team          team         team          -                   -                -           organisation   -        -
+break_glass.review      team          -             -            -             -                   -                -           organisation   -        -
+account.read            self          self          self         self          self                self             self        self           self     self
+account.password        self          self          self         self          self                self             self        self           self     self
+account.recovery_codes  self          self          self         self          self                self             self        self           self     self
+account.end_session     self          self          self         self          self                self             self        self           self     self
+account.sign_in         self          self          self         self          self                self             self        self           self     self
+account.accept          self          self          self         self          self                self             self        self           self     self
+account.sign_out        self          self          self         self          self                self             self        self           self     self
 """  # noqa: E501 - a table
 
 # What a role sees of each kind of document; `*` is every field. A role that is not here sees every field of whatever it

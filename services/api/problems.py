@@ -16,8 +16,11 @@ class Code(StrEnum):
 
     BAD_REQUEST = "bad_request"
     UNAUTHENTICATED = "unauthenticated"
+    SIGN_IN_REFUSED = "sign_in_refused"
+    NOT_KNOWN_HERE = "not_known_here"
     ROLE_NOT_ALLOWED = "role_not_allowed"
     NOT_YOURS_TO_REVIEW = "not_yours_to_review"
+    SCOPE_NOT_ALLOWED = "scope_not_allowed"
     CROSS_SITE = "cross_site"
     NOT_FOUND = "not_found"
     FRAME_NOT_PROCESSED = "frame_not_processed"
@@ -31,16 +34,21 @@ class Code(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     INVALID = "invalid"
     TOO_MANY_STREAMS = "too_many_streams"
+    TOO_MANY_TRIES = "too_many_tries"
     INTERNAL = "internal"
     UNAVAILABLE = "unavailable"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
     TOO_SLOW = "too_slow"
 
 
 TITLES: Final = {
     Code.BAD_REQUEST: (400, "The request cannot be read"),
     Code.UNAUTHENTICATED: (401, "Sign in first: the token is missing, unknown, expired or revoked"),
+    Code.SIGN_IN_REFUSED: (403, "You were not signed in"),
+    Code.NOT_KNOWN_HERE: (403, "Your sign-in is not known here"),
     Code.ROLE_NOT_ALLOWED: (403, "Your role does not allow this"),
     Code.NOT_YOURS_TO_REVIEW: (403, "This is for somebody else to review"),
+    Code.SCOPE_NOT_ALLOWED: (403, "The token's scopes do not allow this"),
     Code.CROSS_SITE: (403, "This request came from another site"),
     Code.NOT_FOUND: (404, "There is no such thing, or it is not yours to see"),
     Code.FRAME_NOT_PROCESSED: (404, "No frame of this id has been processed"),
@@ -54,8 +62,10 @@ TITLES: Final = {
     Code.BODY_TOO_LARGE: (413, "The body is too large"),
     Code.INVALID: (422, "A value is not allowed"),
     Code.TOO_MANY_STREAMS: (429, "Too many streams are open"),
+    Code.TOO_MANY_TRIES: (429, "Too many tries to sign in"),
     Code.INTERNAL: (500, "Something went wrong here"),
     Code.UNAVAILABLE: (503, "The database does not answer at the moment"),
+    Code.PROVIDER_UNAVAILABLE: (503, "The sign-in of your organisation does not answer at the moment"),
     Code.TOO_SLOW: (503, "This took too long"),
 }
 

@@ -177,10 +177,14 @@ class AlertHub:
     async def _missed(self, watcher: Watcher, cursor: Cursor) -> AsyncIterator[list[Event]]:
         """Yield the pages of events between ``cursor`` and now; each page is checked and audited by itself."""
         while not watcher.ended:
-            async with self._access.for_credential(watcher.hashed, "alert.stream", watcher.origin) as scope:
-                found = await events.after(scope.connection, cursor, [scope.person.id])
-                seen = [event for event in found if event.seen_by]
-                scope.saw(sorted({event.patient_id for event in seen}))
+            try:
+                async with self._access.for_credential(watcher.hashed, "alert.stream", watcher.origin) as scope:
+                    found = await events.after(scope.connection, cursor, [scope.person.id])
+                    seen = [event for event in found if event.seen_by]
+                    scope.saw(sorted({event.patient_id for event in seen}))
+            except Problem:  # the answer has begun: the stream ends, and the next request is told why
+                watcher.end("access ended")
+                return
             yield seen
             if len(found) < events.PAGE:
                 return

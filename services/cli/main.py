@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "processor": ("processor",),
     "api": ("api",),
     "enrol": ("enrol", "revoke", "login"),
+    "account": ("account",),
     "simulate": ("simulate",),
     "replay": ("replay",),
     "health": ("health",),

@@ -20,7 +20,8 @@ from detectors.rules import ADAPTIVE_RULES
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
 from services.api import alerts, break_glass, changes, events, patients, times, words, worklist
-from services.api.access import SESSION, Access, Scope, cookie_name, credential
+from services.api.access import Access, Scope
+from services.api.identity.front import Identity
 from services.api.problems import Code, Problem
 from services.settings import Settings
 from services.web import present
@@ -72,55 +73,42 @@ def wants_page(request: Request) -> bool:
 
 
 def problem_page(request: Request, problem: Problem) -> Response:
-    """Say what is wrong in plain words; who is not signed in is shown how to."""
+    """Say what is wrong in plain words; who is not signed in is shown how to, and why they no longer are."""
     if problem.code is Code.UNAUTHENTICATED:
-        answer = render("login.html", 401, token="", failed="")
+        answer = login_page(
+            request.app.state.identity, 401, failed=sentence(problem) if "ended" in problem.members else ""
+        )
         if request.headers.get("hx-request"):
-            answer.headers["HX-Redirect"] = "/login"
+            answer.headers["HX-Refresh"] = "true"  # the whole page anew, which then says why
         return answer
     answer = render("problem.html", problem.status, problem=problem, closed="", notice="")
     answer.headers.update(problem.headers())
     return answer
 
 
+def login_page(
+    identity: Identity, status: int = 200, *, token: str = "", failed: str = "", login: str = ""
+) -> Response:
+    """Return the page with the ways to sign in that there are."""
+    return render(
+        "login.html", status, token=token, failed=failed, login=login, accounts=identity.accounts is not None,
+        provider=identity.sign_in is not None,
+    )  # fmt: skip
+
+
+def sentence(problem: Problem) -> str:
+    """Return a problem's detail as a sentence."""
+    return f"{problem.detail[:1].upper()}{problem.detail[1:]}."
+
+
 def router(access: Access, clock: Clock, settings: Settings) -> APIRouter:
     """Return the screens' routes of one app."""
     pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_login(pages, access)
     _add_worklist(pages, access, clock)
     show = _add_patient(pages, access, clock)
     _add_new_normal(pages, access, clock, settings.kafka.partitions, show)
     _add_break_glass(pages, access, timedelta(hours=settings.api.break_glass_h))
     return pages
-
-
-def _add_login(pages: APIRouter, access: Access) -> None:
-    @pages.get("/login")
-    async def show_login(token: Annotated[str, Query(max_length=200)] = "") -> Response:
-        """Show the button that signs in. Following the link alone uses nothing up: mail and chat programs,
-        virus scanners and previews follow links too, but they do not press buttons."""
-        return render("login.html", token=token, failed="")
-
-    @pages.post("/login")
-    async def login(request: Request, token: Annotated[str, Form(max_length=200)]) -> Response:
-        """Exchange the link for a session, once."""
-        session = await access.exchange(token)
-        if session is None:
-            return render("login.html", 401, token="", failed="This link was used before, or has expired.")
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(
-            cookie_name(request), session, max_age=int(SESSION.total_seconds()), path="/", httponly=True,
-            secure=request.url.scheme == "https", samesite="strict",
-        )  # fmt: skip
-        return answer
-
-    @pages.post("/logout")
-    async def logout(request: Request) -> Response:
-        """End the session here and in the database."""
-        await access.end(credential(request))
-        answer = RedirectResponse("/login", 303)
-        answer.delete_cookie(cookie_name(request), path="/", httponly=True, samesite="strict")
-        return answer
 
 
 def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> None:

@@ -12,6 +12,10 @@ from typing import Any, Final
 from tests.access.world import Subject
 
 PUBLIC: Final = {"GET /healthz", "GET /readyz"}  # say nothing of any person
+# Done on the way in or on one's own page, each tried in the tests of identity.
+OF_THE_SCREENS: Final = frozenset(
+    {"account.password", "account.recovery_codes", "account.sign_in", "account.accept", "account.sign_out"}
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Exercise:
     own: int = 200  # the status about a patient of one's own, where it is not simply allowed
     stream: bool = False
     of_patients: bool = True  # a list is one of patients
+    mine: bool = False  # about whoever asks, not about a patient
 
     def address(self, path: str, about: Subject) -> str:
         """Return the address about a subject."""
@@ -61,6 +66,10 @@ EXERCISES: Final = {
     ),
     "GET /v1/patients/{patient_id}/accesses": Exercise("patient.accesses", _patient),
     "GET /v1/audit": Exercise("audit.read", of_patients=False),
+    "GET /v1/account/sessions": Exercise("account.read", of_patients=False),
+    "DELETE /v1/account/sessions/{session_id}": Exercise(
+        "account.end_session", lambda about: {"session_id": "0"}, own=404, mine=True
+    ),
     "GET /v1/worklist": Exercise("worklist.read"),
     "GET /v1/alerts": Exercise("alerts.list"),
     "GET /v1/alerts/stream": Exercise("alert.stream", query="?since=0-0", stream=True),

@@ -8,8 +8,8 @@ from typing import Any, Final
 import psycopg
 import pytest
 
+from services.roles import ROLES
 from services.settings import Settings
-from services.teams import ROLES
 from tests.access.world import World, grant, made
 from tests.api_data import NOW
 

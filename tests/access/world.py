@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ingest.clock import to_ms
 from services import teams
+from services.roles import ROLES
 from services.settings import Settings
 from tests.api_data import HOUR_MS, NOW, ApiData, minutes
 
@@ -111,7 +112,7 @@ def made(settings: Settings) -> Iterator[World]:
             "other": subject(ours, "other", ours.another_team()),
             "foreign": subject(theirs, "foreign"),
         }
-        people: dict[str, int] = {role: ours.person(role, role, f"A {role}") for role in teams.ROLES}
+        people: dict[str, int] = {role: ours.person(role, role, f"A {role}") for role in ROLES}
         teams.link_patient(ours.connection, people["patient"], subjects["own"].id)
         grant(ours, people["proxy"], subjects["own"])
         yield World(ours, theirs, subjects, people)

@@ -122,7 +122,7 @@ async def test_a_connection_returned_to_the_pool_remembers_no_organisation(api: 
     async with make_pool(settings.postgres, size=1) as pool:
         from services.api.access import Access, Origin
 
-        access = Access(pool, api.credential_clock)
+        access = Access(pool, api.credential_clock, settings.identity)
         async with access.for_credential(
             token_hash(ours.token(ours.person("bob"))), "patients.list", Origin("", "", "")
         ) as scope:

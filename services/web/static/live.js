@@ -45,7 +45,7 @@
     try {
       heard = performance.now();
       const answer = await fetch("/v1/alerts/stream", { headers: { "Last-Event-ID": lastId }, signal: abort.signal, cache: "no-store" });
-      if (answer.status === 401) { location.assign("/login"); return; }
+      if (answer.status === 401) { location.reload(); return; } // the page then says why, and how to sign in
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";

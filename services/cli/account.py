@@ -1,0 +1,120 @@
+"""``keepwell account``: invite people, and give programs tokens with scopes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+from rich.console import Console
+
+from services.cli import say
+from services.cli.say import JSON, ORGANISATION, connected, refuse
+from services.roles import ROLES, Role
+from services.settings import Settings, load
+
+if TYPE_CHECKING:
+    import psycopg
+
+HELP: Final = """Invite people, and give programs tokens that may do some things and no others.
+
+    keepwell account invite ada --role nurse --name "Ada Nurse"     a link: works once, within 7 days
+    keepwell account token reports --scope alerts:read --days 90    a token for a program, shown once
+    keepwell account tokens                                         which work, and until when
+    keepwell account revoke kws_1a2b3c4d                            ends one at once
+
+An invitation to somebody who has an account is their way back in: it replaces password and app.
+"""
+SCOPE = typer.Option(..., help="what it may do, e.g. alerts:read; say it again for more")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``account`` commands."""
+    account = typer.Typer(help=HELP, no_args_is_help=True)
+    app.add_typer(account, name="account")
+    for command in (invite, token, tokens, revoke):
+        account.command(command.__name__)(command)
+
+
+def invite(
+    key: str = typer.Argument(..., help="key of the person, e.g. ada; made where missing"),
+    role: str = typer.Option(None, help=f"what they are: {', '.join(ROLES)}"),
+    name: str = typer.Option("", help="what colleagues call them"),
+    organisation: str = ORGANISATION,
+) -> None:
+    """Print a link with which a person makes their account: it works once, within 7 days."""
+    from services.api.identity.vault import open_vault
+    from services.people import invite
+    from services.runtime import api_base
+
+    settings = load().settings
+    if open_vault(settings.identity) is None:
+        refuse("accounts need identity.key or identity.key_file; the local stack (`keepwell up`) makes one")
+    with _admin(settings) as (connection, now):
+        made = invite(connection, organisation, key, name, None if role is None else _role(role), now)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{api_base(settings)}/invitation?token={made}")
+    console.print(f"for {key}@{organisation}, once, within 7 days; give it to nobody else")
+
+
+def token(
+    name: str = typer.Argument(..., help="what the program is called, e.g. reports"),
+    scope: list[str] = SCOPE,
+    days: int = typer.Option(90, help="how long it works, at most 366"),
+    role: str = typer.Option("coordinator", help="the role that limits it further"),
+    organisation: str = ORGANISATION,
+) -> None:
+    """Print a token for a program, once; send it as `Authorization: Bearer`."""
+    from services.api.identity.scopes import SCOPES
+    from services.people import service_token
+
+    unknown = [one for one in scope if one not in SCOPES]
+    if unknown:
+        refuse(f"--scope {unknown[0]!r} is not known; there are {', '.join(SCOPES)}")
+    with _admin(load().settings) as (connection, now):
+        made = service_token(connection, organisation, name, _role(role), sorted(set(scope)), now, days)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"token (shown once): {made}")
+    console.print(f"{name} may {', '.join(sorted(set(scope)))} for {days} days; `keepwell account revoke` ends it")
+
+
+def tokens(organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
+    """List the service tokens that work, the first to end first."""
+    from services.people import service_tokens
+
+    with _admin(load().settings) as (connection, now):
+        found = service_tokens(connection, organisation, now)
+    say.rows([row | {"scopes": ", ".join(row["scopes"])} for row in found], as_json, "no service token works")
+
+
+def revoke(
+    prefix: str = typer.Argument(..., help="the token's first part, e.g. kws_1a2b3c4d"),
+    organisation: str = ORGANISATION,
+) -> None:
+    """End a service token: the next request with it is refused."""
+    from services.people import revoke_token
+
+    with _admin(load().settings) as (connection, now):
+        revoke_token(connection, organisation, prefix, now)
+    Console(highlight=False).print(f"{prefix} no longer works")
+
+
+def _role(text: str) -> Role:
+    if text not in ROLES:
+        refuse(f"--role {text!r} is not known; there are {', '.join(ROLES)}")
+    return text
+
+
+@contextmanager
+def _admin(settings: Settings) -> Iterator[tuple[psycopg.Connection[Any], datetime]]:
+    """One transaction as the admin role, and the present; what can't be done ends with one plain sentence."""
+    from ingest.clock import SystemClock, to_datetime
+    from services.devices import EnrolmentError
+
+    try:
+        with connected(settings) as connection:
+            yield connection, to_datetime(SystemClock().now_ms())
+    except EnrolmentError as error:
+        refuse(str(error))
