@@ -18,7 +18,7 @@ from services.api.query import Connection, Row, every, first
 from services.api.times import rfc3339
 from services.control import Kind
 from services.monitoring import refusal
-from services.processor.changes import at_hour_ms
+from services.processor.change import at_hour_ms
 from services.store import changes
 from services.store.changes import StaleVersionError, Wanted
 

@@ -19,7 +19,8 @@ from detectors.explain import NAMES, patient_sentence, sentence
 from detectors.protocol import Finding, Priority
 from ingest.catalogue import catalogue
 from services.monitoring import group_of
-from services.processor.changes import Changes, PatientChange, at_hour_ms
+from services.processor.change import PatientChange, at_hour_ms
+from services.processor.changes import Changes
 from services.processor.hot import Episode, Held, Hot
 from services.processor.lateness import Receipts, Revealed
 from services.processor.records import AlertChange, AlertEvent, AlertRow, Change, Effects, Suppressed
@@ -313,7 +314,7 @@ class Engine:
             Suppressed(
                 hot.organisation_id, patient_id, finding.rule, finding.start_ms, finding.at_ms,
                 self._rules[finding.rule].priority[finding.level],
-                self._changes.monitoring(patient_id, finding.at_ms),
+                self._changes.quiet_by(patient_id, finding.rule, finding.at_ms) or "active",
                 sentence(finding.rule, evidence),
             )
         )  # fmt: skip

@@ -19,6 +19,7 @@ DELETED: Final = (
     "reading_superseded", "reading_revision",
     "quarantined_reading", "rollup", "baseline_band", "daily_value", "metric_state", "frame_log",
     "patient_state", "patient_baseline", "baseline_checkpoint", "silence_judgement", "control_event", "patient_change",
+    "enrolment", "enrolment_event",
 )  # fmt: skip
 
 KEPT: Final[Mapping[str, str]] = MappingProxyType(

@@ -16,7 +16,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from services.processor.changes import PatientChange
+from services.processor.change import PatientChange
 from services.processor.readings import Table
 from services.processor.records import AlertRow, Effects, KnownAlert
 from services.store.fence import FencedError
