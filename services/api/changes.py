@@ -61,7 +61,7 @@ async def set_monitoring(
         field, value, allowed = refused
         raise invalid(rfc3339(until) if field == "until" else value, field, allowed)
     payload: dict[str, Any] = {"state": state} | ({} if until_ms is None else {"until_ms": until_ms})
-    return await _write(
+    return await record(
         scope, patient, "monitoring", "", payload, reason=reason, effective=effective, now=now, if_match=if_match,
         key=key, partitions=partitions,
     )  # fmt: skip
@@ -74,25 +74,26 @@ async def new_normal(
     """Let the baseline of a metric start afresh from ``effective`` on and return the change's row; see above."""
     if metric not in RENEWABLE:
         raise invalid(metric, "metric", ", ".join(RENEWABLE))
-    return await _write(
+    return await record(
         scope, patient, "new_normal", metric, {}, reason=reason, effective=effective, now=now, if_match=if_match,
         key=key, partitions=partitions,
     )  # fmt: skip
 
 
-async def _write(
+async def record(
     scope: Scope, patient: Patient, kind: Kind, subject: str, payload: dict[str, Any], *, reason: str,
     effective: datetime, now: datetime, if_match: str | None, key: str | None, partitions: int,
+    roles: tuple[str, ...] = ROLES,
 ) -> Row:  # fmt: skip
-    if scope.person.role not in ROLES:
-        detail = f"an {scope.person.role} may read; changing what is watched takes a {' or '.join(ROLES)}"
-        raise Problem(Code.ROLE_NOT_ALLOWED, detail)
+    """Write a change of one patient and return its row; see `set_monitoring`."""
+    allow(scope, roles, "changing what is watched")
     reason = reason.strip()
     if len(reason) > MAX_NOTE:
         raise invalid(reason[:20], "reason", f"at most {MAX_NOTE} characters, this has {len(reason)}")
     if abs(effective - now) > AWAY:
         raise invalid(rfc3339(effective), "effective_at", f"at most {AWAY.days} days before or after now")
-    scope.detail.update(kind=kind, subject=subject, **payload)
+    scope.detail.update(kind=kind, subject=subject)
+    scope.detail.update(payload if kind == "monitoring" else {})  # the audit says what was done, not what it said
     request = f"{kind}|{patient.id}|{subject}|{sorted(payload.items())}|{reason}"
     if key is not None and not await request_keys.claim(scope, key, request):
         return await _newest(scope.connection, patient.id, kind, subject)
@@ -104,6 +105,13 @@ async def _write(
     except StaleVersionError as stale:
         raise Problem(Code.STALE_VERSION, str(stale), version=stale.current, etag=etag(stale.current)) from stale
     return await _newest(scope.connection, patient.id, kind, subject)
+
+
+def allow(scope: Scope, roles: tuple[str, ...], what: str) -> None:
+    """Raise the problem of a role that may not."""
+    if scope.person.role not in roles:
+        detail = f"a person whose role is {scope.person.role} may read; {what} takes a {' or '.join(roles)}"
+        raise Problem(Code.ROLE_NOT_ALLOWED, detail)
 
 
 async def _newest(connection: Connection, patient_id: int, kind: str, subject: str) -> Row:
@@ -168,6 +176,10 @@ def document(row: Row, patient: Patient) -> dict[str, Any]:
         effective = to_datetime(at_hour_ms(to_ms(effective)))
     elif row["kind"] == "assignment":
         about = {"device": row["subject"], **row["payload"]}
+    elif row["kind"] == "profile":
+        about = {"profile": row["payload"]}
+    elif row["kind"] == "limits":
+        about = {"layer": row["subject"], "rules": row["payload"]["rules"]}
     return {
         "id": str(row["id"]),
         "patient": link(patient.key),
