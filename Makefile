@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all lint types check seeds faults sim backlog replay screenshots docs lock up down clean
+.PHONY: help install demo test test-all lint types check contract seeds faults sim backlog replay screenshots docs lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,10 +35,13 @@ types: install ## Types, strict, tests included
 
 check: test lint types ## What CI runs
 
+contract: install ## What every consumer keeps, with 1 and with 4 processors. ARGS="-k storm"
+	@$(BIN)/pytest tests/integration/test_consumers.py $(ARGS)
+
 seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, missed, false alarms, with intervals
 	@$(BIN)/python -m evaluation.seeds --count $(SEEDS) $(ARGS)
 
-faults: install ## Break the whole running system, 27 rows, and write docs/reliability.md. SEEDS=5 ARGS="--json f.json", ARGS="--list"
+faults: install ## Break the whole running system, 27 rows, and write docs/reliability.md. SEEDS=5 ARGS="--processors 4", ARGS="--list"
 	@$(BIN)/python -m tests.faults --seeds $(if $(filter file,$(origin SEEDS)),1,$(SEEDS)) $(ARGS)
 
 sim: install ## The whole stream in one thread, faults at every step, every invariant judged. SEEDS=10000 ARGS="--jobs 2", ARGS=--bugs

@@ -23,6 +23,7 @@ from ingest.client import Credentials, DoorClosed, NotDelivered, Unread
 from ingest.verdict import Verdict, decode_verdicts
 
 TIMEOUT_S = 20.0
+CONNECT_S = 5.0  # aiomqtt does not notice that a connection is lost before the broker's answer: this ends the wait
 RECONNECT_S = 0.5
 BAD_PASSWORD, NOT_AUTHORISED = 0x86, 0x87  # MQTT 5 reason codes
 MAX_REFUSALS = 6
@@ -129,18 +130,25 @@ class MqttDoor:
                 await self._connected.wait()
                 if self._client is None:
                     raise DoorClosed(self._refused)
-                await self._client.publish(
-                    TOPIC_FRAMES.format(device=self._credentials.device),
-                    body,
-                    qos=1,
-                    properties=_correlated(correlation),
-                )
-                return _verdicts(await answer)
+                return _verdicts(await self._answer_to(self._client, body, correlation, answer))
         except (TimeoutError, aiomqtt.MqttError) as error:
             msg = f"no verdict: {error!r}"
             raise NotDelivered(msg) from error
         finally:
             del self._waiting[correlation]
+
+    async def _answer_to(
+        self, client: aiomqtt.Client, body: bytes, correlation: bytes, answer: asyncio.Future[bytes]
+    ) -> bytes:
+        topic, properties = TOPIC_FRAMES.format(device=self._credentials.device), _correlated(correlation)
+        publishing = asyncio.create_task(client.publish(topic, body, qos=1, properties=properties, timeout=TIMEOUT_S))
+        try:  # of a lost connection only the answer is told: the broker's acknowledgement is waited for in vain
+            await asyncio.wait((publishing, answer), return_when=asyncio.FIRST_COMPLETED)
+            if publishing.done():
+                publishing.result()
+            return await answer
+        finally:
+            publishing.cancel()
 
     async def _keep_connected(self) -> None:
         device, token = self._credentials
@@ -155,7 +163,7 @@ class MqttDoor:
                 protocol=aiomqtt.ProtocolVersion.V5,
                 clean_start=True,
                 tls_context=self._tls,
-                timeout=TIMEOUT_S,
+                timeout=CONNECT_S,
             )
             try:
                 async with client:

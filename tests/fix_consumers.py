@@ -22,6 +22,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from ingest.frame import encode
 from ingest.partition import partition_of, record_key
@@ -32,7 +33,6 @@ from tests.fix_faults import TEN_YEARS_S, eventually
 from tests.fix_processor import MINUTE, T0, block, stamped
 from tests.fix_stack import LiveStack
 
-PARTITIONS: Final = 4
 KEYS: Final = tuple(range(1, 9))  # patients; the agent's keys are the same numbers
 TOPIC_OF: Final = {
     "live": topics.READINGS, "history": topics.BACKFILL, "filing": topics.DEAD, "control": topics.CONTROL,
@@ -71,19 +71,24 @@ WITNESS: Final = """
 
 @dataclass
 class Traffic:
-    """A system of ``PARTITIONS`` partitions, what was put on its topics, and what came of it."""
+    """A system of a few partitions, what was put on its topics, and what came of it."""
 
     settings: Settings
     folder: Path
     sent: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     running: list[Process] = field(default_factory=list)
 
+    @property
+    def partitions(self) -> int:
+        """How many partitions each topic has."""
+        return self.settings.kafka.partitions
+
     def prepare(self) -> None:
         """Set up the witness, the patients and where each lives."""
         with psycopg.connect(self.settings.postgres.conninfo("admin")) as admin:
             admin.execute(WITNESS.encode())
             for key in KEYS:
-                admin.execute("INSERT INTO place VALUES (%s, %s)", [key, partition_of(key, PARTITIONS)])
+                admin.execute("INSERT INTO place VALUES (%s, %s)", [key, partition_of(key, self.partitions)])
 
     def processor(self, name: str = "", *, start: bool = True) -> Process:
         """One more processor; one with a name is a static member."""
@@ -133,7 +138,7 @@ class Traffic:
 
     async def _append(self, producer: AIOKafkaProducer, kind: str, key: bytes, value: bytes, number: int) -> Any:
         topic = topics.named(TOPIC_OF[kind], self.settings.kafka)
-        return await producer.send(topic, value, key=key, partition=partition_of(number, PARTITIONS))
+        return await producer.send(topic, value, key=key, partition=partition_of(number, self.partitions))
 
     # -- what came of it -------------------------------------------------------------------------------------
 
@@ -142,7 +147,7 @@ class Traffic:
         with psycopg.connect(self.settings.postgres.conninfo("admin")) as admin:
             return admin.execute(statement.encode(), values or None).fetchall()
 
-    async def all_taken(self, timeout_s: float = 60) -> None:
+    async def all_taken(self, timeout_s: float = 120) -> None:
         """Wait until each record has had an effect."""
         wanted = sum(self.sent.values())
         count = "SELECT count(DISTINCT (kind, key, n)) FROM witness"
@@ -159,7 +164,7 @@ class Traffic:
         writers: dict[tuple[str, int, int], set[int]] = defaultdict(set)
         last: dict[tuple[str, int], int] = {}
         wrong = []
-        place = {key: partition_of(key, PARTITIONS) for key in KEYS}
+        place = {key: partition_of(key, self.partitions) for key in KEYS}
         for kind, key, n, epoch, pid in self.query("SELECT kind, key, n, epoch, pid FROM witness ORDER BY id"):
             seen[kind, key].append(n)
             if kind != "filing":
@@ -182,12 +187,38 @@ class Traffic:
             found[topic, partition].append((epoch, owner))
         return dict(found)
 
-    async def owned_by(self, processors: int, timeout_s: float = 40) -> None:
+    def owners(self) -> dict[int, str]:
+        """Partition of ``readings.v1`` → its owner now."""
+        return {place[1]: owners[-1][1] for place, owners in self.epochs().items() if place[0] == topics.READINGS}
+
+    def positions(self, topic: str) -> dict[int, int]:
+        """Partition → next offset in the database."""
+        return dict(self.query("SELECT partition, next_offset FROM partition_position WHERE topic = %s", topic))
+
+    async def owned_by(self, processors: int, timeout_s: float) -> None:
         """Wait until each partition has an owner, so many of them together."""
-        latest = """SELECT count(DISTINCT owner), count(*) FROM
-                    (SELECT DISTINCT ON (topic, partition) owner FROM partition_owner_log WHERE topic = 'readings.v1'
-                     ORDER BY topic, partition, epoch DESC) AS now"""
-        await eventually(lambda: self.query(latest) == [(processors, PARTITIONS)], f"{processors} owners", timeout_s)
+
+        def owned() -> bool:
+            now = self.owners()
+            return len(now) == self.partitions and len(set(now.values())) == processors
+
+        await eventually(owned, f"{processors} owners", timeout_s)
+
+    async def filed_by(self, processors: int, timeout_s: float) -> None:
+        """Wait until so many agents share ``dead.v1`` and their group is at rest."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.settings.kafka.bootstrap)
+        await admin.start()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while await self._filing_group(admin) != ("Stable", processors):
+                    await asyncio.sleep(0.2)
+        finally:
+            await admin.close()
+
+    async def _filing_group(self, admin: AIOKafkaAdminClient) -> tuple[str, int]:
+        [answer] = await admin.describe_consumer_groups([topics.named("agents", self.settings.kafka)])
+        group = answer.to_object()["groups"][0]
+        return group["state"], len(group["members"])
 
     @contextmanager
     def locked(self, *tables: str) -> Iterator[None]:
@@ -233,12 +264,18 @@ def _amiss(seen: list[int], count: int) -> str:
 
 
 @pytest.fixture
-def traffic(stack: LiveStack, tmp_path: Path) -> Iterator[Traffic]:
+def partitions() -> int:
+    """How many partitions each topic has; a test may choose."""
+    return 4
+
+
+@pytest.fixture
+def traffic(stack: LiveStack, tmp_path: Path, partitions: int) -> Iterator[Traffic]:
     """A system of its own; no processor runs yet."""
     base = stack.settings
     few = base.model_copy(
         update={
-            "kafka": base.kafka.model_copy(update={"partitions": PARTITIONS}),
+            "kafka": base.kafka.model_copy(update={"partitions": partitions}),
             "processor": base.processor.model_copy(
                 update={"silence_s": TEN_YEARS_S, "history_after_s": TEN_YEARS_S, "max_records": 50}
             ),

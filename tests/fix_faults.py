@@ -222,6 +222,12 @@ class Group:
         found = await self._admin.list_consumer_group_offsets(topics.named("processor", self._settings))
         return {place.partition: max(found[place].offset, 0) if place in found else 0 for place in self._places}
 
+    async def members(self) -> int:
+        """How many processors share the partitions, 0 while they are being given out."""
+        (answer,) = await self._admin.describe_consumer_groups([topics.named("processor", self._settings)])
+        (group,) = answer.to_object()["groups"]
+        return len(group["members"]) if group["state"] == "Stable" else 0
+
 
 @dataclass
 class Stream:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import faust
 import psycopg
@@ -29,6 +29,8 @@ from services.processor.watch import Watch
 from services.runtime import clock_for
 from services.settings import Settings
 from services.store.schema import check_schema
+
+STOP_S: Final = 15.0  # for the batch in hand; one that waits for the database longer is given up, and happens later
 
 
 class OursFirst(BootStrategy):
@@ -73,9 +75,11 @@ def create_app(settings: Settings) -> faust.App:
         def __init__(self, **options: Any) -> None:
             super().__init__(**options)
             self._stopping = asyncio.Event()
+            self._streaming: asyncio.Task[Any] | None = None
 
         @Service.task
         async def _stream(self) -> None:
+            self._streaming = asyncio.current_task()
             try:
                 async with AsyncExitStack() as stack:
                     clock = await stack.enter_async_context(clock_for(settings))
@@ -98,7 +102,10 @@ def create_app(settings: Settings) -> faust.App:
                 await self.crash(error)
 
         async def on_stop(self) -> None:
+            """Let the loop finish what is in hand: when this returns, mode cancels it, wherever it is."""
             self._stopping.set()
+            if self._streaming is not None:
+                await asyncio.wait({self._streaming}, timeout=STOP_S)
 
     app.first = [
         Processor(beacon=app.beacon, loop=app.loop),

@@ -241,14 +241,17 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _judge_silence(self) -> None:
         """Judge silence by the clock, only when everything sent before that instant has been processed."""
-        now_ms = self._clock.now_ms()
+        now_ms, generation = self._clock.now_ms(), self._generation
         try:
             ends = await self.look_at_ends()
         except KafkaError:
             self._caught_up = False
             return  # the broker is away: nothing can be judged
         async with self._lock:
-            self._caught_up = all(self.worker.positions.get(self._place(tp), -1) >= end for tp, end in ends.items())
+            # After a rebalance these are the ends of what was ours before: nothing is known of the rest.
+            self._caught_up = generation == self._generation and all(
+                self.worker.positions.get(self._place(tp), -1) >= end for tp, end in ends.items()
+            )
             if not self._caught_up:
                 return
             try:

@@ -91,7 +91,11 @@ class Engine:
         elif episode is not None and finding.change == "worsened":
             episode.settled = self._rules[finding.rule].priority[finding.level]
             episode.evidence = finding.evidence
-            self._worsen(hot, patient_id, episode, finding, revealed)
+            if episode.priority == episode.settled:  # told already, perhaps in the words of data that were not all
+                evidence = {"utc_offset_min": offset_at(hot, finding.at_ms), **finding.evidence}
+                self._change(hot, patient_id, episode, "settled", episode.found_ms, evidence)
+            else:
+                self._worsen(hot, patient_id, episode, finding, revealed)
         elif episode is not None:
             self.resolve(hot, patient_id, episode, finding.at_ms, finding.evidence)
 
@@ -177,6 +181,8 @@ class Engine:
             sentence=sentence(finding.rule, evidence), patient_sentence=patient_sentence(finding.rule, evidence),
             evidence=evidence,
         )  # fmt: skip
+        # Rows are written before changes: what became of this alert earlier in the batch is over.
+        self._effects.changes[:] = [change for change in self._effects.changes if change.id != identity]
         self._effects.alerts.append(row)
         self._event(hot, patient_id, identity, "raised", priority, finding.at_ms, row.sentence, late=late)
         return row

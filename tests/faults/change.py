@@ -22,7 +22,7 @@ RECORDS: Final = 60
 @row(
     26, "upgrade",
     how="the oldest of the last commits with this schema processes alone, then beside this version, then this version alone",
-    figure="differing alerts, commits between",
+    figure="differing alerts, commits between", alone=True,
 )  # fmt: skip
 async def upgrade(trial: Trial) -> None:
     commit, between = await asyncio.to_thread(_older)

@@ -196,13 +196,15 @@ async def clock_skew(trial: Trial) -> None:
 
 @row(
     25, "bad deploy",
-    how=f"a processor whose detector raises on every record, started {BAD_STARTS} times by its supervisor; then the good one and redrive",
+    how=f"a processor whose detector raises on every record instead of what ran, started {BAD_STARTS} times by its supervisor; "
+    "then the good version and redrive",
     figure="records it filed as dead (at most 50 in a row), s to stop", moment=(0.2, 0.3),
 )  # fmt: skip
 async def bad_deploy(trial: Trial) -> None:
     processor = trial.system.processor
-    with trial.out_of_order(processor):
-        await asyncio.to_thread(processor.stop)
+    with trial.all_out_of_order():
+        for process in trial.processors:
+            await asyncio.to_thread(process.stop)
         processor.env = {"PYTHONPATH": str(BROKEN_DEPLOY), "FAULTS_DETECTOR": "raise"}
         began = time.monotonic()
         for _ in range(BAD_STARTS):
@@ -217,7 +219,8 @@ async def bad_deploy(trial: Trial) -> None:
         trial.read("records filed as dead", dead)
         trial.require(dead <= POISON_LIMIT, f"the bad version filed {dead} records as dead")
         processor.env = {}
-        processor.start()
+        for process in trial.processors:
+            process.start()
     done = await asyncio.to_thread(trial.command, "dead", "redrive", "--limit", "1000")
     trial.require(done.returncode == 0, f"keepwell dead redrive: {done.stderr.strip()[-200:]}")
 

@@ -109,5 +109,11 @@ class Load(Stream):
         Raises:
             TimeoutError: the doors did not take it all in time.
         """
-        async with asyncio.timeout(timeout_s):
-            await asyncio.gather(*self._tasks)
+        done, waiting = await asyncio.wait(self._tasks, timeout=timeout_s, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            await task  # whatever broke it off
+        if waiting:
+            left = {key: len(f) - self._done.get(key, 0) for key, f in self.frames.items()}
+            late = [f"{key} on {count}" for key, count in left.items() if count]
+            msg = f"{len(waiting)} devices had no verdict on all frames within {timeout_s:g} s: {', '.join(late[:3])}"
+            raise TimeoutError(msg)

@@ -34,7 +34,9 @@ class Row:
     figure: str  # the figure to publish
     act: Act
     proxied: frozenset[str] = frozenset()  # of kafka, postgres, mosquitto, gateway, api
-    processors: int = 1
+    processors: int = 1  # that it needs; it has more where a run is given more
+    alone: bool = False  # means one processor, whatever a run is given
+    slower: float = 1.0  # how much slower than in other rows the load is sent: the fault takes that long
     moment: tuple[float, float] = (0.2, 0.5)  # between which shares of the accepted frames the fault begins
     change: Change | None = None  # of what the processes are told
     tell: Tell | None = None  # another story of the same seed, with the same settled alerts

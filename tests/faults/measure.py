@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
@@ -42,6 +43,33 @@ class Memory:
             for process in self._processes:
                 if process.alive():
                     self.most_mb = max(self.most_mb, resident_mb(process.pid))
+            await asyncio.sleep(SAMPLE_S)
+
+
+class Standstill:
+    """The longest time in which no frame was processed while some accepted one waited and the block ran."""
+
+    def __init__(self, processed: Callable[[], Awaitable[int]], accepted: Callable[[], int]) -> None:
+        self._processed, self._accepted = processed, accepted
+        self.longest_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _look(self) -> None:
+        last, since = -1, time.monotonic()
+        while True:
+            count = await self._processed()
+            if count != last or count >= self._accepted():
+                last, since = count, time.monotonic()
+            self.longest_s = max(self.longest_s, time.monotonic() - since)
             await asyncio.sleep(SAMPLE_S)
 
 

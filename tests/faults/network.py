@@ -26,7 +26,8 @@ ONE_WAY_PARTS: Final = 2
 SILENCE_S: Final = 2 * 3600
 FROZEN_S: Final = 6
 MORE_FILES: Final = 10
-LOSSY_S: Final = 8
+LOSS: Final = 0.3
+LOSSY_S, CUTTING_S = 8, 6
 CUT_CHANCE: Final = 0.05
 CUTS: Final = 8
 
@@ -137,16 +138,23 @@ async def _few_files(before: dict[Any, int]) -> bool:
 
 @row(
     15, "lossy link",
-    how=f"proxy before mosquitto resets a connection in the middle of a piece, {CUT_CHANCE:.0%} of all pieces, for {LOSSY_S} s",
-    figure="connections made", proxied=("mosquitto",),
+    how=f"proxy before mosquitto: {LOSS:.0%} of the TCP segments from either end are lost for {LOSSY_S} s, then connections are "
+    f"reset in the middle of a piece, {CUT_CHANCE:.0%} of all pieces, for {CUTTING_S} s",
+    figure="segments sent again, connections made", proxied=("mosquitto",), slower=2,
 )  # fmt: skip
 async def lossy_link(trial: Trial) -> None:
     proxy = trial.proxies["mosquitto"]
+    proxy.lose(LOSS)
+    await asyncio.sleep(LOSSY_S)
+    again = proxy.sent_again()
+    proxy.lose(0)
     made = proxy.connections
     proxy.up.cut_chance = proxy.down.cut_chance = CUT_CHANCE
-    await asyncio.sleep(LOSSY_S)
+    await asyncio.sleep(CUTTING_S)
     proxy.up.cut_chance = proxy.down.cut_chance = 0
+    trial.read("segments the proxy sent again", again)
     trial.read("connections made", proxy.connections - made)
+    trial.require(again > 0, "no segment was lost")
     trial.require(proxy.connections > made, "no connection was lost")
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
 from tests.faults.matrix import row
+from tests.faults.measure import Standstill
 from tests.faults.trial import Trial, eventually_so
+from tests.fix_doors import Process
 from tests.fix_faults import pause, wake
 
 SESSION_S: Final = 10.0  # after which the group gives a frozen member's partitions to others
-JOINS: Final = 5
+STORM_S: Final = 90
+JOINS, KILLED = 20, 5  # the group waits the session time-out for one that was killed
 
 
 @row(1, "worker dies", how="SIGKILL at a seeded moment, its supervisor starts it again", figure="lost, stored twice")
@@ -56,23 +60,31 @@ async def rolling_restart(trial: Trial) -> None:
 
 
 @row(
-    8, "rebalance storm", how=f"a second processor without a fixed name joins and is killed, {JOINS} times",
-    figure="frames processed between storms, epochs raised",
+    8, "rebalance storm",
+    how=f"{JOINS} further processors (as many as can in {STORM_S} s) without a fixed name, one as soon as the one before has joined, which then leaves: stopped, "
+    f"every {KILLED}th killed",
+    figure="longest time without a frame processed while some waited, epochs raised", moment=(0.05, 0.1), slower=7,
 )  # fmt: skip
 async def rebalance_storm(trial: Trial) -> None:
-    least = 1 << 30
-    for number in range(JOINS):
-        before, owned = await trial.processed(), await _epochs(trial)
-        joiner = trial.system.another(f"storm-{number}", fixed=False)
-        joiner.start()
-        try:
-            await eventually_so(partial(_raised, trial, owned), 60)
-            await trial.pause(0.2, 1.5)
-        finally:
-            joiner.stop() if number % 2 else joiner.kill()
-        least = min(least, await trial.processed() - before)
-    trial.read("least frames processed in a storm", least)
-    trial.read("epochs raised", await _epochs(trial))
+    before, epochs, began = await trial.processed(), await _epochs(trial), time.monotonic()
+    leaving: Process | None = None
+    joins = 0
+    standstill = Standstill(trial.processed, lambda: trial.load.accepted)
+    async with standstill, AsyncExitStack() as stack:
+        for number in range(JOINS):
+            if time.monotonic() - began > STORM_S:
+                break
+            owned = await _epochs(trial)
+            joiner = stack.enter_context(trial.system.another(f"storm-{number}", fixed=False))
+            await eventually_so(partial(_raised, trial, owned), 60, f"join number {number + 1}")
+            if leaving is not None:
+                await asyncio.to_thread(leaving.stop if number % KILLED else leaving.kill)
+            leaving, joins = joiner, number + 1
+    trial.read("least joins", joins)
+    trial.read("longest s without a frame", standstill.longest_s)
+    trial.read("s of storm", time.monotonic() - began)
+    trial.read("frames processed in the storm", await trial.processed() - before)
+    trial.read("epochs raised", await _epochs(trial) - epochs)
 
 
 async def _epochs(trial: Trial) -> int:

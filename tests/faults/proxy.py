@@ -13,8 +13,9 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
+from tests.faults import segments
 from tests.fix_doors import free_port
 
 PIECE: Final = 64 * 1024
@@ -51,6 +52,7 @@ class Proxy:
         self.port = free_port()
         self.up, self.down = Way(), Way()
         self.connections = 0  # ever made
+        self._loss = 0.0  # of the segments that arrive from either end
         self._rng = random.Random(seed)
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
@@ -95,6 +97,16 @@ class Proxy:
             _reset(writer)
         return count
 
+    def lose(self, chance: float) -> None:
+        """Lose each TCP segment that either end sends by this chance, on open connections and new ones; 0: none."""
+        self._loss = chance
+        for writer in self._open:
+            _lose(writer, chance)
+
+    def sent_again(self) -> int:
+        """Return how many segments the proxy had to send again on its open connections."""
+        return sum(segments.sent_again(_socket(writer)) for writer in self._open if not writer.is_closing())
+
     def edits(self) -> tuple[Edit, Edit] | None:
         """Return what changes the bytes of one new connection, up and down; None: they pass as they are."""
         return None
@@ -112,6 +124,8 @@ class Proxy:
             _reset(writer)
             return
         self._open |= {writer, onward}
+        for one in (writer, onward):
+            _lose(one, self._loss)
         edit = self.edits() or (None, None)
         try:
             pumps = [
@@ -168,9 +182,16 @@ class Proxy:
                 return
 
 
+def _socket(writer: asyncio.StreamWriter) -> Any:
+    return writer.get_extra_info("socket")
+
+
+def _lose(writer: asyncio.StreamWriter, chance: float) -> None:
+    with contextlib.suppress(OSError):  # it is being closed
+        segments.lose(_socket(writer), chance)
+
+
 def _reset(writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(OSError):
-        raw = writer.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        _socket(writer).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()

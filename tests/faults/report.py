@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ingest.clock import SystemClock, to_datetime
-from tests.faults.host import SLOW_READERS
 from tests.faults.matrix import Row
 from tests.faults.trial import Outcome
 
@@ -30,9 +29,10 @@ drawn from the seed, and then compares, with a checker that shares no code with 
 - the settled alerts with those of an undisturbed offline run of the same frames: ids, times and sentences.
 
 Broker and database are the real ones in every row. A proxy of the harness's own stands for what needs a switch or a
-firewall (it knows Kafka's framing, so that brokers' addresses and error codes can be changed); a tmpfs, cgroup and
-/dev/full for the machine's limits; a patched `time.time` for a stepped clock. What is less than one might wish: a storm
-is 5 joins, slow readers are {slow} and not 500, MQTT loses connections and not packets, each on loopback of one machine.
+firewall (it knows Kafka's framing, so that brokers' addresses and error codes can be changed; it loses segments with a
+socket filter); a tmpfs, cgroup and /dev/full for the machine's limits; a patched `time.time` for a stepped clock. What is
+less than one might wish: everything is on loopback of one machine; what the watchers of row 20 leave unread fits into
+the buffers on the way; a clock that steps further than the silence allowed (row 19: two hours) would be taken for silence.
 An alert is written in the transaction that stores its readings, so a database that is away delays it (row 11).
 
 """
@@ -61,20 +61,21 @@ def machine() -> dict[str, Any]:
     }
 
 
-def page(rows: Sequence[Row], outcomes: Sequence[Outcome], people: int) -> str:
+def page(rows: Sequence[Row], outcomes: Sequence[Outcome], people: int, processors: int) -> str:
     """Return docs/reliability.md."""
     where = machine()
     seeds = sorted({one.seed for one in outcomes})
     ran = {one.row for one in outcomes}
     held = len(ran - {one.row for one in outcomes if not one.passed})
     readings = max((one.accepted for one in outcomes), default=0)
-    lines = [HEAD.format(patients=people, readings=readings, slow=SLOW_READERS)]
+    lines = [HEAD.format(patients=people, readings=readings)]
     lines += [
         f"Run of {where['date']}, commit `{where['commit']}`, seeds {', '.join(map(str, seeds))}, on {where['cores']} cores "
         f"({where['cpu']}), {where['memory_gb']} GB, broker, database and load on the same cores; "
         f"load average {os.getloadavg()[1]:.1f} at the end (2 and more: others were at work). "
         f"**{held} of {len(rows)} rows held on every seed**"
-        + (f"; {len(rows) - len(ran)} did not run.\n" if len(ran) < len(rows) else ".\n"),
+        + (f"; {len(rows) - len(ran)} did not run. " if len(ran) < len(rows) else ". ")
+        + _shared(outcomes, processors),
         "Again: frames that came more than once through Kafka and were kept once. Catch-up: seconds from the end of the "
         "fault until everything accepted by then was in the database. Alert: seconds from the verdict on a frame until "
         "its safety alert was on a watcher's stream, whatever was broken meanwhile.\n",
@@ -85,6 +86,14 @@ def page(rows: Sequence[Row], outcomes: Sequence[Outcome], people: int) -> str:
     lines += [_line(one, [o for o in outcomes if o.row == one.number]) for one in rows]
     lines += _broken(rows, outcomes)
     return "\n".join(lines) + "\n"
+
+
+def _shared(outcomes: Sequence[Outcome], processors: int) -> str:
+    """Say how many processors shared the partitions."""
+    other = {one.row: one.processors for one in outcomes if one.processors != processors}
+    rows = ", ".join(f"row {number}: {count}" for number, count in sorted(other.items()))
+    what = "One processor had all partitions" if processors == 1 else f"{processors} processors shared the partitions"
+    return f"{what}{f' ({rows})' if rows else ''}.\n"
 
 
 def _line(row: Row, of_row: Sequence[Outcome]) -> str:

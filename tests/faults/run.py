@@ -37,6 +37,9 @@ def main(
     page: Path | None = typer.Option(None, help="write the page here; docs/reliability.md when all rows ran"),
     list_only: bool = typer.Option(False, "--list", help="list the rows and stop"),
     people: int = typer.Option(PEOPLE, min=4, help="how many people send; fewer make a quicker, weaker run"),
+    processors: int = typer.Option(
+        1, min=1, max=12, help="how many share the partitions in every row that can have more"
+    ),
     home: Path = typer.Option(HOME, help="folder of the stack the rows run on"),
 ) -> None:
     """Break a whole running system, row by row, and say what held."""
@@ -52,9 +55,9 @@ def main(
         if out is not None:
             out.write_text(json.dumps(report.as_json(chosen, outcomes), indent=1, default=str) + "\n", "utf-8")
         if page is not None:
-            page.write_text(report.page(chosen, outcomes, people), "utf-8")
+            page.write_text(report.page(chosen, outcomes, people, processors), "utf-8")
 
-    outcomes = asyncio.run(run_all(chosen, range(first, first + seeds), home, console, people, keep))
+    outcomes = asyncio.run(run_all(chosen, range(first, first + seeds), home, console, people, processors, keep))
     failed = sum(not one.passed for one in outcomes)
     console.print(f"{len(outcomes) - failed} of {len(outcomes)} held", style="green" if not failed else "red")
     raise typer.Exit(1 if failed else 0)
@@ -75,7 +78,7 @@ def choose(rows: str) -> list[Row]:
 
 
 async def run_all(
-    rows: Sequence[Row], seeds: Sequence[int], home: Path, console: Console, people: int, keep: Keep
+    rows: Sequence[Row], seeds: Sequence[int], home: Path, console: Console, people: int, processors: int, keep: Keep
 ) -> list[Outcome]:
     """Run every row on every seed, on a stack of the harness's own; what fails is told at once."""
     local = Stack(home, 0)
@@ -95,7 +98,7 @@ async def run_all(
                     for one in rows:
                         progress.update(task, description=f"seed {seed}: {one.number} {one.name}")
                         await asyncio.to_thread(local.up)  # what the row before left dead
-                        outcome = await run_one(one, told, stack, Path(folder), expected)
+                        outcome = await run_one(one, told, stack, Path(folder), expected, processors)
                         outcomes.append(outcome)
                         keep(outcomes)
                         progress.advance(task)
@@ -112,11 +115,13 @@ async def undisturbed(stack: LiveStack, told: Story) -> list[Alert]:
     return await offline_alerts(stack, stack.settings.model_copy(update={"postgres": postgres}), lanes)
 
 
-async def run_one(row: Row, told: Story, stack: LiveStack, folder: Path, expected: list[Alert]) -> Outcome:
+async def run_one(
+    row: Row, told: Story, stack: LiveStack, folder: Path, expected: list[Alert], processors: int
+) -> Outcome:
     """Run one row on one seed; its logs stay in the folder when it failed."""
     own = folder / f"{row.number}-{told.seed}-{time.monotonic_ns()}"
     own.mkdir(parents=True)
-    return await Trial(row, told, stack, own).run(expected)
+    return await Trial(row, told, stack, own, processors=processors).run(expected)
 
 
 def _progress(console: Console) -> Progress:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,17 +25,18 @@ from tests.faults.kafka_proxy import KafkaProxy
 from tests.faults.load import PART_S, PARTS, Load, Story
 from tests.faults.matrix import Row
 from tests.faults.measure import Memory, alert_latencies
-from tests.faults.offline import BY_THE_WALL_CLOCK, Alert
+from tests.faults.offline import Alert
 from tests.faults.proxy import Proxy
 from tests.faults.watch import Watch, sign_in
 from tests.fix_doors import Process, drop_database, environment, free_port, migrated_settings
-from tests.fix_faults import System, alerts, eventually
+from tests.fix_faults import START_S, Group, System, alerts, eventually
 from tests.fix_stack import LiveStack
 
 # Bounds of a row that hangs, not promises: other work on the same cores makes everything slower.
 DRAIN_S: Final = 120.0
 LOAD_S: Final = 120.0
 SUPERVISE_S: Final = 0.2
+BY_THE_WALL_CLOCK: Final = ("device_silent", "clock_fault")  # what two runs at two times cannot share
 MAX_RECORDS: Final = 400  # of a transaction: small enough that a fault meets many of them
 
 
@@ -44,6 +46,7 @@ class Outcome:
 
     row: int
     seed: int
+    processors: int = 1
     problems: list[str] = field(default_factory=list)
     readings: dict[str, float | str] = field(default_factory=dict)  # the row's own figures
     accepted: int = 0  # readings
@@ -67,14 +70,16 @@ class Outcome:
 class Trial:
     """What an act is handed: the running system, its load, its watcher, the seed's chance, and a place for findings."""
 
-    def __init__(self, row: Row, story: Story, stack: LiveStack, folder: Path, part_s: float = PART_S) -> None:
+    def __init__(
+        self, row: Row, story: Story, stack: LiveStack, folder: Path, part_s: float = PART_S, processors: int = 1
+    ) -> None:
         self.row = row
-        self.part_s = part_s  # how fast the load is sent
+        self.part_s = part_s * row.slower  # how fast the load is sent
         self.story = row.tell(story) if row.tell else story
         self.rng = random.Random(story.seed * 1000 + row.number)
         self.stack = stack
         self.folder = folder
-        self.outcome = Outcome(row.number, story.seed)
+        self.outcome = Outcome(row.number, story.seed, 1 if row.alone else max(row.processors, processors))
         self.proxies: dict[str, Proxy] = {}
         self.leave_out: list[str] = list(BY_THE_WALL_CLOCK)
         self.refused = 0  # frames the doors must refuse
@@ -152,6 +157,11 @@ class Trial:
             told = process.settings.postgres.model_copy(update={"database": database})
             process.settings = process.settings.model_copy(update={"postgres": told})
 
+    @property
+    def processors(self) -> list[Process]:
+        """The processors that share the partitions from the start."""
+        return [self.system.processor, *self.helpers]
+
     def running(self) -> list[Process]:
         """Return the system's processes that run now."""
         return [process for process in self._processes() if process.alive()] if hasattr(self, "api") else []
@@ -202,15 +212,16 @@ class Trial:
         self.system = System(self.stack, settings, self.folder, "faulty", self._through, MAX_RECORDS)
         stack.enter_context(self.system)
         self.api = Process(self.system.told, ["api"], self.folder / "api.log")
-        self.helpers = [self.system.another(f"helper-{n}") for n in range(2, self.row.processors + 1)]
+        self.helpers = [self.system.another(f"helper-{n}") for n in range(2, self.outcome.processors + 1)]
         for process in (self.api, *self.helpers):
             stack.enter_context(process)
         for proxy in self.proxies.values():
             proxy.free()
         await stack.enter_async_context(self._supervised())
         await self.system.ready()
-        if self.helpers:
-            await eventually(self._shared, "the other processors' assignment")
+        async with Group(self.system) as group:
+            all_here = partial(_members, group, self.outcome.processors)
+            await eventually_so(all_here, START_S, f"{self.outcome.processors} processors sharing the partitions")
         frames, gateway, mqtt = self.story.frames, self.proxies.get("gateway"), self.proxies.get("mosquitto")
         self.load = Load(
             self.system, dict(frames), set(self.story.over_mqtt), self.folder / "book.db", PARTS,
@@ -296,7 +307,7 @@ class Trial:
         return False
 
     def _processes(self) -> list[Process]:
-        return [self.system.gateway, self.system.bridge, self.system.processor, self.api, *self.helpers]
+        return [self.system.gateway, self.system.bridge, self.api, *self.processors]
 
     @asynccontextmanager
     async def _supervised(self) -> AsyncIterator[None]:
@@ -321,10 +332,6 @@ class Trial:
                 await asyncio.to_thread(self.stack.start, "mosquitto")
             await asyncio.sleep(SUPERVISE_S)
 
-    def _shared(self) -> bool:
-        taken = "SELECT min(epoch) > 1 FROM partition_position WHERE topic = 'readings.v1'"
-        return self.system.query(taken) == [(True,)]
-
 
 async def eventually_so(check: Callable[[], Awaitable[bool]], timeout_s: float, what: str = "") -> None:
     """Poll ``check`` until it holds.
@@ -338,6 +345,10 @@ async def eventually_so(check: Callable[[], Awaitable[bool]], timeout_s: float, 
             msg = f"{what or 'what the row waits for'} did not happen within {timeout_s:g} s"
             raise TimeoutError(msg)
         await asyncio.sleep(0.05)
+
+
+async def _members(group: Group, wanted: int) -> bool:
+    return await group.members() == wanted
 
 
 def _proxy(name: str, settings: Settings, seed: int) -> Proxy:

@@ -25,6 +25,7 @@ from ingest.frame import FRAME_VERSION, Block, Frame, encode
 from ingest.ledger import Ledger
 from ingest.verdict import Accepted, Refused
 from services import devices
+from tests.faults.proxy import Proxy
 from tests.fix_doors import Doors, Process, wait_until
 
 pytestmark = pytest.mark.stack
@@ -129,6 +130,25 @@ def _publish_codes(doors: Doors, watch: Credentials, targets: list[str]) -> list
         client.disconnect()
         client.loop_stop()
     return [codes[one.mid] for one in sent]
+
+
+async def test_a_connection_lost_before_the_acknowledgement_is_told_at_once(
+    doors: Doors, bridge_process: Process
+) -> None:
+    (watch,) = doors.enrol(("p01", "watch-p01"))
+    mqtt = doors.settings.mqtt
+    body = b"\x91" + encode(Frame(FRAME_VERSION, "s", 0, now_ms(), 60, [heart_rate(now_ms() - 2 * MINUTE_MS)]))
+    async with Proxy(mqtt.port) as way, MqttDoor(mqtt.host, way.port, watch, mqtt.ca_file) as device:
+        assert await device.deliver(body)
+        way.hold()
+        sending = asyncio.create_task(device.deliver(body))
+        await asyncio.sleep(0.5)
+        way.reset()
+        way.free()
+        with pytest.raises(NotDelivered, match="the connection was lost"):
+            async with asyncio.timeout(5):
+                await sending
+        assert await device.deliver(body)
 
 
 async def test_a_revoked_device_is_turned_away(doors: Doors, bridge_process: Process) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from ingest.client import DeviceClient
 from ingest.doors import MqttDoor
 from ingest.ledger import Ledger
 from services import topics
+from services.processor import filing
 from tests.fix_doors import Process
 from tests.fix_faults import System, ended, eventually
 
@@ -74,6 +75,42 @@ async def test_dead_records_of_others_are_filed_once(faulty: System, tmp_path: P
         await eventually(lambda: len(system.query(LETTERS)) == 4, "the filing after a restore", 60)
         ends = system.query("SELECT sum(next_offset) FROM partition_position WHERE topic = 'dead.v1'")
         assert ends == [(5,)]  # the processor's own was read as well
+
+
+async def test_an_agent_at_work_elsewhere_is_not_taken_for_a_restore(
+    faulty: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It files on, and commits, between any two looks of one that joins."""
+
+    async def filed_on(_: AIOKafkaConsumer, place: TopicPartition) -> int:
+        with psycopg.connect(faulty.settings.postgres.conninfo("admin")) as admin:
+            admin.execute(
+                "INSERT INTO partition_position (topic, partition, next_offset, epoch) VALUES ('dead.v1', %s, 9, 0)",
+                [place.partition],
+            )
+        return 9
+
+    async def back(_: AIOKafkaConsumer, places: dict[TopicPartition, int]) -> None:
+        pytest.fail(f"the group was taken back to {places}")
+
+    monkeypatch.setattr(AIOKafkaConsumer, "committed", filed_on)
+    monkeypatch.setattr(filing, "_commit", back)
+    await filing.Beginning(faulty.settings).on_start()
+
+
+async def test_what_fausts_consumer_skipped_is_fetched_and_filed_in_order(faulty: System) -> None:
+    await produce(faulty, topics.DEAD, *((None, notice(b"%d" % n)) for n in range(7)))
+    filer = filing.Filer(faulty.settings)
+    filed = "SELECT record FROM dead_letter ORDER BY record_offset"
+    await filer.file([filing.Filed(0, 4, None, notice(b"4"), 0)])  # of a batch whose first four were dropped
+    assert faulty.query(filed) == [(b"%d" % n,) for n in range(5)]
+    await filer.catch_up({0: 7})
+    assert len(faulty.query(filed)) == 5, "it may be in hand"
+    await filer.catch_up({0: 7})
+    assert faulty.query(filed) == [(b"%d" % n,) for n in range(7)]
+    assert faulty.query("SELECT next_offset FROM partition_position WHERE topic = 'dead.v1'") == [(7,)]
+    await filer.file([filing.Filed(0, 6, None, notice(b"6"), 0)])
+    assert len(faulty.query(filed)) == 7, "filed twice"
 
 
 async def test_no_topic_is_a_loud_stop(faulty: System, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from services import topics
 from services.api import events, query
 from services.processor import batch, consumer, dedupe, rebuild, relay, watermark
 from services.processor.change import PatientChange
+from services.processor.changes import Changes
 from services.processor.core import Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot
@@ -101,6 +102,11 @@ async def _no_changes(self: SimTransaction, patient_ids: list[int]) -> dict[int,
     return {}
 
 
+def _last_closing(self: Changes, patient_id: int, after_ms: int, up_to_ms: int) -> PatientChange | None:
+    last = self.closing(patient_id, up_to_ms)
+    return last if last is not None and last.effective_ms > after_ms else None
+
+
 async def _never_new(self: SimSession) -> bool:
     await self.connect_anew()
     return False
@@ -133,6 +139,9 @@ BUGS: Final = {
     ),
     "changes-forgotten": Bug(
         "after a take-over nobody knows what people changed", ((SimTransaction, "changes", _no_changes),)
+    ),
+    "last-end-counts": Bug(
+        "an alert is ended by the last end of the monitoring that is known", ((Changes, "closing_after", _last_closing),)
     ),
     "hold-for-ever": Bug("a gap in a device's frames is waited for without end", ((watermark, "expire", _nothing),)),
 }  # fmt: skip

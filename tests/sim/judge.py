@@ -120,7 +120,7 @@ class Judge:
                 _broken("late findings are never paged", f"{row.rule} found at {row.found_ms}, data known to {newest}")
         self._late_is_dirty(effects)
         for fate in effects.fates:
-            if fate.t_last_ms is not None:
+            if fate.t_last_ms is not None and fate.stored:  # what is quarantined moves no mark
                 self._arrived[fate.patient_id].append((fate.received_ms, min(fate.t_last_ms, fate.received_ms)))
 
     def _late_is_dirty(self, effects: Effects) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from types import SimpleNamespace
 from typing import Any
 
 from aiokafka.errors import KafkaConnectionError
@@ -12,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.dead import BURST, MAX_BYTES, DeadTopic, Unanswered, encode_letter
-from services.processor.filing import MAX_DETAIL, MAX_REASON, read
+from services.processor.filing import MAX_DETAIL, MAX_REASON, Filed, read
 
 
-def message(value: bytes | None, key: bytes | None = None) -> Any:
-    return SimpleNamespace(partition=2, offset=7, key=key, value=value, timestamp=1_760_054_400.0)
+def message(value: bytes | None, key: bytes | None = None) -> Filed:
+    return Filed(2, 7, key, value, 1_760_054_400_000)
 
 
 def test_what_a_door_files_is_read_back_byte_for_byte() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 
 import pytest
 
@@ -22,6 +23,35 @@ def told(fixed_s: float, each_s: float, rate: float, turns: int = 300) -> tuple[
         now += took
         added, taken = each_s * history, taken + history
     return pace, added, taken
+
+
+def streamed(
+    fixed_s: float, each_s: float, rate: float, *, history: bool, seconds: float = 60.0
+) -> tuple[float, float]:
+    """Run a stream on a machine with noise and stalls; return p99 of what live records wait, and history a second."""
+    chance, pace, now, taken, old, waits = random.Random(3), Pace(LARGEST, 0.0), 0.0, 0, 0, []
+    while now < seconds:
+        now = max(now, (taken + 1) / rate)
+        live = int(now * rate) - taken
+        beside = pace.allows(now, live, live) if history else 0
+        noise = chance.lognormvariate(-0.125, 0.5) * (8 if chance.random() < 0.01 else 1)
+        took = (fixed_s + each_s * (live + beside)) * noise
+        pace.took(now, now + took, live, beside)
+        now += took
+        waits += [now - (number + 1) / rate for number in range(taken, taken + live)]
+        taken, old = taken + live, old + beside
+    return statistics.quantiles(waits, n=100)[98], old / now
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "rate"),
+    [(0.008, 0.0005, 250), (0.015, 0.001, 250), (0.03, 0.001, 250), (0.06, 0.002, 250), (0.03, 0.001, 10)],
+)
+def test_live_records_wait_at_most_twice_as_long_on_a_noisy_machine(fixed: float, each: float, rate: float) -> None:
+    without, _ = streamed(fixed, each, rate, history=False)
+    beside, history_a_second = streamed(fixed, each, rate, history=True)
+    assert beside <= 2 * without
+    assert history_a_second >= 20
 
 
 @pytest.mark.parametrize("fixed", [0.005, 0.02, 0.3])

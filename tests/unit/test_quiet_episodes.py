@@ -67,6 +67,23 @@ def test_settling_keeps_the_words_of_what_became_worse_meanwhile() -> None:
     assert effects.changes[-1].evidence is None
 
 
+def test_what_became_worse_settles_in_the_words_of_all_the_data() -> None:
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, Changes())
+    raised = finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE)
+    engine.provisional(hot, 1, raised)
+    for minute, take in ((25, engine.provisional), (15, engine.settled)):  # a frame in between came last
+        at = T0 + minute * MINUTE
+        worst = {**raised.evidence, "change": "worsened", "worst": 82.0, "threshold": 85.0, "to_ms": at}
+        if take == engine.settled:
+            engine.settled(hot, 1, raised)
+        take(hot, 1, Finding(0, "spo2_low", "worsened", T0 + 5 * MINUTE, at, 1, worst))
+    assert [one.change for one in effects.changes] == ["worsened", "settled", "settled"]
+    last = effects.changes[-1]
+    assert last.evidence is not None
+    assert (last.priority, last.at_ms, last.evidence["to_ms"]) == ("high", T0 + 10 * MINUTE, T0 + 15 * MINUTE)
+
+
 def test_the_end_of_a_monitoring_leaves_what_was_told_after_it_began_again() -> None:
     hot, effects = Hot(1, settled_ms=T0), Effects(T0)
     engine = Engine(ALL_RULES, effects, T0, discharged(T0 + MINUTE, back_ms=T0 + 3 * MINUTE))
@@ -91,6 +108,24 @@ def test_what_comes_to_light_after_the_end_was_applied_is_listed_and_ended_not_l
     assert effects.alerts[0].late
     assert effects.suppressed == []
     assert hot.episodes == []
+
+
+def test_an_alert_that_is_taken_back_and_found_after_all_in_one_batch_stands() -> None:
+    """Two episodes in unsettled data: the last one is told; as they settle it gives way to the first, and is back."""
+    hot = Hot(1, settled_ms=T0)
+    Engine(ALL_RULES, Effects(T0), T0, Changes()).provisional(hot, 1, finding(T0 + 70 * MINUTE, T0 + 65 * MINUTE))
+    effects = Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, Changes())
+    first, last = finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE), finding(T0 + 70 * MINUTE, T0 + 65 * MINUTE)
+    engine.settled(hot, 1, first)
+    engine.settled(hot, 1, Finding(0, "spo2_low", "cleared", first.start_ms, T0 + 30 * MINUTE, 0, first.evidence))
+    engine.settled(hot, 1, last)
+    told = [(event.change, event.at_ms - T0) for event in effects.events]
+    assert told == [
+        ("withdrawn", 10 * MINUTE), ("raised", 10 * MINUTE), ("resolved", 30 * MINUTE), ("raised", 70 * MINUTE),
+    ]  # fmt: skip
+    standing = effects.alerts[-1].id
+    assert [change.change for change in effects.changes if change.id == standing] == []
 
 
 def again_active(first_end_ms: int, active_ms: int, second_end_ms: int | None = None) -> Changes:
