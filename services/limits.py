@@ -111,7 +111,7 @@ def _check(rule: str, setting: Setting) -> None:
 
 def plain(own: Own) -> dict[str, Any]:
     """Return a layer as the plain document that is stored and sent."""
-    document: dict[str, Any] = msgspec.to_builtins(dict(own))
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(own)))
     return document
 
 

@@ -79,7 +79,7 @@ def checked(document: Mapping[str, Any], today: date) -> Profile:
 
 def plain(profile: Profile) -> dict[str, Any]:
     """Return a profile as the plain document that is stored and sent."""
-    document: dict[str, Any] = msgspec.to_builtins(profile)
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(profile))
     return document
 
 

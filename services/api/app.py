@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from ingest.clock import Clock, SystemClock
 from ingest.health import Check, Health, NotReady
 from services import metrics
-from services.api import change_routes, problems, profile_routes, routes
+from services.api import change_routes, problems, profile_routes, programme_routes, routes
 from services.api.access import Access, Pool
 from services.api.counted import Counted, route_of
 from services.api.guard import Guard
@@ -106,6 +106,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(routes.router(access, hub, clock))
     app.include_router(change_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(profile_routes.router(access, clock, settings.kafka.partitions))
+    app.include_router(programme_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(screens.router(access, clock, settings.kafka.partitions))
     app.mount("/static", screens.static_files())
     _add_health(app, health)
