@@ -18,7 +18,7 @@ DOCUMENT = typer.Argument(None, help="the JSON document to set; left out: show w
 
 def profile(
     key: str = typer.Argument(..., help="key of the patient, e.g. p20"),
-    document: str = DOCUMENT,
+    document: str | None = DOCUMENT,
     clinician: str = typer.Option("", help="key of the clinician who set the oxygen target, where it names none"),
     reason: str = REASON,
     since: str = SINCE,
@@ -49,7 +49,7 @@ def profile(
 
 def limits(
     key: str = typer.Argument(..., help="key of the patient, e.g. p20"),
-    document: str = DOCUMENT,
+    document: str | None = DOCUMENT,
     reason: str = REASON,
     since: str = SINCE,
     version: int = VERSION,

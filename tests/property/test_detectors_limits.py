@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from detectors.adult_limits import Limit
 from detectors.limit_sets import LimitSet, Standing
 from detectors.limits import Limits
-from detectors.protocol import LIMIT_METRICS, Bools, Finding, Readings
+from detectors.protocol import LIMIT_METRICS, Bools, Finding, Priority, Readings
 
 SPO2, HEART = LIMIT_METRICS.index("spo2"), LIMIT_METRICS.index("heart_rate")
 LIMITS = (
@@ -144,7 +144,7 @@ def test_evidence_can_be_recomputed_from_the_readings(items: list[Item]) -> None
 
 def moved(low: float, fast: float, *, off: frozenset[str] = frozenset()) -> LimitSet:
     """The same limits with two of them moved, or off."""
-    low_levels = ((90 + low, "medium"), (85 + low, "high"))
+    low_levels: tuple[tuple[float, Priority], ...] = ((90 + low, "medium"), (85 + low, "high"))
     own = (
         replace(LIMITS[0], levels=low_levels, clear=92 + low), LIMITS[1],
         replace(LIMITS[2], levels=((130 + fast, "low"), (150 + fast, "high")), clear=120 + fast),
