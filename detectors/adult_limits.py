@@ -4,17 +4,20 @@ Sources: NEWS2 red scores (Royal College of Physicians, 2017) for breathing, pul
 international consensus on glucose (Battelino 2019) for 54, 70 and 250 mg/dL; ACC/AHA 2017 for a systolic
 pressure of 180. Persistence and the space between threshold and clear threshold are engineering choices
 for wearables, which report more often and less exactly than bedside devices. "Limits not individualised"
-holds for every patient until a clinician set a profile.
+holds for every patient until a clinician set a profile. Breathing, pulse and blood pressure of a child are others
+than an adult's (NEWS2 is for people of 16 and over), so these limits do not hold under 16; low oxygen, temperature
+and glucose do.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from detectors.protocol import LIMIT_METRICS, Priority, Rule
+from detectors.protocol import LIMIT_METRICS, Condition, Priority, Rule
 
 MAX_LEVELS = 2
+ADULTS: Final[tuple[Condition, ...]] = ("under_16",)  # `not_for` of a limit for adults
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Limit:
     min_readings: int = 2
     at_rest_only: bool = False
     version: int = 1
+    not_for: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ValueError where the limit contradicts itself."""
@@ -59,7 +63,7 @@ class Limit:
     def about(self) -> Rule:
         """Return what is said about this limit as a rule."""
         priorities = tuple(priority for _, priority in self.levels)
-        return Rule(self.rule, self.version, "safety", priorities, self.metric, self.title)
+        return Rule(self.rule, self.version, "safety", priorities, self.metric, self.title, self.not_for)
 
 
 ADULT_LIMITS: tuple[Limit, ...] = (
@@ -71,23 +75,28 @@ ADULT_LIMITS: tuple[Limit, ...] = (
         "tachycardia_at_rest", "Fast heart rate at rest", "heart_rate", "above",
         ((130, "medium"), (150, "high")), clear=120, persist_s=600, clear_s=600, max_gap_s=300,
         at_rest_only=True,
+        not_for=ADULTS,
     ),
     Limit(
         "tachycardia_extreme", "Very fast heart rate", "heart_rate", "above", ((190, "high"),), clear=170,
         persist_s=300, clear_s=600, max_gap_s=300,
+        not_for=ADULTS,
     ),
     Limit(
         "bradycardia", "Slow heart rate", "heart_rate", "below", ((38, "medium"), (32, "high")), clear=42,
         persist_s=600, clear_s=600, max_gap_s=300,
+        not_for=ADULTS,
     ),
     Limit(
         "respiratory_rate_high", "Fast breathing at rest", "respiratory_rate", "above",
         ((25, "medium"), (30, "high")), clear=22, persist_s=600, clear_s=600, max_gap_s=900,
         inclusive=True, at_rest_only=True,
+        not_for=ADULTS,
     ),
     Limit(
         "respiratory_rate_low", "Slow breathing", "respiratory_rate", "below", ((8, "high"),), clear=10,
         persist_s=600, clear_s=600, max_gap_s=900, inclusive=True,
+        not_for=ADULTS,
     ),
     Limit(
         "fever", "High body temperature", "body_temperature", "above", ((38.5, "medium"), (39.5, "high")),
@@ -108,10 +117,20 @@ ADULT_LIMITS: tuple[Limit, ...] = (
     Limit(
         "systolic_high", "High systolic blood pressure", "systolic_pressure", "above", ((180, "medium"),),
         clear=170, persist_s=0, clear_s=0, max_gap_s=43_200, inclusive=True,
+        not_for=ADULTS,
     ),
     Limit(
         "systolic_low", "Low systolic blood pressure", "systolic_pressure", "below", ((90, "medium"),),
         clear=100, persist_s=0, clear_s=0, max_gap_s=43_200, inclusive=True,
+        not_for=ADULTS,
     ),
 )  # fmt: skip
 """The limits every adult is watched with until somebody set them otherwise."""
+
+OXYGEN_LIMITS: tuple[Limit, ...] = (
+    Limit(
+        "spo2_high_on_oxygen", "High oxygen saturation on oxygen", "spo2", "above", ((95, "medium"), (97, "high")),
+        clear=92, persist_s=600, clear_s=600, max_gap_s=900, inclusive=True, not_for=("no_oxygen_target",),
+    ),
+)  # fmt: skip
+"""For people on oxygen whose target ends at 92 %: too much of it is a danger of its own (NEWS2, SpO2 scale 2)."""

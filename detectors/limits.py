@@ -11,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from detectors.adult_limits import ADULT_LIMITS, MAX_LEVELS, Limit
+from detectors.adult_limits import ADULT_LIMITS, OXYGEN_LIMITS, Limit
+from detectors.limit_sets import LimitSet, Standing, stricter
 from detectors.protocol import (
     LIMIT_METRICS,
     Bools,
@@ -26,7 +27,8 @@ from detectors.protocol import (
     State,
 )
 
-DEFAULT_LIMITS: Final = ADULT_LIMITS
+DEFAULT_LIMITS: Final = (*ADULT_LIMITS, *OXYGEN_LIMITS)  # a new one goes to the end: kept states are read by place
+ONLY_BY_PROFILE: Final = tuple(limit.rule for limit in OXYGEN_LIMITS)  # off until a profile calls for them
 IDLE, PENDING, OPEN, CLEARING = 0, 1, 2, 3
 
 # `start`..`worst` belong to the mildest level's run (then: the episode), `run_*` to a run beside it: towards
@@ -40,25 +42,15 @@ RULE_DTYPE = np.dtype(
         ("last_ms", "i8"),
         ("first", "f4"),
         ("worst", "f4"),
-        ("run_n", "u4"),
+        ("run_n", "u2"),
         ("run_ms", "u4"),
         ("run_first", "f4"),
         ("run_worst", "f4"),
     ]
 )
-_PARAMETERS = np.dtype(
-    [
-        ("sign", "f4"),
-        ("level", "f4", (MAX_LEVELS,)),
-        ("clear", "f4"),
-        ("persist_ms", "i8"),
-        ("clear_ms", "i8"),
-        ("max_gap_ms", "i8"),
-        ("min_readings", "u4"),
-        ("rest_only", "?"),
-        ("top", "u1"),
-    ]
-)
+FORMER_DTYPE = np.dtype([(name, "u4" if name == "run_n" else RULE_DTYPE[name]) for name in RULE_DTYPE.names or ()])
+FORMER_RULES: Final = 12  # what kept states of versions before the profile hold of each patient
+RUN_FULL: Final = np.iinfo(RULE_DTYPE["run_n"]).max
 
 
 class Limits:
@@ -66,7 +58,8 @@ class Limits:
 
     Source: see the module. Deviation from bedside alarms: a run is cut by any good reading that is not
     beyond, so that "stayed below 90 % for 12 min" is literally true. Units: the catalogue's; times in Unix
-    ms. Valid: readings of adults, per patient in increasing time. State: 46 bytes a rule and patient.
+    ms. Valid: for whom `Limit.not_for` does not exclude, per patient in increasing time. State: 44 bytes a rule and
+    patient.
 
     >>> limits = Limits(DEFAULT_LIMITS)
     >>> state = limits.new_state(1)
@@ -86,46 +79,53 @@ class Limits:
             msg = f"two limits share a rule id: {[limit.rule for limit in self.limits]}; give each its own"
             raise ValueError(msg)
         self.dtype = np.dtype([("rules", RULE_DTYPE, (len(self.limits),))])
-        self._parameters = np.array([_parameters(limit) for limit in self.limits], _PARAMETERS)
+        self.former_dtype = np.dtype([("rules", FORMER_DTYPE, (FORMER_RULES,))])
+        self.everybody = LimitSet(self.limits, frozenset(ONLY_BY_PROFILE))
+        self._alike = Standing(self.everybody)
         self._metric = np.array([LIMIT_METRICS.index(limit.metric) for limit in self.limits], np.int16)
-        self._upper = np.full(len(LIMIT_METRICS), np.inf, np.float32)
-        self._lower = np.full(len(LIMIT_METRICS), -np.inf, np.float32)
-        for metric, parameter in zip(self._metric, self._parameters, strict=True):
-            mildest = parameter["level"][0]
-            if parameter["sign"] > 0:
-                self._upper[metric] = min(self._upper[metric], mildest)
-            else:
-                self._lower[metric] = max(self._lower[metric], -mildest)
 
     def new_state(self, n: int) -> State:
         """Return (n,) rows in which nothing is open."""
         return np.zeros(n, self.dtype)
 
+    def restore_former(self, data: bytes) -> np.void:
+        """Return a row from the bytes of one that a former version kept; a rule it did not know has nothing open."""
+        row, former = self.new_state(1), np.frombuffer(data, self.former_dtype)
+        row["rules"][:, :FORMER_RULES] = former["rules"].astype(RULE_DTYPE)
+        restored: np.void = row[0]
+        return restored
+
     def reset(self, state: State, rows: Rows) -> None:
         """Forget everything about ``rows``, in place."""
         state[rows] = np.zeros((), self.dtype)
 
-    def advance(self, state: State, readings: Readings) -> list[Finding]:
+    def advance(self, state: State, readings: Readings, standing: Standing | None = None) -> list[Finding]:
         """Take the N readings into the rows they name, in place; return what changed, by (at_ms, row, rule).
 
-        A row and rule that is idle and not crossed costs nothing but a comparison.
+        ``standing``: whose limits are other than everybody's, and when. A row and rule that is idle and not crossed
+        costs nothing but a comparison.
         """
-        rows, rules = self._concerned(state, readings)
+        standing = standing or self._alike
+        number = standing.at(readings.row, readings.t_ms) * len(self.limits)
+        rows, rules = self._concerned(state, readings, standing, number)
         if not len(rows):
             return []
-        walk = _Walk(self._parameters[rules], state["rules"][rows, rules], readings)
-        walk.lay_out(rows, self._metric[rules])
+        kept = state["rules"][rows, rules]
+        before = standing.at(rows, kept["last_ms"]) * len(self.limits) + rules
+        walk = _Walk(standing.table, before, kept, readings)
+        walk.lay_out(rows, rules, self._metric[rules], number)
         findings = [
-            self._finding(int(rows[pair]), int(rules[pair]), change, reading, then)
-            for change, pair, reading, then in walk.run()
+            self._finding(int(rows[pair]), standing.sets[key // len(self.limits)], int(rules[pair]), change, t, then)
+            for change, pair, key, t, then in walk.run()
         ]
         state["rules"][rows, rules] = walk.state
         return sorted(findings, key=lambda finding: (finding.at_ms, finding.row, finding.rule))
 
-    def _concerned(self, state: State, readings: Readings) -> tuple[Rows, Rows]:
-        """Return the (row, rule) pairs with something open or crossed by these readings."""
-        metric, value = readings.metric, readings.value
-        crossed = np.flatnonzero((value >= self._upper[metric]) | (value <= self._lower[metric]))
+    def _concerned(self, state: State, readings: Readings, standing: Standing, number: Rows) -> tuple[Rows, Rows]:
+        """Return the (row, rule) pairs with something open or crossed; ``number`` (N,): of the set's first rule."""
+        metric, value, rules = readings.metric, readings.value, len(self.limits)
+        place = metric if len(standing.sets) == 1 else number // rules * len(LIMIT_METRICS) + metric
+        crossed = np.flatnonzero((value >= standing.upper[place]) | (value <= standing.lower[place]))
         crossed = crossed[readings.good[crossed]]
         fresh = np.ones(len(readings.row), bool)
         fresh[1:] = readings.row[1:] != readings.row[:-1]
@@ -133,14 +133,15 @@ class Limits:
         concerned = state["rules"]["phase"][present] != IDLE
         if len(crossed):
             place = np.searchsorted(present, readings.row[crossed])
-            for rule, parameter in enumerate(self._parameters):
-                beyond = parameter["sign"] * value[crossed] >= parameter["level"][0]
+            mildest, sign = standing.table["level"][:, 0], standing.table["sign"]
+            for rule in range(rules):
+                beyond = sign[rule] * value[crossed] >= mildest[number[crossed] + rule]
                 concerned[place[beyond & (metric[crossed] == self._metric[rule])], rule] = True
-        place, rules = np.nonzero(concerned)
-        return present[place], rules
+        place, which = np.nonzero(concerned)
+        return present[place], which
 
-    def _finding(self, row: int, rule: int, change: Change, t_ms: int, then: np.void) -> Finding:
-        limit = self.limits[rule]
+    def _finding(self, row: int, own: LimitSet, rule: int, change: Change, t_ms: int, then: np.void) -> Finding:
+        limit = own.limits[rule]
         level = int(then["level"])
         of_level = change != "cleared" and level > 0
         evidence: Evidence = {
@@ -164,16 +165,19 @@ class Limits:
                 "clear_n": int(then["run_n"]),
                 "clear_s": limit.clear_s,
             }
+        if limit.rule in own.origin:
+            evidence["limit_set_by"] = own.origin[limit.rule]
         return Finding(row, limit.rule, change, int(then["start_ms"]), t_ms, level, evidence)
 
 
 class _Walk:
     """One pass over the readings of P (row, rule) pairs: all pairs take their next reading together."""
 
-    def __init__(self, parameters: State, state: State, readings: Readings) -> None:
-        self.parameters, self.state, self.readings = parameters, state, readings
+    def __init__(self, table: State, before: Rows, state: State, readings: Readings) -> None:
+        """``table``: numbers of every set's rules; ``before`` (P,): the place in it of each pair's last reading."""
+        self.table, self.before, self.state, self.readings = table, before, state, readings
 
-    def lay_out(self, rows: Rows, metrics: Shorts) -> None:
+    def lay_out(self, rows: Rows, rules: Rows, metrics: Shorts, number: Rows) -> None:
         """Line up each pair's good readings of its metric, and for each where the next beyond reading is."""
         readings, pairs = self.readings, len(rows)
         begin, count = np.zeros(pairs, np.intp), np.zeros(pairs, np.intp)
@@ -193,20 +197,28 @@ class _Walk:
         order = np.concatenate(taken)[np.arange(len(pair)) + (begin - self.begin)[pair]]
         self.t, self.value = readings.t_ms[order], readings.value[order]
         self.at_rest = readings.at_rest[order]
-        beyond = self.parameters["sign"][pair] * self.value >= self.parameters["level"][pair, 0]
+        self.key = number[order] + rules[pair]
+        beyond = self.table["sign"][self.key] * self.value >= self.table["level"][self.key, 0]
         ahead = np.where(beyond, np.arange(len(pair)), len(pair))
         self.next_beyond = np.minimum.accumulate(ahead[::-1])[::-1]
 
-    def run(self) -> list[tuple[Change, int, int, np.void]]:
-        """Walk to the end; return (change, pair, instant, the pair's state when it changed)."""
-        changes: list[tuple[Change, int, int, np.void]] = []
+    def run(self) -> list[tuple[Change, int, int, int, np.void]]:
+        """Walk to the end; return (change, pair, place in the table, instant, the pair's state when it changed)."""
+        changes: list[tuple[Change, int, int, int, np.void]] = []
         at = self.begin.copy()
         live = self._skip(at, np.arange(len(at)))
         while len(live):  # bounded: every turn takes one reading of each live pair
-            state, t = self.state[live], self.t[at[live]]
-            done = _step(state, self.parameters[live], t, self.value[at[live]], self.at_rest[at[live]])
+            state, t, key = self.state[live], self.t[at[live]], self.key[at[live]]
+            parameters = self.table[key]
+            moved = np.flatnonzero(key != self.before[live])
+            if len(moved):
+                state[moved] = _changed_over(state[moved], self.table[self.before[live[moved]]], parameters[moved])
+                self.before[live] = key
+            done = _step(state, parameters, t, self.value[at[live]], self.at_rest[at[live]])
             for change, which in done:
-                changes += [(change, int(live[i]), int(t[i]), state[i].copy()) for i in np.flatnonzero(which)]
+                changes += [
+                    (change, int(live[i]), int(key[i]), int(t[i]), state[i].copy()) for i in np.flatnonzero(which)
+                ]
                 if change == "cleared":
                     state[which] = np.zeros((), RULE_DTYPE)
             self.state[live] = state
@@ -220,6 +232,26 @@ class _Walk:
         idle = live[self.state["phase"][live] == IDLE]
         at[idle] = self.next_beyond[at[idle]]
         return live[at[live] < self.end[live]]
+
+
+def _changed_over(state: State, old: State, new: State) -> State:
+    """Return what goes on of each pair when its limit becomes another one, before the first reading under that.
+
+    A run goes on where every reading in it would have counted under the new limit too: all of it, or what of it was
+    beyond the worse level; else it begins anew. An open episode stays open whatever the limit becomes: it goes on to
+    the clear threshold that holds then.
+    """
+    phase, (mild, worse) = state["phase"].copy(), stricter(new["level"], old["level"]).T
+    pending, clearing = phase == PENDING, phase == CLEARING
+    severe = pending & ~mild & stricter(new["level"][:, 0], old["level"][:, 1]) & (state["run_n"] > 0)
+    for whole, part in (("n", "run_n"), ("first", "run_first"), ("worst", "run_worst")):
+        state[whole][severe] = state[part][severe]
+    state["start_ms"][severe] = state["last_ms"][severe] - state["run_ms"][severe]
+    back = new["sign"] * (new["clear"] - old["clear"]) >= 0
+    _end_run(state, np.where(clearing, ~back, ~worse))
+    state["phase"][clearing & ~back] = OPEN
+    state[pending & ~mild & ~severe] = np.zeros((), RULE_DTYPE)
+    return state
 
 
 def _step(state: State, parameters: State, t: Longs, value: Floats, at_rest: Bools) -> list[tuple[Change, Bools]]:
@@ -239,11 +271,12 @@ def _step(state: State, parameters: State, t: Longs, value: Floats, at_rest: Boo
     _start(state, fresh, t, value)
     more = beyond & ~fresh & (was_open | counts)
     state["n"][more] += 1
-    state["worst"][more] = (sign * np.maximum(sign * state["worst"], signed))[more]
+    of_it = more | was_open  # under a looser limit than it began with, an episode's worst reading need not be beyond
+    state["worst"][of_it] = (sign * np.maximum(sign * state["worst"], signed))[of_it]
 
     goes_on = (toward & ~was_clearing | back & was_clearing) & (state["run_n"] > 0) & ~gap & ~fresh
     _start_run(state, (toward | back) & ~goes_on, value)
-    state["run_n"][goes_on] += 1
+    state["run_n"][goes_on] = np.minimum(state["run_n"][goes_on].astype(np.uint32) + 1, RUN_FULL)
     state["run_ms"][goes_on] += since[goes_on].astype(np.uint32)
     state["run_worst"][goes_on] = (sign * np.maximum(sign * state["run_worst"], signed))[goes_on]
     _end_run(state, ~toward & ~back)
@@ -295,18 +328,6 @@ def dangerous(limits: Sequence[Limit], metric: str, value: float) -> bool:
             if sign * value > sign * threshold or (limit.inclusive and value == threshold):
                 return True
     return False
-
-
-def _parameters(limit: Limit) -> tuple[object, ...]:
-    """Return the limit as numbers; "past the threshold" becomes "at or past the next float"."""
-    sign = np.float32(1 if limit.side == "above" else -1)
-    levels = np.full(MAX_LEVELS, np.inf, np.float32)
-    for i, (threshold, _) in enumerate(limit.levels):
-        exact = sign * np.float32(threshold)
-        levels[i] = exact if limit.inclusive else np.nextafter(exact, np.float32(np.inf))
-    milliseconds = (limit.persist_s * 1000, limit.clear_s * 1000, limit.max_gap_s * 1000)
-    top = len(limit.levels) - 1
-    return (sign, levels, limit.clear, *milliseconds, limit.min_readings, limit.at_rest_only, top)
 
 
 def _plain(value: np.floating) -> float:

@@ -13,19 +13,10 @@ from detectors.cusum import CUSUM_DTYPE
 from detectors.days import close_days
 from detectors.gate import ADULT_GATE, GATE_DTYPE, Gate, GateLimits
 from detectors.hours import close_hours
+from detectors.limit_sets import alarm_range
 from detectors.minutes import live_minutes
 from detectors.persist import PERSIST_DTYPE
-from detectors.protocol import (
-    ACTIVE,
-    CONTEXTS,
-    HEART_RATE,
-    VITALS,
-    Bools,
-    Finding,
-    HourSlice,
-    Rows,
-    State,
-)
+from detectors.protocol import HEART_RATE, Bools, Finding, HourSlice, Rows, State
 from detectors.settled import Days, Settled, no_days, no_hours
 from detectors.sums import DAY_DTYPE, HOUR_DTYPE, AlarmRange, add_minutes
 
@@ -84,8 +75,10 @@ class Pipeline:
         """Forget everything about ``rows``, in place."""
         state[rows] = np.zeros((), self.dtype)
 
-    def settle(self, state: State, hour: HourSlice) -> Settled:
+    def settle(self, state: State, hour: HourSlice, alarm: AlarmRange | None = None) -> Settled:
         """Take newly settled minutes of one hour of R patients into their rows, in place.
+
+        ``alarm``: where these patients' safety limits lie, if not where everybody's do.
 
         First the day before is closed where this hour lies past its end (10:00 local), then the minutes are
         added, then the hour is closed where the slice reaches its end. The slice is not changed.
@@ -98,7 +91,7 @@ class Pipeline:
         code = self._gate.judge(part["gate"], minutes)
         context = contexts(part["last_step"], minutes)
         heard = np.any(part["baselines"]["n"][:, _HEART_PAIRS] > 0, axis=1)
-        add_minutes(part["hour"], part["day"], heard, minutes, code, context, self._alarm)
+        add_minutes(part["hour"], part["day"], heard, minutes, code, context, alarm or self._alarm)
         states, bands = no_hours()
         closing = np.flatnonzero(hour.closes)
         if len(closing):
@@ -126,20 +119,3 @@ class Pipeline:
 def take(hour: HourSlice, which: Rows | Bools) -> HourSlice:
     """Return the patients ``which`` of a slice."""
     return HourSlice(*(getattr(hour, name)[which] for name in HourSlice.__slots__))
-
-
-def alarm_range(limits: Sequence[Limit]) -> AlarmRange:
-    """Return the range between the mildest levels of the limits, by context for those that ask for rest."""
-    low = np.full(len(VITALS), -np.inf, np.float32)
-    high = np.full((len(CONTEXTS), len(VITALS)), np.inf, np.float32)
-    for limit in limits:
-        if limit.metric not in VITALS:
-            continue
-        metric, mildest = VITALS.index(limit.metric), limit.levels[0][0]
-        if limit.side == "below":
-            low[metric] = max(low[metric], mildest)
-            continue
-        for context in range(len(CONTEXTS)):
-            if context != ACTIVE or not limit.at_rest_only:
-                high[context, metric] = min(high[context, metric], mildest)
-    return AlarmRange(low, high)

@@ -29,6 +29,7 @@ State = NDArray[np.void]  # a structured array; its dtype is the detector's
 Priority = Literal["low", "medium", "high"]
 Change = Literal["raised", "worsened", "cleared"]
 Evidence = dict[str, Any]  # plain JSON: str, int, float, list
+Condition = Literal["under_16", "pregnant", "paced", "night_work", "no_oxygen_target"]  # of a person, by the profile
 
 VITALS: Final[tuple[str, ...]] = (
     "heart_rate",
@@ -131,6 +132,7 @@ class Rule:
     priority: tuple[Priority, ...]  # by level
     metric: str
     title: str
+    not_for: tuple[Condition, ...] = ()  # for whom it does not hold: it is off, and says why
 
 
 def blank_hour(

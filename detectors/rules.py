@@ -7,19 +7,23 @@ from types import MappingProxyType
 from typing import Final
 
 from detectors.limits import DEFAULT_LIMITS
-from detectors.protocol import Rule
+from detectors.protocol import Condition, Rule
 
-RESTING_HEART = Rule("resting_heart_rate_rise", 1, "adaptive", ("medium",), "heart_rate", "Resting heart rate rising")
+RESTING_HEART = Rule(
+    "resting_heart_rate_rise", 1, "adaptive", ("medium",), "heart_rate", "Resting heart rate rising",
+    ("pregnant", "paced", "night_work"),
+)  # fmt: skip
 REST_HEART_HOURS = Rule(
-    "heart_rate_unusual_at_rest", 1, "adaptive", ("low",), "heart_rate", "Heart rate unusual at rest"
+    "heart_rate_unusual_at_rest", 1, "adaptive", ("low",), "heart_rate", "Heart rate unusual at rest", ("paced",)
 )
 NIGHT_SKIN_RISE = Rule(
     "night_skin_temperature_rise", 1, "adaptive", ("low",), "skin_temperature",
-    "Skin temperature at night risen",
+    "Skin temperature at night risen", ("night_work",),
 )  # fmt: skip
 NIGHT_BREATH_RISE = Rule(
-    "night_respiratory_rate_rise", 1, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster"
-)
+    "night_respiratory_rate_rise", 1, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
+    ("night_work",),
+)  # fmt: skip
 ADAPTIVE_RULES: Final = (RESTING_HEART, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE)
 
 # A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.
@@ -36,3 +40,14 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {rule.id: rule for rule in (*(limit.about() for limit in DEFAULT_LIMITS), *ADAPTIVE_RULES, *CHECK_VALUE.values())}
 )
 """All rules that findings of this package name."""
+
+WHY_OFF: Final[Mapping[Condition, str]] = MappingProxyType(
+    {
+        "under_16": "its numbers are for people of 16 and over",
+        "pregnant": "the resting heart rate rises in pregnancy by itself",
+        "paced": "a pacemaker sets the heart rate at rest",
+        "night_work": "sleep is judged from 22:00 to 08:00, and this person works at night",
+        "no_oxygen_target": "it is for people on home oxygen with a target up to 92 %",
+    }
+)
+"""Why a rule does not hold for whom it names in ``not_for``."""

@@ -61,8 +61,14 @@ _METRIC = [VITALS.index(pair.metric) for pair in PAIRS]
 class AlarmRange:
     """Where no safety limit is crossed: what lies outside is never learned from."""
 
-    low: Floats  # (M,)
-    high: Floats  # (contexts, M)
+    low: Floats  # (M,), or (R, 1, M) for R patients
+    high: Floats  # (contexts, M), or (R, contexts, M)
+
+    def high_in(self, context: Bytes) -> Floats:
+        """Return (R, W, M) the upper bounds in the contexts (R, W)."""
+        if self.high.ndim == 2:
+            return self.high[context]
+        return self.high[np.arange(len(context))[:, None], context]
 
 
 def add_minutes(
@@ -88,7 +94,7 @@ def add_minutes(
     hours["off"] += ((minutes.not_worn & minutes.live) | silent).sum(1, dtype=np.uint8)
     hours["steps"] += stepping.sum(1, dtype=np.uint8)
     with np.errstate(invalid="ignore"):
-        beyond = usable & ((minutes.mean < alarm.low) | (minutes.mean > alarm.high[context]))
+        beyond = usable & ((minutes.mean < alarm.low) | (minutes.mean > alarm.high_in(context)))
     days["alarming"] = np.minimum(days["alarming"].astype(np.int32) + beyond.sum(1), 255)
 
 

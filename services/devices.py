@@ -128,6 +128,9 @@ def _enrol(
     made = [one for one in wanted if _assign_if_free(connection, one, devices[one.device], patients[one.patient])]
     told = {(one.patient, one.device): _assigned(patients[one.patient], one.device, one.since, at) for one in made}
     changes.write_many(connection, list(told.values()), partitions)
+    changes.write_many(
+        connection, _limits_of_newcomers(connection, organisation_id, list(patients.values())), partitions
+    )
     ids = list(dict.fromkeys(devices[one.device] for one in wanted))
     if renew:
         _revoke(connection, ids, at)
@@ -266,6 +269,24 @@ def _make_patients(
     patients: dict[str, int] = dict(connection.execute(query, [organisation_id, keys]).fetchall())
     teams.add_patients(connection, team, [number for key, number in patients.items() if key not in known], at)
     return patients
+
+
+def _limits_of_newcomers(connection: Connection, organisation_id: int, patients: list[int]) -> list[changes.Wanted]:
+    """Return the organisation's limits for the patients who were never told of them."""
+    rows = connection.execute(
+        """SELECT p.id, l.effective_at, l.rules, l.reason, l.person_id, l.recorded_at FROM patient p
+           JOIN (SELECT * FROM organisation_limits WHERE organisation_id = %s ORDER BY version DESC LIMIT 1) l ON true
+           WHERE p.id = ANY(%s) AND NOT EXISTS (
+               SELECT 1 FROM patient_change c
+               WHERE (c.patient_id, c.kind, c.subject) = (p.id, 'limits', 'organisation'))""",
+        [organisation_id, patients],
+    ).fetchall()
+    return [
+        changes.Wanted(
+            patient_id, "limits", "organisation", effective_at, {"rules": rules}, reason, person_id, recorded_at
+        )
+        for patient_id, effective_at, rules, reason, person_id, recorded_at in rows
+    ]
 
 
 def _make_devices(

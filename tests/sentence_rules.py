@@ -46,6 +46,7 @@ LIMITS: Final = {
     "glucose_high": _limit("glucose", "above", (250,), 220, 30),
     "systolic_high": _limit("systolic_pressure", "above", (180,), 170, 720, inclusive=True, lasting=False),
     "systolic_low": _limit("systolic_pressure", "below", (90,), 100, 720, inclusive=True, lasting=False),
+    "spo2_high_on_oxygen": _limit("spo2", "above", (95, 97), 92, 15, inclusive=True),
 }
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
+from tests import sentence_limits
 from tests.sentence_rules import (
     AT_REST,
     BASELINE_DAYS,
@@ -198,19 +199,22 @@ class _Patient:
     def _of_limit(self, told: Told, rule: LimitRule, tokens: list[str]) -> Expected:
         if told.change == "resolved":
             return self._cleared(told, rule)
-        threshold = next((t for t in rule.levels[::-1] if plain(t) == tokens[1]), None)
-        if threshold is None:
-            msg = f"{tokens[1]} is no threshold of this rule; it has {rule.levels}"
+        when = sentence_limits.held(self._connection, self._patient, told.rule)
+        levels = next(one.levels for one in reversed(when) if one.since <= told.at)
+        level = next((place for place in range(len(levels))[::-1] if plain(levels[place]) == tokens[1]), None)
+        if level is None:
+            msg = f"{tokens[1]} is no threshold of this rule; it had {levels}"
             raise Untrue(msg)
-        sign = (">" if rule.above else "<") + ("=" if rule.inclusive else "")
-        past = f"(value {sign} {threshold}::real{AT_REST if rule.at_rest else ''})"
+        threshold = levels[level]
+        past = f"({sentence_limits.beyond(rule, when, level, told.at)}{AT_REST if rule.at_rest else ''})"
         first, n, high, low = self._run(rule, past, told.at)
         worst = high if rule.above else low
         lasted = duration(told.at - first) if rule.lasting else []
         return [plain(worst), plain(threshold), *lasted, str(n), *span(first, told.at, told.offset)]
 
     def _cleared(self, told: Told, rule: LimitRule) -> Expected:
-        past = f"(value {'<=' if rule.above else '>='} {rule.clear}::real)"
+        when = sentence_limits.held(self._connection, self._patient, told.rule)
+        past = sentence_limits.back(rule, when, told.at)
         first, n, _, _ = self._run(rule, past, told.at)
         worst = self._one(
             f"""SELECT {"max" if rule.above else "min"}(value) FROM told
@@ -218,7 +222,8 @@ class _Patient:
             metric=rule.metric, start=told.start, end=told.at,
         )[0]  # fmt: skip
         lasted = duration(told.at - first) if told.at > first else []
-        return [plain(rule.clear), *lasted, str(n), *span(first, told.at, told.offset), plain(worst)]
+        clear = next(one.clear for one in reversed(when) if one.since <= told.at)
+        return [plain(clear), *lasted, str(n), *span(first, told.at, told.offset), plain(worst)]
 
     # ------------------------------------------------------------ against one's own days
 

@@ -19,7 +19,15 @@ from starlette.exceptions import HTTPException
 from ingest.clock import Clock, SystemClock
 from ingest.health import Check, Health, NotReady
 from services import metrics
-from services.api import access_routes, audit_routes, change_routes, problems, routes
+from services.api import (
+    access_routes,
+    audit_routes,
+    change_routes,
+    problems,
+    profile_routes,
+    programme_routes,
+    routes,
+)
 from services.api.access import Access, Pool
 from services.api.counted import Counted, route_of
 from services.api.guard import Guard
@@ -119,6 +127,8 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(change_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(access_routes.router(access, timedelta(hours=settings.api.break_glass_h)))
     app.include_router(audit_routes.router(access))
+    app.include_router(profile_routes.router(access, clock, settings.kafka.partitions))
+    app.include_router(programme_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(screens.router(access, clock, settings))
     app.include_router(sign_in.router(identity))
     app.include_router(account.router(identity))

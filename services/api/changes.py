@@ -18,7 +18,7 @@ from services.api.query import Connection, Row, every, first
 from services.api.times import rfc3339
 from services.control import Kind
 from services.monitoring import refusal
-from services.processor.changes import at_hour_ms
+from services.processor.change import at_hour_ms
 from services.store import changes
 from services.store.changes import StaleVersionError, Wanted
 
@@ -61,7 +61,7 @@ async def set_monitoring(
         field, value, allowed = refused
         raise invalid(rfc3339(until) if field == "until" else value, field, allowed)
     payload: dict[str, Any] = {"state": state} | ({} if until_ms is None else {"until_ms": until_ms})
-    return await _write(
+    return await record(
         scope, patient, "monitoring", "", payload, reason=reason, effective=effective, now=now, if_match=if_match,
         key=key, partitions=partitions,
     )  # fmt: skip
@@ -74,22 +74,24 @@ async def new_normal(
     """Let the baseline of a metric start afresh from ``effective`` on and return the change's row; see above."""
     if metric not in RENEWABLE:
         raise invalid(metric, "metric", ", ".join(RENEWABLE))
-    return await _write(
+    return await record(
         scope, patient, "new_normal", metric, {}, reason=reason, effective=effective, now=now, if_match=if_match,
         key=key, partitions=partitions,
     )  # fmt: skip
 
 
-async def _write(
+async def record(
     scope: Scope, patient: Patient, kind: Kind, subject: str, payload: dict[str, Any], *, reason: str,
     effective: datetime, now: datetime, if_match: str | None, key: str | None, partitions: int,
 ) -> Row:  # fmt: skip
+    """Write a change of one patient and return its row; see `set_monitoring`."""
     reason = reason.strip()
     if len(reason) > MAX_NOTE:
         raise invalid(reason[:20], "reason", f"at most {MAX_NOTE} characters, this has {len(reason)}")
     if abs(effective - now) > AWAY:
         raise invalid(rfc3339(effective), "effective_at", f"at most {AWAY.days} days before or after now")
-    scope.detail.update(kind=kind, subject=subject, **payload)
+    scope.detail.update(kind=kind, subject=subject)
+    scope.detail.update(payload if kind == "monitoring" else {})  # the audit says what was done, not what it said
     request = f"{kind}|{patient.id}|{subject}|{sorted(payload.items())}|{reason}"
     if key is not None and not await request_keys.claim(scope, key, request):
         return await _newest(scope.connection, patient.id, kind, subject)
@@ -166,6 +168,10 @@ def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
         effective = to_datetime(at_hour_ms(to_ms(effective)))
     elif row["kind"] == "assignment":
         about = {"device": row["subject"], **row["payload"]}
+    elif row["kind"] == "profile":
+        about = {"profile": row["payload"]}
+    elif row["kind"] == "limits":
+        about = {"layer": row["subject"], "rules": row["payload"]["rules"]}
     whole = {
         "id": str(row["id"]),
         "patient": link(patient.key),

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from services.api import monitoring, pages, words
+from detectors.limits import ONLY_BY_PROFILE
+from services.api import individual, monitoring, pages, words
 from services.api.access import Scope
 from services.api.problems import not_found
 from services.api.query import Connection, Row, every, first
@@ -121,14 +122,21 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
         [patient.id],
     )
     heard = [entry["at"] for entry in metrics if entry["at"]]
+    own = await individual.read(scope.connection, patient.id, now)
+    individualised, note = individual.note(own)
     whole = {
         **patient.brief(),
         "time_zone": patient.time_zone,
         "enrolled_at": rfc3339(patient.enrolled_at),
         "last_heard": max(heard, default=None),
-        # A profile has no table yet: nobody's limits are individualised, and every screen says so.
-        "limits_individualised": False,
-        "limits_note": words.NOT_INDIVIDUALISED,
+        "limits_individualised": individualised,
+        "limits_note": note,
+        "rules_off": [
+            {key: rule[key] for key in ("rule", "title", "off_since", "off_reason")}
+            for rule in individual.limits(own)
+            if rule["state"] == "off" and rule["rule"] not in ONLY_BY_PROFILE
+        ],
+        "own_limits": [rule for rule in individual.limits(own) if rule.get("origin", "everybody") != "everybody"],
         "monitoring": await monitoring.shown(scope.connection, patient.id, now),
         "worst": _worst(metrics),
         "metrics": metrics,

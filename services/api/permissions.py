@@ -31,6 +31,17 @@ patient.monitoring      team          team          -            -             -
 patient.new_normal      team          team          -            -             -                   -                -           -              -        -
 patient.changes         team          team          team         team          -                   -                -           -              -        -
 patient.suppressed      team          team          -            team          -                   -                -           -              -        -
+patient.profile         team          team          -            -             -                   -                -           -              -        -
+patient.limits          team          -             -            -             -                   -                -           -              -        -
+profile.read            team          team          -            team          -                   -                -           -              self     self
+patient.enrolment       team          team          team         -             -                   -                -           -              -        -
+enrolment.read          team          team          team         team          -                   -                -           organisation   self     self
+limits.read             organisation  organisation  organisation organisation  -                   -                -           organisation   -        -
+limits.write            organisation  -             -            -             -                   -                -           -              -        -
+programme.list          organisation  organisation  organisation organisation  organisation        organisation     -           organisation   -        -
+programme.read          organisation  organisation  organisation organisation  organisation        organisation     -           organisation   -        -
+programme.write         organisation  -             organisation -             -                   -                -           organisation   -        -
+programme.state         organisation  -             organisation -             -                   -                -           organisation   -        -
 patient.accesses        team          team          -            -             -                   -                -           organisation   self     self
 audit.read              -             -             -            -             -                   -                -           organisation   -        -
 break_glass.open        organisation  organisation  -            organisation  -                   -                -           -              -        -

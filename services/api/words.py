@@ -49,6 +49,11 @@ def metric(metric_id: int) -> dict[str, Any]:
     }
 
 
+def unit_of(key: str) -> str:
+    """Return the unit of a metric's key, as people write it."""
+    return unit(catalogue()[key].unit)
+
+
 def metric_id(key: object) -> int | None:
     """Return the number of a vital sign's key, None when it is not one."""
     entry = catalogue().get(str(key))

@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "config": ("config",),
     "dead": ("dead",),
     "patient": ("patient",),
+    "programme": ("programme",),
     "backup": ("backup", "restore"),
     "audit": ("audit",),
 }

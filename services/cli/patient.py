@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
 import typer
-from rich.console import Console
 
-from services.cli import patient_erase, say
+from services.cli import patient_erase, patient_profile, say
 from services.cli.audited import noted_of
 from services.cli.patient_find import found
+from services.cli.patient_write import REASON, SINCE, VERSION, now, write
 from services.cli.say import JSON, ORGANISATION, connected, moment, refuse
 from services.settings import load
 
@@ -19,6 +18,8 @@ HELP: Final = """Say what is watched of a patient, let a baseline start afresh, 
     keepwell patient monitoring p20 paused --until 2026-12-01T08:00Z --reason "on holiday"
     keepwell patient monitoring p20 active              watch again, at once
     keepwell patient new-normal p20 heart_rate --reason "beta blocker since Monday"
+    keepwell patient profile p20 '{"pacemaker": true}'   what changes the rules for this person
+    keepwell patient limits p20 '{"fever": {"levels": [38, 39]}}'
     keepwell patient changes p20                        who changed what, and since when
     keepwell patient erase p20 --reason "asked for it on 22 Nov"
     keepwell patient erased                             the proofs: when, and how many rows of what
@@ -26,16 +27,16 @@ HELP: Final = """Say what is watched of a patient, let a baseline start afresh, 
 What each state lets through: `keepwell patient states`.
 """
 
-REASON = typer.Option("", help="why, in words")
-SINCE = typer.Option(None, "--from", help="when it takes effect, RFC 3339 with an offset; now where left out")
-VERSION = typer.Option(None, min=0, help="refuse unless this is the version now, so that nobody is overruled unseen")
-
 
 def register(app: typer.Typer) -> None:
     """Add the ``patient`` commands."""
     patient = typer.Typer(help=HELP, no_args_is_help=True)
     app.add_typer(patient, name="patient")
-    for command in (monitoring, new_normal, changes, states, patient_erase.erase, patient_erase.erased):
+    commands = (
+        monitoring, new_normal, patient_profile.profile, patient_profile.limits, patient_profile.bounds, changes,
+        states, patient_erase.erase, patient_erase.erased,
+    )  # fmt: skip
+    for command in commands:
         patient.command(command.__name__.replace("_", "-"))(command)
 
 
@@ -53,14 +54,14 @@ def monitoring(
     from ingest.clock import to_ms
     from services.monitoring import refusal
 
-    effective = moment("--from", since) or _now()
+    effective = moment("--from", since) or now()
     end = moment("--until", until)
     refused = refusal(state, None if end is None else to_ms(end), reason, to_ms(effective))
     if refused is not None:
         field, value, allowed = refused
         refuse(f"{field} = {until if field == 'until' else value!r} is not allowed; allowed: {allowed}")
     payload: dict[str, Any] = {"state": state} | ({} if end is None else {"until_ms": to_ms(end)})
-    _write(key, organisation, "monitoring", "", payload, reason, effective, version, as_json)
+    write(key, organisation, "monitoring", "", payload, reason, effective, version, as_json)
 
 
 def new_normal(
@@ -82,7 +83,7 @@ def new_normal(
     allowed = list(dict.fromkeys(pair.metric for pair in PAIRS))
     if metric not in allowed:
         refuse(f"metric = {metric!r} has no baseline; those that have one: {', '.join(allowed)}")
-    _write(key, organisation, "new_normal", metric, {}, reason, moment("--from", since) or _now(), version, as_json)
+    write(key, organisation, "new_normal", metric, {}, reason, moment("--from", since) or now(), version, as_json)
 
 
 def changes(key: str, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
@@ -105,34 +106,3 @@ def states(as_json: bool = JSON) -> None:
     from services.monitoring import STATES
 
     say.rows([{"state": name, **row._asdict()} for name, row in STATES.items()], as_json, "")
-
-
-def _write(
-    key: str, organisation: str, kind: Any, subject: str, payload: dict[str, Any], reason: str, effective: datetime,
-    version: int | None, as_json: bool,
-) -> None:  # fmt: skip
-    from services.store import changes as store
-
-    settings = load().settings
-    with connected(settings) as connection:
-        patient_id = found(connection, organisation, key)
-        wanted = store.Wanted(
-            patient_id, kind, subject, effective, payload, reason.strip(), None, _now(), expected=version
-        )
-        try:
-            written = store.write(connection, wanted, settings.kafka.partitions)
-        except store.StaleVersionError as stale:
-            refuse(str(stale))
-        noted_of(connection, f"patient.{kind}", [patient_id], kind=kind, subject=subject, **payload)
-    answer = {"patient": key, "kind": kind, "subject": subject, "version": written.version, **payload}
-    if as_json:
-        say.rows([answer | {"effective_at": effective}], as_json, "")
-        return
-    what = payload.get("state") or f"new normal of {subject}"
-    Console().print(f"{key}: {what} from {effective:%Y-%m-%d %H:%M} UTC (version {written.version})", highlight=False)
-
-
-def _now() -> datetime:
-    from ingest.clock import SystemClock, to_datetime
-
-    return to_datetime(SystemClock().now_ms())

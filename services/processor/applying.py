@@ -1,8 +1,8 @@
 """Applies what people changed: on arrival to memory, in event time to what is found.
 
 A new normal takes effect before the first hour slice that begins at or after it (the detectors work hour by hour).
-A monitoring state decides at each finding's own instant. A change that takes effect before what was fed already
-marks the patient dirty from there, and the rebuild applies it.
+A monitoring state decides at each finding's own instant, a profile and limits at each reading's. A change that takes
+effect before what was fed already marks the patient dirty from there, and the rebuild applies it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from numpy.typing import NDArray
 from detectors.afresh import start_afresh
 from detectors.protocol import VITALS
 from detectors.rules import ADAPTIVE_RULES
-from services.processor import watermark
-from services.processor.changes import PatientChange
+from services.processor import individual, watermark
+from services.processor.change import APPLIED, PatientChange
 from services.processor.core import Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot, mark_dirty
 from services.processor.records import ControlRecord
 
 UNHEARD_MS: Final = 30 * 60_000  # nothing came for this long: what a person ended is ended by the clock
-APPLIED: Final = ("monitoring", "new_normal")
 
 
 def take_in(core: Core, control: list[ControlRecord]) -> set[int]:
-    """Take a batch's changes into memory; return the slots that became dirty because a change came late."""
-    dirty = set()
+    """Take a batch's changes into memory; return the slots to look at: what is not settled yet is judged by them.
+
+    A change that came late makes its slot dirty.
+    """
+    concerned = set()
     for record in control:
         if record.message.kind not in APPLIED:
             continue
@@ -42,8 +44,10 @@ def take_in(core: Core, control: list[ControlRecord]) -> set[int]:
         fed_ms = core.fed[slot] if change.kind == "new_normal" else watermark.marks_of(hot)[1]
         if (change.at_hour_ms if change.kind == "new_normal" else change.effective_ms) < fed_ms:
             mark_dirty(hot, change.effective_ms)
-            dirty.add(slot)
-    return dirty
+            concerned.add(slot)
+        elif change.kind in individual.KINDS:
+            concerned.add(slot)
+    return concerned
 
 
 class Applier:

@@ -6,38 +6,18 @@ and a rebuild ask the same object, so that both apply the same changes at the sa
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Final
 
+from detectors.limit_sets import LimitSet
 from services.monitoring import STATES, lets
+from services.processor import individual
+from services.processor.change import PatientChange
 
-HOUR_MS: Final = 3_600_000
-MAX_CHANGES: Final = 1000  # remembered a patient; the oldest in event time are forgotten first
-
-
-def at_hour_ms(effective_ms: int) -> int:
-    """Return the first full hour at or after an instant.
-
-    >>> at_hour_ms(1), at_hour_ms(HOUR_MS)
-    (3600000, 3600000)
-    """
-    return -(-effective_ms // HOUR_MS) * HOUR_MS
-
-
-class PatientChange(NamedTuple):
-    """One change of one patient, as relayed."""
-
-    effective_ms: int
-    change_id: int
-    kind: str
-    subject: str
-    payload: dict[str, Any]
-    person_id: int | None
-
-    @property
-    def at_hour_ms(self) -> int:
-        """Return the first full hour at or after it takes effect: the detectors work hour by hour."""
-        return at_hour_ms(self.effective_ms)
+MAX_CHANGES: Final = 1000  # remembered a patient and kind; the oldest in event time are forgotten first
+RULE_OFF: Final = "rule_off"  # what keeps a finding quiet where its rule does not hold for the patient
 
 
 class Changes:
@@ -45,14 +25,17 @@ class Changes:
 
     def __init__(self) -> None:
         self._of: dict[int, list[PatientChange]] = {}
+        self.limits: dict[int, list[tuple[int, LimitSet]]] = {}  # whose are not everybody's: from when, and what holds
 
     def clear(self) -> None:
         """Forget everything."""
         self._of.clear()
+        self.limits.clear()
 
     def forget(self, patient_id: int) -> None:
         """Forget one patient."""
         self._of.pop(patient_id, None)
+        self.limits.pop(patient_id, None)
 
     def add(self, patient_id: int, changes: Iterable[PatientChange]) -> None:
         """Take changes in; those known already are the same ones relayed again."""
@@ -60,7 +43,9 @@ class Changes:
         ids = {change.change_id for change in known}
         new = {change.change_id: change for change in changes if change.change_id not in ids}
         if new:
-            self._of[patient_id] = sorted([*known, *new.values()])[-MAX_CHANGES:]
+            self._of[patient_id] = _newest([*known, *new.values()])
+        if any(change.kind in individual.KINDS for change in new.values()):
+            self.limits[patient_id] = individual.timeline(self._of[patient_id])
 
     def any_of(self, patient_id: int) -> bool:
         """Return whether anything was ever changed about a patient."""
@@ -85,11 +70,23 @@ class Changes:
 
     def told(self, patient_id: int, rule: str, at_ms: int) -> bool:
         """Return whether a finding of a rule at an instant is told."""
-        return patient_id not in self._of or lets(self.monitoring(patient_id, at_ms), rule)
+        return patient_id not in self._of or self.quiet_by(patient_id, rule, at_ms) is None
+
+    def quiet_by(self, patient_id: int, rule: str, at_ms: int) -> str | None:
+        """Return what keeps a rule quiet at an instant: it does not hold for the patient, or a monitoring state."""
+        if self._is_off(patient_id, rule, at_ms):
+            return RULE_OFF
+        state = self.monitoring(patient_id, at_ms)
+        return None if lets(state, rule) else state
+
+    def _is_off(self, patient_id: int, rule: str, at_ms: int) -> bool:
+        own = self.limits.get(patient_id)
+        place = bisect_right(own, at_ms, key=lambda entry: entry[0]) if own else 0
+        return own is not None and place > 0 and rule in own[place - 1][1].off
 
     def first_told(self, patient_id: int, rule: str, from_ms: int, to_ms: int) -> int | None:
         """Return the first instant in [from, to] at which a finding of a rule is told, None without one."""
-        edges = {from_ms}
+        edges = {from_ms, *(mark for mark, _ in self.limits.get(patient_id, ()))}
         for change in self._of.get(patient_id, []):
             if change.kind == "monitoring":
                 edges |= {change.effective_ms, change.payload.get("until_ms") or change.effective_ms}
@@ -112,3 +109,15 @@ class Changes:
             and change.effective_ms <= up_to_ms
             and STATES[change.payload["state"]].closes
         ]
+
+
+def _newest(changes: list[PatientChange]) -> list[PatientChange]:
+    """Return the changes by (effective, id), of each kind the newest that are remembered."""
+    changes = sorted(changes)
+    too_many = {kind: n - MAX_CHANGES for kind, n in Counter(one.kind for one in changes).items()}
+    kept = []
+    for change in changes:
+        too_many[change.kind] -= 1
+        if too_many[change.kind] < 0:
+            kept.append(change)
+    return kept

@@ -6,11 +6,13 @@ Everything here is a pure function of what is stored: it can be dropped at any t
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.limit_sets import Standing
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from detectors.protocol import State
@@ -45,6 +47,7 @@ class Core:
         self.partitions = partitions
         self.layout = layout_of(pipeline.dtype)
         self.limits_layout = layout_of(limits.dtype)
+        self.former_layout = layout_of(limits.former_dtype)
         self.device_keys: dict[int, str] = {}
         self.changes = Changes()
         self.erased: set[int] = set()  # patients met since the start of whom nothing may be stored
@@ -93,11 +96,26 @@ class Core:
             slot = self.place(row.patient_id, hot)
             if row.state is not None and row.layout == self.layout:
                 self.state[slot] = np.frombuffer(row.state, self.pipeline.dtype)[0]
-            if hot.limits and hot.layout == self.limits_layout:
-                self.limit_state[slot] = np.frombuffer(hot.limits, self.limits.dtype)[0]
+            self.take_limits(slot, hot)
             since[row.patient_id] = self.needed_from(hot)
             self.changes.add(row.patient_id, row.changes)
         return since
+
+    def take_limits(self, slot: int, hot: Hot) -> None:
+        """Take the safety limits' state from a hot row, also from one that a former version kept."""
+        if hot.limits and hot.layout == self.limits_layout:
+            self.limit_state[slot] = np.frombuffer(hot.limits, self.limits.dtype)[0]
+        elif hot.limits and hot.layout == self.former_layout:
+            self.limit_state[slot] = self.limits.restore_former(hot.limits)
+
+    def standing(self, rows: Mapping[int, int]) -> Standing | None:
+        """Return which limits hold for whom and when; ``rows``: row of the readings → slot. None: everybody's."""
+        own = self.changes.limits
+        if not own:
+            return None
+        patients = {row: int(self.patient_of[slot]) for row, slot in rows.items()}
+        timelines = {row: own[patient] for row, patient in patients.items() if patient in own}
+        return Standing(self.limits.everybody, timelines) if timelines else None
 
     def forget(self, patient_id: int) -> None:
         """Let go of an erased patient; the place stays empty until the next load."""

@@ -19,7 +19,8 @@ from detectors.explain import NAMES, patient_sentence, sentence
 from detectors.protocol import Finding, Priority
 from ingest.catalogue import catalogue
 from services.monitoring import group_of
-from services.processor.changes import Changes, PatientChange, at_hour_ms
+from services.processor.change import PatientChange, at_hour_ms
+from services.processor.changes import Changes
 from services.processor.hot import Episode, Held, Hot
 from services.processor.lateness import Receipts, Revealed
 from services.processor.records import AlertChange, AlertEvent, AlertRow, Change, Effects, Suppressed
@@ -113,6 +114,8 @@ class Engine:
                 episode = None
             if episode is None and finding.at_ms >= hot.ended_ms:  # else nobody waits for it: it is listed once settled
                 self.raise_alert(hot, patient_id, finding, provisional=True, revealed=revealed)
+            elif episode is not None and episode.provisional and not self._is_quiet(hot, patient_id, finding):
+                self._worsen(hot, patient_id, episode, finding, revealed)
 
     def take_back(
         self, hot: Hot, patient_id: int, rules: Iterable[str], found: Mapping[tuple[str, int], Priority]
@@ -129,7 +132,8 @@ class Engine:
             borne_out = max((p for p in (episode.settled, unsettled) if p is not None), key=ORDER.__getitem__)
             if ORDER[borne_out] < ORDER[episode.priority]:
                 episode.priority = borne_out
-                self._change(hot, patient_id, episode, "settled", episode.found_ms, None)
+                words = episode.evidence if episode.settled == borne_out else None
+                self._change(hot, patient_id, episode, "settled", episode.found_ms, words)
 
     def raise_alert(
         self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, revealed: Revealed | None = None
@@ -319,7 +323,7 @@ class Engine:
             Suppressed(
                 hot.organisation_id, patient_id, finding.rule, finding.start_ms, finding.at_ms,
                 self._rules[finding.rule].priority[finding.level],
-                self._changes.monitoring(patient_id, finding.at_ms),
+                self._changes.quiet_by(patient_id, finding.rule, finding.at_ms) or "active",
                 sentence(finding.rule, evidence),
             )
         )  # fmt: skip
@@ -336,6 +340,7 @@ class Engine:
             self._change(hot, patient_id, episode, "settled", finding.at_ms, None if worse else finding.evidence)
             if episode.late and revealed is not None:
                 self._hush(episode, revealed)
+            self._worsen(hot, patient_id, episode, finding, revealed)  # its limit may have become a stricter one
 
     def _worsen(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding, revealed: Revealed | None) -> None:
         priority = self._rules[finding.rule].priority[finding.level]

@@ -79,7 +79,7 @@ class Hot(msgspec.Struct):
     renewed_ms: int = 0  # up to where the clock has carried new normals on, because no data came
     ended_ms: int = 0  # where the monitoring was last ended: what was found before it is over
     limits: bytes = b""  # the safety limits' state, empty when all idle
-    layout: int = 0  # checksum of the limits' layout; another one starts them afresh
+    layout: int = 0  # checksum of the limits' layout; one that is not known starts them afresh
     states: dict[int, int] = {}
     silent: list[int] = []
     listened_ms: int = 0  # newest settled reading: silence and battery have been judged up to here

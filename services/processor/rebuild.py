@@ -181,7 +181,7 @@ class Rebuilder:
         usable = [
             (one, hot)
             for one, hot in usable
-            if hot.layout in (0, self._core.limits_layout) and hot.settled_ms >= horizon_ms
+            if hot.layout in (0, self._core.limits_layout, self._core.former_layout) and hot.settled_ms >= horizon_ms
         ]
         before = [(one, hot) for one, hot in usable if marks_of(hot)[1] <= dirty_ms]
         for one, hot in before:

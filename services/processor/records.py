@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detectors.protocol import Priority
 from services.control import ControlMessage
-from services.processor.changes import PatientChange
+from services.processor.change import PatientChange
 from services.processor.readings import Table
 from services.reasons import DeadReason
 

@@ -55,8 +55,7 @@ class Replay:
         self.core.place(patient_id, self.hot)
         if checkpoint is not None:
             self.core.state[SLOT] = np.frombuffer(checkpoint.state, live.pipeline.dtype)[0]
-            if self.hot.limits:
-                self.core.limit_state[SLOT] = np.frombuffer(self.hot.limits, live.limits.dtype)[0]
+            self.core.take_limits(SLOT, self.hot)
         self.open_day = int(self.core.state[SLOT]["open_day"])  # days before it are closed for good
         self.checkpoints: list[HotRow] = []
         self.closed = None if checkpoint is None else (self.hot.closed_ms, checkpoint.state)

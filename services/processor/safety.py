@@ -47,7 +47,9 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
     limited = index >= 0
     final = limited & (work.t_ms >= before) & (work.t_ms < after)
     rules = {rule.id for rule in core.limits.rules}
-    for finding in core.limits.advance(core.limit_state, _readings(work, index, rest, final)):
+    for finding in core.limits.advance(
+        core.limit_state, _readings(work, index, rest, final), core.standing({slot: slot for slot in slots})
+    ):
         revealed = engine.revealed(finding.row, finding.at_ms, catalogue()[finding.evidence["metric"]].id)
         engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding, revealed)
     open_ones = limited & (work.t_ms >= after)
@@ -90,7 +92,7 @@ def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, di
     )
     priorities = {rule.id: rule.priority for rule in core.limits.rules}
     found: dict[int, dict[tuple[str, int], Priority]] = {}
-    for finding in core.limits.advance(copy, renumbered):
+    for finding in core.limits.advance(copy, renumbered, core.standing(dict(enumerate(slots.tolist())))):
         slot = int(slots[finding.row])
         patient_id = int(core.patient_of[slot])
         finding = engine.since_told(patient_id, replace(finding, row=slot))
@@ -127,7 +129,7 @@ async def judge_late(core: Core, engine: Engine, reader: Reader, late: Table, st
             around = await _around(
                 core, reader, slot, stored[stored.slot == slot], metric, int(times.min()), int(times.max())
             )
-            findings = _judge_alone(core, around)
+            findings = _judge_alone(core, slot, around)
             await _list_late(core, engine, reader, slot, findings, times)
 
 
@@ -142,10 +144,10 @@ async def _around(core: Core, reader: Reader, slot: int, new: Table, metric: int
     return table.sorted(table.t_ms, table.metric, table.device)
 
 
-def _judge_alone(core: Core, around: Table) -> list[Finding]:
+def _judge_alone(core: Core, slot: int, around: Table) -> list[Finding]:
     index = _INDEX[around.metric]
-    wanted = index >= 0
-    return core.limits.advance(core.limits.new_state(1), _readings(around, index, at_rest(around), wanted))
+    readings = _readings(around, index, at_rest(around), index >= 0)
+    return core.limits.advance(core.limits.new_state(1), readings, core.standing({0: slot}))
 
 
 async def _list_late(

@@ -61,13 +61,15 @@ def settle(
     bounds, heard = segments.bounds(source), segments.bounds(in_time)
     slices = []
     applier = Applier(core, engine, moved)
+    standing = core.standing({slot: slot for slot in moved})
     for rank in range(int(segments.rank.max(initial=-1)) + 1):
         chosen = np.flatnonzero(segments.rank == rank)
         hour = _slice(core, source, bounds, segments, chosen)
         slices.append(hour)
         first_ms = _first_instants(in_time, heard, chosen)
         applier.before(hour.rows, hour.hour_ms)
-        _take(core, engine, effects, core.pipeline.settle(core.state, hour), hour, first_ms)
+        alarm = None if standing is None else standing.alarm(hour.rows, hour.hour_ms)
+        _take(core, engine, effects, core.pipeline.settle(core.state, hour, alarm), hour, first_ms)
     applier.rest()
     for slot in moved:
         core.fed[slot] = core.hot[slot].settled_ms

@@ -12,7 +12,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from ingest.clock import to_datetime
-from services.processor.changes import PatientChange
+from services.processor.change import APPLIED, PatientChange
 from services.processor.readings import Table
 from services.processor.records import KnownAlert
 from services.store import alerts
@@ -108,9 +108,9 @@ class Reader:
         cursor = await self._connection.execute(
             """SELECT patient_id, (extract(epoch FROM effective_at) * 1000)::bigint, change_id, kind, subject, payload,
                       person_id
-               FROM control_event WHERE patient_id = ANY(%s) AND kind IN ('monitoring', 'new_normal')
+               FROM control_event WHERE patient_id = ANY(%s) AND kind = ANY(%s)
                ORDER BY patient_id, effective_at""",
-            [patient_ids],
+            [patient_ids, list(APPLIED)],
         )
         changes: dict[int, list[PatientChange]] = {}
         for patient_id, *change in await cursor.fetchall():

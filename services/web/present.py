@@ -52,6 +52,11 @@ def lasted(moment: str | datetime, now: datetime) -> str:
     return "under 1 min" if long == "just now" else long
 
 
+def plain(value: float) -> str:
+    """Return a threshold as short as it is: ``88``, ``38.5``."""
+    return f"{value:g}"
+
+
 def rule_title(rule: str) -> str:
     """Return a rule's name for people."""
     known = RULES.get(rule)
@@ -116,6 +121,7 @@ EVIDENCE: Final = {
     "n_days": "Days behind the baseline",
     "minutes": "Minutes measured",
     "threshold": "Limit",
+    "limit_set_by": "Limit set by",
     "clear": "Clears at",
     "n": "Readings",
     "context": "Context",

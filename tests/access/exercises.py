@@ -40,6 +40,10 @@ def _patient(about: Subject) -> dict[str, str]:
     return {"patient_id": about.key}
 
 
+def _programme(about: Subject) -> dict[str, str]:
+    return {"key": f"none-of-{about.key}"}
+
+
 def _alert(about: Subject) -> dict[str, str]:
     return {"alert_id": about.alert}
 
@@ -69,6 +73,29 @@ EXERCISES: Final = {
     "GET /v1/account/sessions": Exercise("account.read", of_patients=False),
     "DELETE /v1/account/sessions/{session_id}": Exercise(
         "account.end_session", lambda about: {"session_id": "0"}, own=404, mine=True
+    ),
+    "GET /v1/patients/{patient_id}/profile": Exercise("profile.read", _patient),
+    "PUT /v1/patients/{patient_id}/profile": Exercise(
+        "patient.profile", _patient, body={"profile": {}, "reason": "new"}
+    ),
+    "PATCH /v1/patients/{patient_id}/profile": Exercise(
+        "patient.profile", _patient, body={"profile": {}, "reason": "new"}
+    ),
+    "GET /v1/patients/{patient_id}/limits": Exercise("profile.read", _patient),
+    "PUT /v1/patients/{patient_id}/limits": Exercise("patient.limits", _patient, body={"rules": {}, "reason": "new"}),
+    "GET /v1/patients/{patient_id}/enrolments": Exercise("enrolment.read", _patient),
+    "PUT /v1/patients/{patient_id}/enrolments/{key}": Exercise(
+        "patient.enrolment", lambda about: {"patient_id": about.key, "key": "none"}, body={"state": "eligible"}, own=404
+    ),
+    "GET /v1/limits": Exercise("limits.read", of_patients=False),
+    "PUT /v1/limits": Exercise(
+        "limits.write", dict, body={"rules": {"nothing": {}}, "reason": "new"}, own=422, mine=True
+    ),
+    "GET /v1/programmes": Exercise("programme.list", of_patients=False),
+    "GET /v1/programmes/{key}": Exercise("programme.read", _programme, own=404, mine=True),
+    "PUT /v1/programmes/{key}": Exercise("programme.write", _programme, body={"title": 5}, own=422, mine=True),
+    "PUT /v1/programmes/{key}/state": Exercise(
+        "programme.state", _programme, body={"state": "active", "reason": "new"}, own=404, mine=True
     ),
     "GET /v1/worklist": Exercise("worklist.read"),
     "GET /v1/alerts": Exercise("alerts.list"),

@@ -13,6 +13,8 @@ from ingest.devices import DeviceRegistry, token_hash
 from ingest.mqtt_password import password_matches
 from services import devices
 from services.devices import Enrolment, EnrolmentError
+from services.store.programmes import Who, limit_organisation
+from services.store.steps import run
 from tests.fix_doors import ORGANISATION, Doors
 
 pytestmark = pytest.mark.stack
@@ -33,6 +35,24 @@ def test_enrolling_again_changes_nothing_and_shows_no_token(doors: Doors) -> Non
     assert all(one.token for one in first)
     assert [one.token for one in second] == [None] * 30
     assert [(one.patient_id, one.device_id) for one in first] == [(one.patient_id, one.device_id) for one in second]
+
+
+def test_newcomers_have_the_organisations_limits_from_the_start(doors: Doors) -> None:
+    key = "limited-organisation"
+    with doors.admin() as connection:
+        organisation = devices.create_organisation(connection, key, "Limited")
+        (before,) = devices.enrol_many(connection, key, wanted("limited", 1), NOW, partitions=12)
+        who = Who(organisation, None, None, "our protocol", NOW, 12)
+        assert run(connection, limit_organisation(who, {"fever": {"levels": [38, 39]}}, NOW)) == (1, 1)
+        (_, after) = devices.enrol_many(connection, key, wanted("limited", 2), NOW, partitions=12)
+        devices.enrol_many(connection, key, wanted("limited", 2), NOW, partitions=12)
+        rows = connection.execute(
+            """SELECT patient_id, subject, version, payload FROM patient_change WHERE kind = 'limits'
+               AND organisation_id = %s ORDER BY 1""",
+            [organisation],
+        ).fetchall()
+    said = {"rules": {"fever": {"levels": [38.0, 39.0]}}}
+    assert rows == [(before.patient_id, "organisation", 1, said), (after.patient_id, "organisation", 1, said)]
 
 
 def test_only_hashes_of_tokens_are_stored(doors: Doors) -> None:

@@ -43,6 +43,50 @@ def test_a_pause_and_a_new_normal_are_written_and_listed(migrated: Settings, our
     assert relayed.fetchone() == (2,)
 
 
+def test_a_profile_and_own_limits_are_written_and_shown(migrated: Settings, ours: ApiData) -> None:
+    ours.patient("p1")
+    ours.person("ada", "clinician")
+    mine = ("--organisation", ours.key, "--json")
+    oxygen = '{"oxygen": {"target": [88, 92]}}'
+    assert "oxygen" in keepwell(migrated, "profile", "p1", oxygen, *mine).stderr
+    unknown = keepwell(migrated, "profile", "p1", oxygen, "--clinician", "bob", *mine)
+    assert "'bob' is no clinician" in unknown.stderr
+    done = keepwell(migrated, "profile", "p1", oxygen, "--clinician", "ada", *mine)
+    assert json.loads(done.stdout)[0]["oxygen"] == {"target": [88, 92], "set_by": "ada", "home": False}, done.stderr
+    done = keepwell(migrated, "limits", "p1", '{"fever": {"levels": [38, 39]}}', *mine)
+    assert json.loads(done.stdout)[0]["rules"] == {"fever": {"levels": [38, 39]}}, done.stderr
+    shown = json.loads(keepwell(migrated, "limits", "p1", *mine).stdout)
+    assert shown[0]["says"] == {"rules": {"fever": {"levels": [38.0, 39.0]}}}
+    for words, said in (
+        (("profile", "p1", '{"adult_limits": "off"}'), "a safety limit is moved, never off"),
+        (("profile", "p1", "[]"), "is no JSON object"),
+        (("limits", "p1", '{"fever": {"levels": [30, 31]}}'), "37.5 to 39, medium priority"),
+    ):
+        refused = keepwell(migrated, *words, *mine)
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+
+
+def test_a_programme_and_its_steps(migrated: Settings, ours: ApiData) -> None:
+    ours.patient("p1")
+
+    def programme(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "services.cli.main", "programme", *words, "--organisation", ours.key, "--json"]
+        return subprocess.run(argv, env=environment(migrated), capture_output=True, text=True, timeout=60, check=False)
+
+    document = {"name": "Heart", "hours": {"time_zone": "UTC"}, "ladder": [{"after_min": 0, "person": "ada"}]}
+    assert json.loads(programme("set", "heart", json.dumps(document)).stdout) == {"programme": "heart", "version": 1}
+    refused = programme("activate", "heart")
+    assert "it ends with the person ada" in refused.stderr
+    assert programme("step", "heart", "p1", "eligible").returncode == 2
+    document["ladder"] = [{"after_min": 0, "role": "nurse"}]
+    assert programme("set", "heart", json.dumps(document)).returncode == 0
+    assert json.loads(programme("activate", "heart").stdout)["version"] == 3
+    assert json.loads(programme("step", "heart", "p1", "eligible").stdout)["version"] == 1
+    assert "consented, discharged, after eligible" in programme("step", "heart", "p1", "active").stderr
+    assert json.loads(programme("limits", '{"fever": {"persist_s": 300}}').stdout)["patients_told"] == 1
+    assert json.loads(programme("list").stdout)[0]["patients"] == '{"eligible": 1}'
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

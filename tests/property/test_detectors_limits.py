@@ -1,14 +1,16 @@
 """Safety limits against a plain loop written from the documentation, and cut anywhere."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.adult_limits import Limit
+from detectors.limit_sets import LimitSet, Standing
 from detectors.limits import Limits
-from detectors.protocol import LIMIT_METRICS, Bools, Finding, Readings
+from detectors.protocol import LIMIT_METRICS, Bools, Finding, Priority, Readings
 
 SPO2, HEART = LIMIT_METRICS.index("spo2"), LIMIT_METRICS.index("heart_rate")
 LIMITS = (
@@ -138,3 +140,72 @@ def test_evidence_can_be_recomputed_from_the_readings(items: list[Item]) -> None
         assert evidence["n"] == len(values)
         assert evidence["worst"] == sign * max(sign * values)
         assert evidence["first_value"] == values[0]
+
+
+def moved(low: float, fast: float, *, off: frozenset[str] = frozenset()) -> LimitSet:
+    """The same limits with two of them moved, or off."""
+    low_levels: tuple[tuple[float, Priority], ...] = ((90 + low, "medium"), (85 + low, "high"))
+    own = (
+        replace(LIMITS[0], levels=low_levels, clear=92 + low), LIMITS[1],
+        replace(LIMITS[2], levels=((130 + fast, "low"), (150 + fast, "high")), clear=120 + fast),
+    )  # fmt: skip
+    return LimitSet(own, off)
+
+
+SETS = (moved(0, 0), moved(-4, -9), moved(3, 5), moved(0, 0, off=frozenset({"low"})))
+timelines = st.dictionaries(
+    st.integers(0, 2),
+    st.lists(st.tuples(st.integers(0, 12_000), st.sampled_from(SETS)), max_size=5, unique_by=lambda one: one[0]),
+)
+
+
+def standing_of(limits: Limits, own: dict[int, list[tuple[int, LimitSet]]]) -> Standing:
+    ordered = {row: sorted(((s * 1000, one) for s, one in line), key=lambda e: e[0]) for row, line in own.items()}
+    return Standing(limits.everybody, ordered)
+
+
+@given(runs, timelines, st.lists(st.integers(0, 12_000), max_size=3))
+def test_own_limits_cut_anywhere_and_those_of_others_are_left_alone(
+    items: list[Item], own: dict[int, list[tuple[int, LimitSet]]], cuts: list[int]
+) -> None:
+    readings, limits = build(items), Limits(LIMITS)
+    standing = standing_of(limits, own)
+    whole, parts = limits.new_state(3), limits.new_state(3)
+    expected = limits.advance(whole, readings, standing)
+    edges = [-1, *sorted(c * 1000 for c in cuts), 1 << 42]
+    found: list[Finding] = []
+    for low, high in zip(edges, edges[1:], strict=False):
+        found += limits.advance(parts, take(readings, (readings.t_ms > low) & (readings.t_ms <= high)), standing)
+    assert found == expected
+    assert whole.tobytes() == parts.tobytes()
+    alike = limits.advance(limits.new_state(3), readings)
+    for row in {0, 1, 2} - own.keys():
+        assert [f for f in found if f.row == row] == [f for f in alike if f.row == row]
+
+
+@given(runs, timelines)
+def test_no_own_limit_loses_an_open_episode_or_raises_a_rule_that_is_off(
+    items: list[Item], own: dict[int, list[tuple[int, LimitSet]]]
+) -> None:
+    """What is open ends at the clear threshold of the limit that holds then, on good readings, and only so."""
+    readings, limits = build(items), Limits(LIMITS)
+    standing, state = standing_of(limits, own), limits.new_state(3)
+    open_ones: set[tuple[int, str]] = set()
+    for finding in limits.advance(state, readings, standing):
+        rule = next(i for i, limit in enumerate(LIMITS) if limit.rule == finding.rule)
+        row, at = np.array([finding.row]), np.array([finding.at_ms])
+        now = standing.sets[standing.at(row, at)[0]]
+        who = (finding.row, finding.rule)
+        if finding.change == "cleared":
+            assert who in open_ones
+            open_ones.remove(who)
+            value = readings.value[(readings.row == finding.row) & (readings.t_ms == finding.at_ms)
+                                   & (readings.metric == LIMIT_METRICS.index(LIMITS[rule].metric))]  # fmt: skip
+            sign = 1 if LIMITS[rule].side == "above" else -1
+            assert (sign * value <= sign * now.limits[rule].clear).any()
+            assert finding.evidence["clear"] == now.limits[rule].clear
+        else:
+            assert finding.rule not in now.off
+            assert finding.evidence["threshold"] == now.limits[rule].levels[finding.level][0]
+            open_ones.add(who)
+    assert {(r, LIMITS[i].rule) for r, i in zip(*np.nonzero(state["rules"]["phase"] >= 2), strict=True)} == open_ones

@@ -17,7 +17,8 @@ from ingest.clock import to_datetime
 from services import topics
 from services.api import events, query
 from services.processor import batch, consumer, dedupe, rebuild, relay, watermark
-from services.processor.changes import Changes, PatientChange
+from services.processor.change import PatientChange
+from services.processor.changes import Changes
 from services.processor.core import Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot

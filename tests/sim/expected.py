@@ -100,7 +100,7 @@ async def _run(patient: int, told: Told, changes: tuple[Change, ...]) -> Outcome
 
 def _changed(number: int, change: Change) -> Record:
     message = ControlMessage(
-        number + 1, ORGANISATION, change.patient, "monitoring", "", number + 1, change.effective_ms, change.payload, 7
+        number + 1, ORGANISATION, change.patient, *change.about, number + 1, change.effective_ms, change.payload, 7
     )
     return Record(topics.CONTROL, 0, number, record_key(change.patient), control.encode(message))
 

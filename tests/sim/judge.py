@@ -242,14 +242,17 @@ class Judge:
             _broken("what can't be processed is dead, byte for byte", f"{littered.keys() ^ found.keys()}")
 
     def _relayed(self) -> None:
-        """Everything left in the outbox reached its topic, each partition's in the order it was written."""
+        """Everything left in the outbox reached its topic, each patient's in the order it was written.
+
+        Changes of different kinds may be written at one moment, and overtake each other: they are applied by when
+        they take effect.
+        """
         for topic in (topics.ALERTS, topics.DEAD, topics.CONTROL):
-            log = self.world.log.all_of(topic)
-            for key in {row.key for row in self.tables.outbox if row.topic == topic}:
-                written = [
-                    r.value for r in sorted(self.tables.outbox, key=lambda r: r.id) if (r.topic, r.key) == (topic, key)
-                ]
-                sent = [record.value for record in log if (record.key or b"") == key]
+            log = [record for record in self.world.log.all_of(topic) if not _is_tick(topic, record.value)]
+            rows = [row for row in sorted(self.tables.outbox, key=lambda row: row.id) if row.topic == topic]
+            for key in {(row.key, _about(topic, row.value)) for row in rows}:
+                written = [row.value for row in rows if (row.key, _about(topic, row.value)) == key]
+                sent = [r.value for r in log if (r.key or b"", _about(topic, r.value)) == key]
                 if list(dict.fromkeys(written)) != list(dict.fromkeys(sent)):
                     _broken("relay order is outbox order, none lost", f"{topic} of {key!r}: {len(written)} rows")
 
@@ -324,6 +327,18 @@ class Judge:
 
     def _places(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, partition) for partition in range(self.world.plan.partitions)]
+
+
+def _is_tick(topic: str, value: bytes) -> bool:
+    return topic == topics.CONTROL and msgspec.msgpack.decode(value)["type"] != "change"
+
+
+def _about(topic: str, value: bytes) -> tuple[str, str]:
+    """Return the kind and subject of a change, nothing of another record."""
+    if topic != topics.CONTROL:
+        return "", ""
+    change = msgspec.msgpack.decode(value)
+    return change["kind"], change["subject"]
 
 
 def _shape(value: bytes) -> list[Any]:

@@ -93,7 +93,7 @@ async def make(server: Server, actor: Actor, clock: Clock, change: Change, parti
     connection = cast(AsyncConnection[Any], ApiConnection(server, one))
     effective, now = to_datetime(change.effective_ms), to_datetime(clock.now_ms())
     try:
-        wanted = Wanted(change.patient, "monitoring", "", effective, change.payload, "simulated", 7, now)
+        wanted = Wanted(change.patient, *change.about, effective, change.payload, "simulated", 7, now)
         await changes.write_async(connection, wanted, partitions)
         await server.gates.at(actor, "commits the change")
         server.commit(one)

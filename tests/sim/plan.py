@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, Final
 
 from ingest.assign import Assignment, Device
+from services.control import Kind
 from tests.sim.stories import HOUR, KINDS, MINUTE, START, Row, Sent, closing, sent, story
 
 BOUND_MS: Final = 120_000
@@ -37,9 +38,23 @@ class Junk:
     kind: str  # noise | unknown | nul; tick: a record of the control topic
 
 
+OWN: Final[dict[str, tuple[Kind, str, dict[str, Any]]]] = {  # name → kind, subject and what it says
+    "target": ("profile", "", {"oxygen": {"target": [88, 92], "set_by": "dr", "home": True}}),
+    "nothing": ("profile", "", {}),
+    "child": ("profile", "", {"age_band": "under_16", "adult_limits": "off"}),
+    "looser": ("limits", "patient", {"rules": {"spo2_low": {"levels": [86, 81]}, "fever": {"levels": [39, 40]}}}),
+    "stricter": ("limits", "organisation", {"rules": {"spo2_low": {"levels": [94, 88]}, "fever": {"persist_s": 300}}}),
+    "programme": ("limits", "programme/heart", {"rules": {"tachycardia_at_rest": {"levels": [120, 140]}}}),
+    "everybody's": ("limits", "patient", {"rules": {}}),
+}
+
+
 @dataclass(frozen=True)
 class Change:
-    """Somebody sets a patient's monitoring state, from an instant on that may lie before or after now."""
+    """Somebody sets a patient's monitoring state, profile or limits, from an instant before or after now.
+
+    ``state`` is a monitoring state, or the name of one of `OWN`.
+    """
 
     at_ms: int
     patient: int
@@ -50,7 +65,14 @@ class Change:
     @property
     def payload(self) -> dict[str, Any]:
         """What the change says, as the API writes it."""
+        if self.state in OWN:
+            return OWN[self.state][2]
         return {"state": self.state} | ({} if self.until_ms is None else {"until_ms": self.until_ms})
+
+    @property
+    def about(self) -> tuple[Kind, str]:
+        """Its kind and subject."""
+        return OWN[self.state][:2] if self.state in OWN else ("monitoring", "")
 
 
 Due = Delivery | Junk | Change
@@ -95,6 +117,7 @@ def draw(chance: Random) -> Plan:
     _correct(plan, chance)
     _change(plan, chance)
     _add_junk(plan, chance)
+    _individualise(plan, chance)
     last = max(one.at_ms for one in plan.deliveries) + 5 * MINUTE
     for device in plan.devices:
         plan.closing[device] = closing(len(story(*plan.stories[device])))
@@ -180,6 +203,20 @@ def _change(plan: Plan, chance: Random) -> None:
         at = max(START, effective + chance.choice((-HOUR, 0, MINUTE, 2 * HOUR)))
         until = effective + chance.choice((20, 70)) * MINUTE if state == "paused" else None
         plan.changes.append(Change(at, patient, state, effective, until))
+    plan.calm.discard(patient)
+
+
+def _individualise(plan: Plan, chance: Random) -> None:
+    """Let somebody set a patient's profile and limits, in time, late or ahead of the readings, once or more often."""
+    if chance.random() > 0.3:
+        return
+    patient = chance.choice(plan.patients)
+    names = chance.sample(sorted(OWN), chance.choice((1, 2, 3)))
+    for name, minute in zip(names, sorted(chance.sample(range(20, 230), len(names))), strict=True):
+        effective = START + minute * MINUTE + chance.choice((0, 1, 30_000))
+        plan.changes.append(
+            Change(max(START, effective + chance.choice((-HOUR, 0, MINUTE, 2 * HOUR))), patient, name, effective)
+        )
     plan.calm.discard(patient)
 
 

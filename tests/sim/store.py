@@ -16,7 +16,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from services.processor.changes import PatientChange
+from services.processor.change import APPLIED, PatientChange
 from services.processor.readings import Table
 from services.processor.records import AlertRow, Effects, KnownAlert
 from services.store.fence import FencedError
@@ -126,7 +126,7 @@ class SimTransaction(Transaction):
         wanted = sorted((c.message.patient_id, c.change) for c in self._tables.control.values())
         changes: dict[int, list[PatientChange]] = {}
         for patient, change in wanted:
-            if patient in patient_ids and change.kind in ("monitoring", "new_normal"):
+            if patient in patient_ids and change.kind in APPLIED:
                 changes.setdefault(patient, []).append(change)
         return changes
 

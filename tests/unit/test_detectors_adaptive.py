@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from detectors import cusum, persist
 from detectors.adult_limits import ADULT_LIMITS
 from detectors.baseline import LEARNED, NIGHT_HEART, REST_HEART, usual
-from detectors.pipeline import Pipeline, alarm_range
+from detectors.limit_sets import alarm_range
+from detectors.pipeline import Pipeline
 from detectors.protocol import (
     ACTIVE,
     ASLEEP,

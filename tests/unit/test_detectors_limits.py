@@ -191,3 +191,24 @@ def _timed(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def test_a_state_that_a_former_version_kept_goes_on() -> None:
+    limits = Limits()
+    state = limits.new_state(1)
+    limits.advance(state, readings(every_minute([84] * 6)))
+    former = np.zeros(1, limits.former_dtype)
+    former["rules"][0] = state["rules"][0, : former["rules"].shape[1]].astype(former["rules"].dtype)
+    assert len(former.tobytes()) == 12 * 46, "as it is stored"
+    restored = np.array([limits.restore_former(former.tobytes())])
+    assert restored.tobytes() == state.tobytes()
+    calm = readings([(t + 6 * MINUTE, 97.0) for t, _ in every_minute([0] * 11)])
+    assert [f.change for f in limits.advance(restored, calm)] == ["cleared"]
+
+
+def test_rules_keep_their_places_in_kept_states() -> None:
+    assert [limit.rule for limit in DEFAULT_LIMITS] == [
+        "spo2_low", "tachycardia_at_rest", "tachycardia_extreme", "bradycardia", "respiratory_rate_high",
+        "respiratory_rate_low", "fever", "hypothermia", "glucose_low", "glucose_high", "systolic_high", "systolic_low",
+        "spo2_high_on_oxygen",
+    ]  # fmt: skip

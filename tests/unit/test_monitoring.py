@@ -7,7 +7,8 @@ import pytest
 from detectors.limits import DEFAULT_LIMITS
 from detectors.rules import ADAPTIVE_RULES
 from services.monitoring import MAX_AWAY_MS, STATES, lets, refusal
-from services.processor.changes import HOUR_MS, MAX_CHANGES, Changes, PatientChange
+from services.processor.change import HOUR_MS, PatientChange
+from services.processor.changes import MAX_CHANGES, Changes
 from services.processor.technical import ALL_RULES, TECHNICAL
 
 PATIENT = 7

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from detectors.protocol import Finding
 from services.processor import watermark
-from services.processor.changes import Changes, PatientChange
+from services.processor.change import PatientChange
+from services.processor.changes import Changes
 from services.processor.episodes import Engine
 from services.processor.hot import Hold, Hot, Session
 from services.processor.records import Effects

@@ -1,0 +1,133 @@
+"""Which limits hold for whom, and since when: everybody's, or a patient's own, as arrays of thresholds.
+
+A limit's numbers change with a profile, or where a clinician sets them otherwise; the rule stays the same. A rule
+that does not hold for somebody is *off*: no reading is beyond its levels, and an open episode still ends at its
+clear threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from detectors.adult_limits import MAX_LEVELS, Limit
+from detectors.protocol import ACTIVE, CONTEXTS, LIMIT_METRICS, VITALS, Bools, Floats, Longs, Rows
+from detectors.sums import AlarmRange
+
+PARAMETERS: Final = np.dtype(
+    [
+        ("sign", "f4"),
+        ("level", "f4", (MAX_LEVELS,)),
+        ("clear", "f4"),
+        ("persist_ms", "i8"),
+        ("clear_ms", "i8"),
+        ("max_gap_ms", "i8"),
+        ("min_readings", "u4"),
+        ("rest_only", "?"),
+        ("top", "u1"),
+    ]
+)
+_ROW_BITS: Final = 43  # an instant in ms fits below them until the year 2248
+
+
+class LimitSet:
+    """The limits one person is watched with at a time, one for each rule, always in the same order.
+
+    ``off``: rules that do not hold for this person. ``origin``: rule → who set its numbers, where not everybody's.
+    """
+
+    def __init__(
+        self,
+        limits: Sequence[Limit],
+        off: frozenset[str] = frozenset(),
+        origin: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.limits, self.off, self.origin = tuple(limits), off, origin
+        self.parameters = np.array([_parameters(limit, off=limit.rule in off) for limit in limits], PARAMETERS)
+        self.upper = np.full(len(LIMIT_METRICS), np.inf, np.float32)
+        self.lower = np.full(len(LIMIT_METRICS), -np.inf, np.float32)
+        for limit, parameter in zip(limits, self.parameters, strict=True):
+            metric, mildest = LIMIT_METRICS.index(limit.metric), parameter["level"][0]
+            if parameter["sign"] > 0:
+                self.upper[metric] = min(self.upper[metric], mildest)
+            else:
+                self.lower[metric] = max(self.lower[metric], -mildest)
+        self.alarm = alarm_range([limit for limit in limits if limit.rule not in off])
+
+
+Timeline = Sequence[tuple[int, LimitSet]]  # (from which instant on, what holds), in order
+
+
+class Standing:
+    """Which set of limits holds for each row at each instant: ``everybody``, unless a row's timeline says otherwise."""
+
+    def __init__(self, everybody: LimitSet, timelines: Mapping[int, Timeline] = MappingProxyType({})) -> None:
+        number = {id(everybody): 0}
+        self.sets = [everybody]
+        places, which = [], []
+        for row in sorted(timelines):
+            for from_ms, one in timelines[row]:
+                if id(one) not in number:
+                    number[id(one)] = len(self.sets)
+                    self.sets.append(one)
+                places.append(row << _ROW_BITS | max(from_ms, 0))
+                which.append(number[id(one)])
+        self._place = np.array(places, np.int64)
+        self._which = np.array(which, np.intp)
+        self.table = np.concatenate([one.parameters for one in self.sets])  # (sets * rules,)
+        self.upper = np.concatenate([one.upper for one in self.sets])  # (sets * metrics,)
+        self.lower = np.concatenate([one.lower for one in self.sets])
+
+    def at(self, rows: Rows, t_ms: Longs) -> Rows:
+        """Return (N,) the number of the set that holds for each row at each instant."""
+        if not len(self._place):
+            return np.zeros(len(rows), np.intp)
+        last = np.searchsorted(self._place, rows.astype(np.int64) << _ROW_BITS | t_ms, side="right") - 1
+        own = (last >= 0) & (self._place[last] >> _ROW_BITS == rows)
+        return np.where(own, self._which[last], 0)
+
+    def alarm(self, rows: Rows, t_ms: Longs) -> AlarmRange:
+        """Return the range outside which nothing is learned, for R rows at an instant each."""
+        number = self.at(rows, t_ms)
+        if not number.any():
+            return self.sets[0].alarm
+        low = np.stack([one.alarm.low for one in self.sets])
+        high = np.stack([one.alarm.high for one in self.sets])
+        return AlarmRange(low[number][:, None], high[number])
+
+
+def alarm_range(limits: Sequence[Limit]) -> AlarmRange:
+    """Return the range between the mildest levels of the limits, by context for those that ask for rest."""
+    low = np.full(len(VITALS), -np.inf, np.float32)
+    high = np.full((len(CONTEXTS), len(VITALS)), np.inf, np.float32)
+    for limit in limits:
+        if limit.metric not in VITALS:
+            continue
+        metric, mildest = VITALS.index(limit.metric), limit.levels[0][0]
+        if limit.side == "below":
+            low[metric] = max(low[metric], mildest)
+            continue
+        for context in range(len(CONTEXTS)):
+            if context != ACTIVE or not limit.at_rest_only:
+                high[context, metric] = min(high[context, metric], mildest)
+    return AlarmRange(low, high)
+
+
+def stricter(new: Floats, old: Floats) -> Bools:
+    """Return whether whatever is beyond the old level, in the table's own sign, is beyond the new one too."""
+    return np.asarray(new <= old)
+
+
+def _parameters(limit: Limit, *, off: bool) -> tuple[object, ...]:
+    """Return the limit as numbers; "past the threshold" becomes "at or past the next float"."""
+    sign = np.float32(1 if limit.side == "above" else -1)
+    levels = np.full(MAX_LEVELS, np.inf, np.float32)
+    for i, (threshold, _) in enumerate(() if off else limit.levels):
+        exact = sign * np.float32(threshold)
+        levels[i] = exact if limit.inclusive else np.nextafter(exact, np.float32(np.inf))
+    milliseconds = (limit.persist_s * 1000, limit.clear_s * 1000, limit.max_gap_s * 1000)
+    top = len(limit.levels) - 1
+    return (sign, levels, limit.clear, *milliseconds, limit.min_readings, limit.at_rest_only, top)

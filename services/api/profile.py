@@ -1,0 +1,147 @@
+"""A patient's profile and own limits: set as changes in event time, shown with who set what and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ingest.clock import to_ms
+from services import limits, profile
+from services.api import changes, individual
+from services.api.access import Scope
+from services.api.individual import Individual
+from services.api.patients import Patient
+from services.api.problems import Problem, invalid
+from services.api.query import Row, first
+from services.impossible import ImpossibleError
+
+
+class Asked(NamedTuple):
+    """How a change is asked for, whatever it says."""
+
+    reason: str
+    effective: datetime
+    now: datetime
+    if_match: str | None
+    key: str | None
+    partitions: int
+
+
+async def set_profile(scope: Scope, patient: Patient, document: Mapping[str, Any], asked: Asked, *, merge: bool) -> Row:
+    """Set a patient's profile, or merge a document into it (RFC 7396), and return the change's row.
+
+    Raises:
+        Problem: a role that may not, a profile that can't be, a clinician nobody knows, a stale version.
+    """
+    document = _named(scope, document)  # before it is merged: whoever changes the oxygen answers for it
+    if merge:
+        one = await individual.read(scope.connection, patient.id, asked.effective)
+        row = one.latest("profile", "")
+        document = merged({} if row is None else row["payload"], document)
+    try:
+        checked = profile.checked(document, asked.effective.date())
+    except ImpossibleError as error:
+        raise _refused(error) from error
+    if checked.oxygen is not None:
+        await _must_be_clinician(scope, checked.oxygen.set_by)
+    return await changes.record(
+        scope, patient, "profile", "", profile.plain(checked), reason=asked.reason, effective=asked.effective,
+        now=asked.now, if_match=asked.if_match, key=asked.key, partitions=asked.partitions,
+    )  # fmt: skip
+
+
+async def set_limits(scope: Scope, patient: Patient, rules: Mapping[str, Any], asked: Asked) -> Row:
+    """Set a patient's own limits, all of them at once, and return the change's row; see above."""
+    own = own_of(rules)
+    one = await individual.read(scope.connection, patient.id, asked.effective)
+    who = profile.conditions(one.profile, to_ms(asked.effective))
+    for rule in own:
+        if "under_16" in who and "under_16" in limits.LIMITS[rule].not_for:
+            raise invalid(rule, "rules", "for somebody under 16 only limits that hold under 16: this one is off")
+    return await changes.record(
+        scope, patient, "limits", "patient", {"rules": limits.plain(own)}, reason=asked.reason,
+        effective=asked.effective, now=asked.now, if_match=asked.if_match, key=asked.key, partitions=asked.partitions,
+    )  # fmt: skip
+
+
+def own_of(rules: Mapping[str, Any]) -> dict[str, limits.Setting]:
+    """Return a layer of limits as asked for.
+
+    Raises:
+        Problem: out of bounds, misspelt.
+    """
+    try:
+        return limits.checked(rules)
+    except ImpossibleError as error:
+        raise _refused(error) from error
+
+
+async def shown(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]:
+    """Return the profile as it stands, the version to name when changing it, and every one before."""
+    one = await individual.read(scope.connection, patient.id, now)
+    row = one.latest("profile", "")
+    individualised, note = individual.note(one)
+    return {
+        "profile": {} if row is None else row["payload"],
+        "version": version(one, "profile", ""),
+        "limits_individualised": individualised,
+        "limits_note": note,
+        "set": None if row is None else changes.document(scope, row, patient),
+        "history": [changes.document(scope, row, patient) for row in one.rows if row["kind"] == "profile"],
+    }
+
+
+async def limits_shown(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]:
+    """Return each rule's numbers and where they come from, and the version of the patient's own to change."""
+    one = await individual.read(scope.connection, patient.id, now)
+    return {
+        "version": version(one, "limits", "patient"),
+        "rules": individual.limits(one),
+        "history": [changes.document(scope, row, patient) for row in one.rows if row["kind"] == "limits"],
+    }
+
+
+def version(one: Individual, kind: str, subject: str) -> int:
+    """Return the newest version of a change, whenever it takes effect."""
+    return max((row["version"] for row in one.rows if (row["kind"], row["subject"]) == (kind, subject)), default=0)
+
+
+def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with another merged into it: null takes a field away (RFC 7396).
+
+    >>> merged({"a": 1, "b": {"c": 2, "d": 3}}, {"a": None, "b": {"c": 4}})
+    {'b': {'c': 4, 'd': 3}}
+    """
+    result = dict(base)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, Mapping):
+            before = result.get(name)
+            result[name] = merged(before if isinstance(before, Mapping) else {}, value)
+        else:
+            result[name] = value
+    return result
+
+
+def _named(scope: Scope, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the document with the clinician who asks as the one who set the oxygen, where nobody is named."""
+    oxygen = document.get("oxygen")
+    if not isinstance(oxygen, Mapping) or oxygen.get("set_by"):
+        return document
+    if scope.person.role != "clinician":
+        raise invalid(None, "oxygen.set_by", "the key of the clinician who set the target and the oxygen")
+    return {**document, "oxygen": {**oxygen, "set_by": scope.person.key}}
+
+
+async def _must_be_clinician(scope: Scope, key: str) -> None:
+    found = await first(
+        scope.connection, "SELECT 1 AS one FROM person WHERE key = %s AND role = 'clinician'", [key[:300]]
+    )
+    if found is None:
+        raise invalid(key[:80], "oxygen.set_by", "the key of a clinician of your organisation")
+
+
+def _refused(error: ImpossibleError) -> Problem:
+    return invalid(error.value, error.field, error.allowed)

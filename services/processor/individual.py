@@ -1,0 +1,46 @@
+"""From what was changed about a patient to the limits that hold for it, instant by instant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from detectors.limit_sets import LimitSet
+from services import limits, profile
+from services.limits import Own
+from services.processor.change import PatientChange
+
+KINDS: Final = ("profile", "limits")
+PROGRAMME: Final = "programme/"  # how the subject of a programme's limits begins; its key follows
+
+
+def timeline(changes: Sequence[PatientChange]) -> list[tuple[int, LimitSet]]:
+    """Return from which instant on which limits hold: one entry for each instant at which something may change.
+
+    ``changes``: of one patient, ordered by (effective, id). Before the first entry everybody's limits hold.
+    """
+    own = [change for change in changes if change.kind in KINDS]
+    marks = {change.effective_ms for change in own}
+    if not own:
+        return []
+    first_ms = min(marks)
+    for change in own:
+        if change.kind == "profile":
+            marks |= {mark for mark in profile.edges(profile.of(change.payload)) if mark > first_ms}
+    return [(mark, _at(own, mark)) for mark in sorted(marks)]
+
+
+def _at(own: Sequence[PatientChange], at_ms: int) -> LimitSet:
+    latest = {(change.kind, change.subject): change for change in own if change.effective_ms <= at_ms}
+    layers: dict[str, Own] = {
+        subject: limits.of(change.payload) for (kind, subject), change in latest.items() if kind == "limits"
+    }
+    said = latest.get(("profile", ""))
+    who = None if said is None else profile.of(said.payload)
+    return limits.effective(
+        layers.get("organisation", {}),
+        [layer for subject, layer in sorted(layers.items()) if subject.startswith(PROGRAMME)],
+        layers.get("patient", {}),
+        None if who is None else who.oxygen,
+        profile.conditions(who, at_ms),
+    )
