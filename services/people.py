@@ -40,7 +40,7 @@ def invite(connection: Connection, organisation: str, key: str, name: str, role:
         msg = f"there is no {key} in {organisation} yet; say who it is with --role"
         raise EnrolmentError(msg)
     called = name or (known[2] if known is not None else key)
-    person = devices.create_person(connection, organisation, key, called, wanted)
+    person = devices.create_person(connection, organisation, key, called, wanted, at=at)
     connection.execute(
         "UPDATE person_token SET revoked_at = %s WHERE person_id = %s AND kind = 'invitation' AND used_at IS NULL "
         "AND revoked_at IS NULL",
@@ -72,7 +72,7 @@ def service_token(
             f"{name} is a person in {organisation}; a program's token needs a name of its own, so that it is told apart"
         )
         raise EnrolmentError(msg)
-    person = devices.create_person(connection, organisation, name, name, role)
+    person = devices.create_person(connection, organisation, name, name, role, at=at)
     connection.execute("UPDATE person SET service = true WHERE id = %s", [person])
     prefix = f"{PREFIX}_{secrets.token_hex(4)}"
     token = f"{prefix}_{devices.new_token()}"

@@ -22,7 +22,7 @@ from services.processor.change import PatientChange
 
 EVERYBODY: Final = Limits().everybody
 _OF: Final[LiteralString] = """
-    WHERE patient_id = %s AND kind IN ('profile', 'limits') ORDER BY effective_at DESC, c.id DESC LIMIT 1000"""
+    WHERE c.patient_id = %s AND c.kind IN ('profile', 'limits') ORDER BY effective_at DESC, c.id DESC LIMIT 1000"""
 
 
 class Individual(NamedTuple):

@@ -93,14 +93,14 @@ async def enrolments(scope: Scope, patient: Patient) -> list[dict[str, Any]]:
     rows = await every(
         scope.connection,
         """SELECT e.*, g.key FROM enrolment e JOIN programme g ON g.id = e.programme_id
-           WHERE patient_id = %s ORDER BY g.key""",
+           WHERE e.patient_id = %s ORDER BY g.key""",
         [patient.id],
     )
     events = await every(
         scope.connection,
         """SELECT e.*, p.key AS by_key, p.name AS by_name FROM enrolment_event e
            LEFT JOIN person p ON p.id = e.person_id
-           WHERE patient_id = %s ORDER BY programme_id, version DESC LIMIT 1000""",
+           WHERE e.patient_id = %s ORDER BY e.programme_id, e.version DESC LIMIT 1000""",
         [patient.id],
     )
     return [

@@ -89,11 +89,13 @@ EXERCISES: Final = {
     ),
     "GET /v1/limits": Exercise("limits.read", of_patients=False),
     "PUT /v1/limits": Exercise(
-        "limits.write", dict, body={"rules": {"nothing": {}}, "reason": "new"}, own=422, mine=True
+        "limits.write", lambda _: {}, body={"rules": {"nothing": {}}, "reason": "new"}, own=422, mine=True
     ),
     "GET /v1/programmes": Exercise("programme.list", of_patients=False),
     "GET /v1/programmes/{key}": Exercise("programme.read", _programme, own=404, mine=True),
-    "PUT /v1/programmes/{key}": Exercise("programme.write", _programme, body={"title": 5}, own=422, mine=True),
+    "PUT /v1/programmes/{key}": Exercise(
+        "programme.write", _programme, body={"programme": {"title": 5}}, own=422, mine=True
+    ),
     "PUT /v1/programmes/{key}/state": Exercise(
         "programme.state", _programme, body={"state": "active", "reason": "new"}, own=404, mine=True
     ),

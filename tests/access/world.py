@@ -97,6 +97,22 @@ def subject(data: ApiData, key: str, team: int | None = None) -> Subject:
     data.connection.execute(
         "INSERT INTO daily_value VALUES (%s, 1, 'asleep', '2026-11-21', 58, 400, 57, 3, 9, 0.3, NULL, true)", [patient]
     )
+    programme = data.connection.execute(
+        """INSERT INTO programme (organisation_id, key, state, version, document)
+           VALUES (%s, %s, 'draft', 1, '{"name": "Hearts"}') RETURNING id""",
+        [data.organisation, f"programme-{key}"],
+    ).fetchone()
+    assert programme is not None
+    data.connection.execute(
+        """INSERT INTO enrolment (organisation_id, patient_id, programme_id, state, version, since)
+           VALUES (%s, %s, %s, 'eligible', 1, %s)""",
+        [data.organisation, patient, programme[0], NOW],
+    )
+    data.connection.execute(
+        """INSERT INTO enrolment_event (organisation_id, patient_id, programme_id, version, to_state, at, facts, reason, recorded_at)
+           VALUES (%s, %s, %s, 1, 'eligible', %s, '{}', 'a reason', %s)""",
+        [data.organisation, patient, programme[0], NOW, NOW],
+    )
     frame = f"{data.key}-{key}~s~1"
     data.frame(frame, patient, device)
     return Subject(data, key, patient, device, str(alert), frame, data.person(f"opener-{key}", team=None))

@@ -69,7 +69,7 @@ class ProviderSubjects:
             person = await self._by_claim(connection, claims, at)
         role = self._role(claims)
         if role is not None and role != person.role:
-            await connection.execute("UPDATE person SET role = %s WHERE id = %s", [role, person.id])
+            await connection.execute("SELECT role_by_provider(%s, %s, %s)", [claims["iss"], str(claims["sub"]), role])
             person = Person(person.id, person.organisation_id, person.key, person.name, role)
         return person
 

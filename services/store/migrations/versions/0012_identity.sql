@@ -1,7 +1,6 @@
 -- Who somebody is: a password and codes of our own, or a subject of a provider; and what they hold: sessions, tokens.
 
 ALTER TABLE person ADD COLUMN service boolean NOT NULL DEFAULT false;  -- a program: it has tokens, never an account
-GRANT UPDATE (role) ON person TO keepwell_api;                         -- as a provider's token says, see role_map
 
 -- Everything somebody can show: links and invitations work once, sessions end by themselves, tokens are for programs.
 ALTER TABLE person_token DROP CONSTRAINT person_token_kind_check;
@@ -99,6 +98,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT p.id, p.organisation_id, p.key, p.name, p.role
     FROM person_subject s JOIN person p ON p.id = s.person_id WHERE s.issuer = p_issuer AND s.subject = p_subject
 $$;
+-- A provider's token says which role its subject has (role_map): of nobody else can the application's role change it.
+CREATE FUNCTION role_by_provider(p_issuer text, p_subject text, p_role text) RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    UPDATE person p SET role = p_role FROM person_subject s
+    WHERE s.issuer = p_issuer AND s.subject = p_subject AND p.id = s.person_id
+$$;
 -- The provider says a sign-in ended: of one of its sessions, or of everything a subject holds.
 CREATE FUNCTION end_provider_session(p_issuer text, p_subject text, p_session text, p_at timestamptz) RETURNS bigint
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public, pg_temp AS $$
@@ -117,5 +122,5 @@ CREATE FUNCTION organisation_key() RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT key FROM organisation WHERE id = current_organisation()
 $$;
-REVOKE ALL ON FUNCTION organisation_key, holder_of_token, account_of, person_of_subject, end_provider_session FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION organisation_key, holder_of_token, account_of, person_of_subject, end_provider_session TO keepwell_api;
+REVOKE ALL ON FUNCTION organisation_key, holder_of_token, account_of, person_of_subject, role_by_provider, end_provider_session FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION organisation_key, holder_of_token, account_of, person_of_subject, role_by_provider, end_provider_session TO keepwell_api;
