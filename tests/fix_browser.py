@@ -5,7 +5,7 @@ The reason is shown with the skip.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,9 @@ from playwright.async_api import Browser, async_playwright
 from deploy.local import browser as finder
 from deploy.local import paths, user
 from deploy.local.errors import StackError, silent
+from services.settings import Settings
+from tests.api_data import ApiData
+from tests.browser.ward import Ward, make
 
 # The tests may run as root and in containers, where Chromium's own sandbox and /dev/shm are not to be had.
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking")
@@ -36,3 +39,11 @@ async def browser(browser_program: Path) -> AsyncIterator[Browser]:
         running = await playwright.chromium.launch(executable_path=browser_program, args=list(ARGUMENTS))
         yield running
         await running.close()
+
+
+@pytest.fixture(scope="session")
+def ward(migrated: Settings) -> Iterator[Ward]:
+    """Eight people."""
+    data = ApiData(migrated, "ward")
+    yield make(data)
+    data.close()

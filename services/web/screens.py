@@ -123,8 +123,13 @@ def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> None:
 
     @pages.get("/")
     async def show_worklist(request: Request, cursor: Cursor = None) -> Response:
-        """Show the worklist."""
-        return await show(request, "worklist.html", cursor)
+        """Show the worklist; who has nobody to look after is shown their own account."""
+        try:
+            return await show(request, "worklist.html", cursor)
+        except Problem as problem:
+            if problem.code is not Code.ROLE_NOT_ALLOWED:
+                raise
+            return RedirectResponse("/account", 303)
 
     @pages.get("/worklist")
     async def show_rows(request: Request, cursor: Cursor = None) -> Response:

@@ -14,13 +14,12 @@ from playwright.async_api import Browser, Page, expect
 from ingest.clock import to_ms
 from services.settings import Settings
 from tests.api_data import NOW
-from tests.browser.test_screens import CONTRAST, NARROW, WIDE, ward
+from tests.browser.test_screens import CONTRAST, NARROW, WIDE
 from tests.browser.ward import Ward
 from tests.fix_api import ServedApi, serve
 from tests.visitor import PASSWORD, Member, Visitor, invited, key_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
-__all__ = ["ward"]
 
 PICTURES = os.environ.get("KEEPWELL_MORE_SCREENSHOTS")  # for whoever works on the screens
 

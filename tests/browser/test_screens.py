@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from services.settings import Settings
-from tests.api_data import NOW, ApiData
-from tests.browser.ward import Ward, make
+from tests.api_data import NOW
+from tests.browser.ward import Ward
 from tests.fix_api import ServedApi, serve
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
@@ -66,14 +66,6 @@ class Wire:
                     await writer.drain()
         finally:
             writer.close()
-
-
-@pytest.fixture(scope="session")
-def ward(migrated: Settings) -> Iterator[Ward]:
-    """Eight people."""
-    data = ApiData(migrated, "ward")
-    yield make(data)
-    data.close()
 
 
 @pytest_asyncio.fixture
