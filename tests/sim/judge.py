@@ -108,7 +108,8 @@ class Judge:
             if row.kind != "clinical" or row.late or row.rule not in oracle.RULES:
                 continue
             if not any(
-                fate.patient_id == row.patient_id and fate.t_first_ms is not None and fate.t_last_ms is not None
+                fate.patient_id == row.patient_id and fate.stored
+                and fate.t_first_ms is not None and fate.t_last_ms is not None
                 and fate.t_first_ms <= row.found_ms and row.started_ms <= fate.t_last_ms
                 for fate in effects.fates
             ):  # fmt: skip
