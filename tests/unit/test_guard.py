@@ -74,6 +74,21 @@ async def test_over_tls_a_browser_is_told_to_stay_there(client: httpx.AsyncClien
 
 
 @pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/login", "text/html; charset=utf-8"),
+        ("/none", "text/html; charset=utf-8"),
+        ("/v1/none", "application/problem+json"),
+        ("/v1/openapi.json", "application/json"),
+        ("/static/app.css", "text/css; charset=utf-8"),
+        ("/static/live.js", "text/javascript; charset=utf-8"),
+    ],
+)
+async def test_every_answer_says_what_it_is(client: httpx.AsyncClient, path: str, kind: str) -> None:
+    assert (await client.get(path)).headers["content-type"] == kind
+
+
+@pytest.mark.parametrize(
     "path", ["/docs", "/redoc", "/metrics", "/debug", "/.git/config", "/static/", "/static/../app.py"]
 )
 async def test_nothing_is_served_that_was_not_meant_to_be(client: httpx.AsyncClient, path: str) -> None:
