@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access faults sim backlog audit-cost replay screenshots docs lock up down clean
+.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access faults sim backlog audit-cost replay screenshots docs sbom lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ screenshots: install ## Make the pictures of the README anew with the browser te
 
 docs: install ## Write the tables of docs/operations.md and docs/access.md anew from what they describe
 	@$(BIN)/python -m deploy.operations && $(BIN)/python -m deploy.access_page
+
+sbom: install ## Write build/sbom.json: every Python package installed, its version, licence and what needs it (CycloneDX)
+	@mkdir -p build && $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(BIN)/python
 
 lock: install ## Pin pyproject.toml's dependencies anew
 	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \

@@ -248,5 +248,5 @@ async def _http_problem(_request: Request, error: Exception) -> Response:
 
 
 async def _internal_problem(_request: Request, error: Exception) -> Response:
-    log.error("unexpected", error=repr(error))
+    log.error("unexpected", exc_info=error)
     return _answer(Problem(problems.INTERNAL, "the error is in the gateway's log"))

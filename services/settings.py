@@ -23,7 +23,12 @@ from services.roles import ROLES
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519"]
 IDENTITY_KEY = "identity.key"  # beside stack.toml, made by `keepwell up`
-PLACEHOLDERS = frozenset({"change-me", "changeme", "password", "secret"})
+PLACEHOLDERS = frozenset(
+    {
+        "admin", "change-me", "changeme", "default", "example", "keepwell", "password", "postgres", "replace-me",
+        "root", "secret", "test",
+    }
+)  # fmt: skip
 
 
 class SettingsError(ValueError):
@@ -383,6 +388,6 @@ def _merge(layers: list[tuple[str, dict[str, Any]]]) -> Loaded:
 def _refuse_placeholders(settings: Settings) -> None:
     for section in Settings.model_fields:
         for name, value in getattr(settings, section):
-            if isinstance(value, SecretStr) and value.get_secret_value().lower() in PLACEHOLDERS:
+            if isinstance(value, SecretStr) and value.get_secret_value().strip().lower() in PLACEHOLDERS:
                 msg = f"setting {section}.{name} still holds a placeholder; set a secret of its own"
                 raise SettingsError(msg)

@@ -36,7 +36,7 @@ from services.store import audit
 from services.store.audit import Entry, Outcome
 
 COOKIE: Final = "keepwell_session"
-SECURE_COOKIE: Final = "__Host-keepwell_session"
+HOST_ONLY: Final = "__Host-"
 MAX_TOKEN: Final = 200
 MAX_JWT: Final = 8192
 MAX_AGENT: Final = 120  # characters of a program's own name that are kept
@@ -131,9 +131,14 @@ def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "replace")).digest()
 
 
-def cookie_name(request: HTTPConnection) -> str:
-    """Return the session cookie's name: with TLS one that only this host, over TLS, can have set."""
-    return SECURE_COOKIE if request.url.scheme in ("https", "wss") else COOKIE
+def cookie_name(request: HTTPConnection, name: str = COOKIE) -> str:
+    """Return a cookie's name: with TLS one that only this host, over TLS and for all its paths, can have set."""
+    return HOST_ONLY + name if over_tls(request) else name
+
+
+def over_tls(request: HTTPConnection) -> bool:
+    """Whether a request came over TLS, here or at a proxy that is believed."""
+    return request.url.scheme in ("https", "wss")
 
 
 def presented(request: HTTPConnection) -> str:

@@ -30,7 +30,7 @@ from services.api import (
 )
 from services.api.access import Access, Pool
 from services.api.counted import Counted, route_of
-from services.api.guard import Guard
+from services.api.guard import Guard, dress
 from services.api.identity.front import make_identity
 from services.api.problems import Code, Problem
 from services.api.sealer import Sealer
@@ -220,8 +220,10 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected", route=route_of(request.scope), error=repr(error))
-        return _respond(request, Problem(Code.INTERNAL, "the fault was logged; try again, then report it"))
+        log.error("unexpected", route=route_of(request.scope), exc_info=error)
+        answer = _respond(request, Problem(Code.INTERNAL, "the fault was logged; try again, then report it"))
+        dress(answer.headers, request.scope)  # this handler stands outside the guard
+        return answer
 
 
 def _respond(request: Request, problem: Problem) -> Response:

@@ -27,7 +27,7 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-ONE_YEAR: Final = "max-age=31536000"
+ONE_YEAR: Final = "max-age=31536000; includeSubDomains"
 REQUEST_ID: Final = "X-Request-Id"  # ours alone: what a client sends under this name is not looked at
 
 
@@ -52,8 +52,7 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _dress(dressed := MutableHeaders(scope=message), scope)
-                dressed[REQUEST_ID] = request_id
+                dress(MutableHeaders(scope=message), scope)
             await send(message)
 
         problem = _refusal(scope, headers)
@@ -98,7 +97,9 @@ def _bounded(receive: Receive) -> Receive:
     return counted
 
 
-def _dress(headers: MutableHeaders, scope: Scope) -> None:
+def dress(headers: MutableHeaders, scope: Scope) -> None:
+    """Add to an answer what every answer carries; what is answered outside the guard must ask for it."""
+    headers[REQUEST_ID] = scope.get("state", {}).get("request_id", "")
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if not scope["path"].startswith("/static/"):

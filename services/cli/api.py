@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from services.api.app import create_api, make_pool
 from services.ops import watched
-from services.runtime import api_base, api_tls, clock_for, is_loopback, run
+from services.runtime import CIPHERS, api_base, api_tls, clock_for, is_loopback, run
 from services.settings import Settings, SettingsError, load
 
 GRACE_S: Final = 5
@@ -65,6 +65,7 @@ def server_config(settings: Settings, *, behind_proxy: bool = False) -> dict[str
         "port": settings.api.port,
         "ssl_certfile": settings.tls.cert_file if tls else None,
         "ssl_keyfile": settings.tls.key_file if tls else None,
+        "ssl_ciphers": CIPHERS,
     } | proxy_config(settings, behind_proxy=behind_proxy)
 
 

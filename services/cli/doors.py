@@ -20,7 +20,7 @@ from ingest.load import Budget, Load
 from ingest.publish import KafkaPublisher
 from services import topics
 from services.ops import watched
-from services.runtime import api_base, clock_for, is_loopback, run, stop_requested
+from services.runtime import CIPHERS, api_base, clock_for, is_loopback, run, stop_requested
 from services.settings import Settings, SettingsError, load
 
 MQTT_UNAVAILABLE = "mqtt_unavailable"
@@ -84,6 +84,7 @@ def server_config(settings: Settings, *, insecure: bool) -> dict[str, Any]:
         "port": settings.gateway.port,
         "ssl_certfile": None if insecure else settings.tls.cert_file,
         "ssl_keyfile": None if insecure else settings.tls.key_file,
+        "ssl_ciphers": CIPHERS,
     }
 
 

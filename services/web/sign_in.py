@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from services.api.access import Access, cookie_name, credential
+from services.api.access import COOKIE, Access, cookie_name, credential, over_tls
 from services.api.identity import codes, passwords
 from services.api.identity.front import Identity
 from services.api.identity.invitations import Invitation
@@ -17,7 +17,6 @@ from services.api.problems import Code, Problem
 from services.web.screens import login_page, render, sentence
 
 BEGUN_COOKIE: Final = "keepwell_sign_in"
-BEGUN_PATH: Final = "/login/provider"
 SHOWN_ON_THE_PAGE: Final = (Code.SIGN_IN_REFUSED, Code.TOO_MANY_TRIES, Code.INVALID, Code.NOT_KNOWN_HERE)
 
 Short = Annotated[str, Form(max_length=300)]
@@ -39,8 +38,14 @@ def signed_in(request: Request, answer: Response, access: Access, session: str) 
     """Give a browser its session's cookie along with an answer."""
     answer.set_cookie(
         cookie_name(request), session, max_age=int(access.session.total_seconds()), path="/", httponly=True,
-        secure=request.url.scheme == "https", samesite="strict",
+        secure=over_tls(request), samesite="strict",
     )  # fmt: skip
+    return answer
+
+
+def forget(request: Request, answer: Response, name: str = COOKIE) -> Response:
+    """Take a cookie back; a browser heeds that for a `__Host-` name only where it is said securely."""
+    answer.delete_cookie(cookie_name(request, name), path="/", httponly=True, secure=over_tls(request))
     return answer
 
 
@@ -79,8 +84,7 @@ def _add_login(pages: APIRouter, identity: Identity) -> None:
             onward = await identity.sign_in.leave(await id_token(access, hashed), base_of(request))
         await access.end(hashed)
         answer = render("onward.html", where=onward, what="Signing out") if onward else RedirectResponse("/login", 303)
-        answer.delete_cookie(cookie_name(request), path="/", httponly=True, samesite="strict")
-        return answer
+        return forget(request, answer)
 
 
 def _add_password(pages: APIRouter, identity: Identity) -> None:
@@ -113,8 +117,8 @@ def _add_provider(pages: APIRouter, identity: Identity) -> None:
         where, begun = await sign_in.begin(base_of(request), invitation)
         answer = RedirectResponse(where, 303)
         answer.set_cookie(
-            BEGUN_COOKIE, begun, max_age=BEGUN_S, path=BEGUN_PATH, httponly=True,
-            secure=request.url.scheme == "https", samesite="lax",  # the way back comes from another site
+            cookie_name(request, BEGUN_COOKIE), begun, max_age=BEGUN_S, path="/", httponly=True,
+            secure=over_tls(request), samesite="lax",  # the way back comes from another site
         )  # fmt: skip
         return answer
 
@@ -129,7 +133,7 @@ def _add_provider(pages: APIRouter, identity: Identity) -> None:
         bring the new session's cookie along."""
         try:
             session = await sign_in.finish(
-                request.cookies.get(BEGUN_COOKIE, ""), state, code, iss, agent=agent_of(request)
+                request.cookies.get(cookie_name(request, BEGUN_COOKIE), ""), state, code, iss, agent=agent_of(request)
             )
         except Problem as problem:
             if problem.code not in SHOWN_ON_THE_PAGE:
@@ -138,8 +142,7 @@ def _add_provider(pages: APIRouter, identity: Identity) -> None:
         else:
             page = render("onward.html", where="/", what="Signing in")
             answer = signed_in(request, page, identity.access, session)
-        answer.delete_cookie(BEGUN_COOKIE, path=BEGUN_PATH, httponly=True, samesite="lax")
-        return answer
+        return forget(request, answer, BEGUN_COOKIE)
 
     @pages.post("/login/provider/ended")
     async def ended(logout_token: Annotated[str, Form(max_length=8192)]) -> Response:

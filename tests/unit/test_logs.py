@@ -58,6 +58,18 @@ def test_any_text_stays_one_line_of_json(text: str, key: str) -> None:
     assert isinstance(json.loads(line), dict)
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x0b", "\x85", "\u2028"])
+def test_a_line_that_was_sent_in_stays_inside_another(lines: list[str], end: str) -> None:
+    forged = f'nobody{end}{{"event": "signed_in", "person": 1}}'
+    structlog.get_logger().warning("sign_in_refused", agent=forged)
+    logging.getLogger("some.library").warning("from %s", forged)
+    assert len(lines) == 2
+    for line in lines:
+        assert len(line.splitlines()) == 1
+        assert json.loads(line)["event"] != "signed_in"
+    assert json.loads(lines[0])["agent"] == forged
+
+
 @given(
     before=st.text(max_size=30), after=st.text(max_size=30), how=st.sampled_from(["Bearer ", "token=", "password=", ""])
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from services.settings import SettingsError, known_keys, load
 
@@ -43,9 +44,15 @@ def test_a_wrong_value_names_key_value_and_origin() -> None:
         load(environ={"KEEPWELL_KAFKA__PARTITIONS": "many"})
 
 
-def test_a_secret_left_at_its_placeholder_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"postgres\.api_password.*placeholder"):
-        load(environ={"KEEPWELL_POSTGRES__API_PASSWORD": "change-me"})
+SECRETS = [key for key, default in known_keys().items() if isinstance(default, SecretStr)]
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_a_secret_left_at_its_placeholder_is_refused(key: str) -> None:
+    assert "postgres.api_password" in SECRETS
+    for placeholder in ("change-me", " Password ", "postgres", "KEEPWELL"):
+        with pytest.raises(SettingsError, match=rf"{key}.*placeholder"):
+            load(environ={f"KEEPWELL_{key.replace('.', '__').upper()}": placeholder})
 
 
 def test_a_secret_is_read_from_a_file_and_never_shown(tmp_path: Path) -> None:
