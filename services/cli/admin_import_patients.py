@@ -62,6 +62,8 @@ def patients(file: Path = FILE, check: bool = CHECK, organisation: str = ORGANIS
             changed = [one["id"] for one in done if one["state"] != "there"]
             noted_of(at.connection, "patients.import", changed, file=file.name)
     note = "" if check else tell_mqtt(settings.stack.home, passwords)
+    if note:
+        typer.echo(note, err=True)
     for one in done:
         del one["id"]
         one["token"] = one["token"] and ("to be made" if check else one["token"])
@@ -73,7 +75,7 @@ def patients(file: Path = FILE, check: bool = CHECK, organisation: str = ORGANIS
     for one in done:
         if one["token"]:
             say.told({"device": one["device"], "token": one["token"]}, as_json)
-    say.told({"checked" if check else "imported": len(done), "mqtt": note or None}, as_json)
+    say.told({"checked" if check else "imported": len(done)}, as_json)
 
 
 def _there(at: Desk, wanted: Sequence[str]) -> Patients:
