@@ -49,23 +49,35 @@ def team_id(connection: Connection, organisation_id: int, key: str | None = None
     return int(row[0])
 
 
-def add_member(connection: Connection, team: int, person_id: int, at: datetime) -> None:
-    """Let a person see the team's patients from ``at`` on; one who is a member already stays it."""
-    connection.execute(
-        """INSERT INTO care_team_member (organisation_id, team_id, person_id, valid_from)
-           SELECT organisation_id, id, %s, %s FROM care_team WHERE id = %s ON CONFLICT DO NOTHING""",
-        [person_id, at, team],
-    )
+def add_member(connection: Connection, team: int, person_id: int, at: datetime, until: datetime | None = None) -> bool:
+    """Let a person see the team's patients from ``at`` on, or ``until``; one who is a member then already stays it.
 
-
-def add_patients(connection: Connection, team: int, patient_ids: Sequence[int], at: datetime) -> None:
-    """Put patients under the team's care from ``at`` on; those who are already stay it."""
-    connection.execute(
-        """INSERT INTO care_team_patient (organisation_id, team_id, patient_id, valid_from)
-           SELECT t.organisation_id, t.id, p, %s FROM care_team t, unnest(%s::int[]) AS p WHERE t.id = %s
+    Return whether that was new.
+    """
+    done = connection.execute(
+        """INSERT INTO care_team_member (organisation_id, team_id, person_id, valid_from, valid_to)
+           SELECT organisation_id, id, %s, %s, coalesce(%s, 'infinity'::timestamptz) FROM care_team WHERE id = %s
            ON CONFLICT DO NOTHING""",
-        [at, list(patient_ids), team],
+        [person_id, at, until, team],
     )
+    return done.rowcount > 0
+
+
+def add_patients(
+    connection: Connection, team: int, patient_ids: Sequence[int], at: datetime, until: datetime | None = None
+) -> int:
+    """Put patients under the team's care from ``at`` on, or ``until``; those who are then already stay it.
+
+    Return for how many that was new.
+    """
+    done = connection.execute(
+        """INSERT INTO care_team_patient (organisation_id, team_id, patient_id, valid_from, valid_to)
+           SELECT t.organisation_id, t.id, p, %s, coalesce(%s, 'infinity'::timestamptz)
+           FROM care_team t, unnest(%s::int[]) AS p WHERE t.id = %s
+           ON CONFLICT DO NOTHING""",
+        [at, until, list(patient_ids), team],
+    )
+    return done.rowcount
 
 
 def remove_member(connection: Connection, team: int, person_id: int, at: datetime) -> bool:
@@ -88,8 +100,8 @@ def remove_patient(connection: Connection, team: int, patient_id: int, at: datet
     return done.rowcount > 0
 
 
-def link_patient(connection: Connection, person_id: int, patient_id: int) -> None:
-    """Say who a person of role patient is."""
+def link_patient(connection: Connection, person_id: int, patient_id: int | None) -> None:
+    """Say who a person of role patient is; None: nobody any more."""
     connection.execute("UPDATE person SET patient_id = %s WHERE id = %s", [patient_id, person_id])
 
 

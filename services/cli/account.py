@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 
 from services.cli import say
-from services.cli.say import JSON, ORGANISATION, connected, refuse
-from services.roles import ROLES, Role
+from services.cli.say import JSON, ORGANISATION, connected, known_role, refuse
+from services.roles import ROLES
 from services.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def invite(
     if open_vault(settings.identity) is None:
         refuse("accounts need identity.key or identity.key_file; the local stack (`keepwell up`) makes one")
     with _admin(settings) as (connection, now):
-        made = invite(connection, organisation, key, name, None if role is None else _role(role), now)
+        made = invite(connection, organisation, key, name, None if role is None else known_role(role), now)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{api_base(settings)}/invitation?token={made}")
     console.print(f"for {key}@{organisation}, once, within 7 days; give it to nobody else")
@@ -74,7 +74,7 @@ def token(
     if unknown:
         refuse(f"--scope {unknown[0]!r} is not known; there are {', '.join(SCOPES)}")
     with _admin(load().settings) as (connection, now):
-        made = service_token(connection, organisation, name, _role(role), sorted(set(scope)), now, days)
+        made = service_token(connection, organisation, name, known_role(role), sorted(set(scope)), now, days)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"token (shown once): {made}")
     console.print(f"{name} may {', '.join(sorted(set(scope)))} for {days} days; `keepwell account revoke` ends it")
@@ -99,12 +99,6 @@ def revoke(
     with _admin(load().settings) as (connection, now):
         revoke_token(connection, organisation, prefix, now)
     Console(highlight=False).print(f"{prefix} no longer works")
-
-
-def _role(text: str) -> Role:
-    if text not in ROLES:
-        refuse(f"--role {text!r} is not known; there are {', '.join(ROLES)}")
-    return text
 
 
 @contextmanager

@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "api": ("api",),
     "enrol": ("enrol", "revoke", "login"),
     "account": ("account",),
+    "admin": ("admin",),
     "simulate": ("simulate",),
     "replay": ("replay",),
     "health": ("health",),

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from services.roles import ROLES, Role
 from services.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -59,12 +60,21 @@ def moment(option: str, text: str | None) -> datetime | None:
     return moment.astimezone(UTC)
 
 
+def known_role(text: str) -> Role:
+    """Return the role an option or argument names; end with one plain sentence where there is none."""
+    if text not in ROLES:
+        refuse(f"role = {text!r} is not known; there are {', '.join(ROLES)}")
+    return text
+
+
 def told(document: dict[str, Any], as_json: bool) -> None:
     """Say what was done."""
     if as_json:
         print(json.dumps(document, default=str))  # noqa: T201 - one document on stdout, not wrapped
     else:
-        Console(highlight=False, markup=False).print(" ".join(f"{k}={v}" for k, v in document.items()), soft_wrap=True)
+        Console(highlight=False, markup=False).print(
+            " ".join(f"{k}={v}" for k, v in document.items() if v is not None), soft_wrap=True
+        )
 
 
 def rows(found: Iterable[dict[str, Any]], as_json: bool, nothing: str) -> None:

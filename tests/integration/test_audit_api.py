@@ -163,7 +163,7 @@ def test_every_action_has_words() -> None:
     for path in [*(ROOT / "services" / "api").glob("*.py"), *(ROOT / "services" / "web").glob("*.py")]:
         found |= set(re.findall(r'scoped\(request, "([a-z_.]+)"', path.read_text("utf-8")))
     for path in (ROOT / "services" / "cli").glob("*.py"):
-        found |= set(re.findall(r'noted_of\(\s*connection, "([a-z_.]+)"', path.read_text("utf-8")))
+        found |= set(re.findall(r'noted_of\(\s*(?:\w+\.)?connection, "([a-z_.]+)"', path.read_text("utf-8")))
     assert len(found) > 20
     assert found <= audit_words.WHAT.keys() | {"person.login_link"}
 
