@@ -113,6 +113,7 @@ async def process_batch(
     effects.fates = fates + effects.fates  # in the order of the frames first: readings name theirs by its place
     _note_dirty(core, stored, late_safety | late_minutes, late_minutes)
     _note_corrected(core, rewritten[behind])
+    _note_overtaken(core, stored)
 
     slots = sorted(effects.touched)
     await check_value.settle(core, engine, reader, effects.quarantined, stored, slots)
@@ -312,6 +313,16 @@ def _note_corrected(core: Core, behind: Table) -> None:
     """A corrected value that the detectors have seen otherwise is late data."""
     for slot, t_ms in zip(behind.slot.tolist(), behind.t_ms.tolist(), strict=True):
         mark_dirty(core.hot[slot], t_ms)
+
+
+def _note_overtaken(core: Core, stored: Table) -> None:
+    """Data from before an end of the monitoring that the clock has carried out already: what they show came first."""
+    for slot in np.unique(stored.slot).tolist():
+        hot = core.hot[slot]
+        if hot.ended_ms:
+            mine = stored.t_ms[(stored.slot == slot) & (stored.t_ms < hot.ended_ms)]
+            if len(mine):
+                mark_dirty(hot, int(mine.min()), len(mine))
 
 
 async def _find_words(reader: Reader, effects: Effects, unspoken: list[int]) -> None:
