@@ -278,6 +278,11 @@ class Engine:
         change = self._changes.closing_after(patient_id, episode.found_ms, up_to_ms)
         if change is None:
             return False
+        if episode.settled not in (None, episode.priority) and episode.worse_ms >= change.effective_ms:
+            episode.priority = (
+                episode.settled or episode.priority
+            )  # it became worse when nobody was to be told any more
+            self._change(hot, patient_id, episode, "settled", episode.found_ms, episode.evidence)
         self.resolve_by_person(hot, patient_id, episode, change.effective_ms, change)
         if episode.evidence is not None and episode.settled is not None:
             level = self._rules[episode.rule].priority.index(episode.settled)
@@ -345,7 +350,7 @@ class Engine:
     def _worsen(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding, revealed: Revealed | None) -> None:
         priority = self._rules[finding.rule].priority[finding.level]
         if ORDER[priority] > ORDER[episode.priority]:
-            episode.priority = priority
+            episode.priority, episode.worse_ms = priority, finding.at_ms
             late = self._receipts.is_late(revealed, finding.at_ms)
             self._change(hot, patient_id, episode, "worsened", finding.at_ms, finding.evidence, late=late)
             if late and revealed is not None:

@@ -145,6 +145,21 @@ def test_the_first_end_of_a_monitoring_after_a_finding_is_where_it_ends() -> Non
     assert [(e.change, e.at_ms - T0) for e in effects.events] == [("raised", 10 * MINUTE), ("resolved", 30 * MINUTE)]
 
 
+def test_what_became_worse_after_the_end_ends_as_it_was_at_the_end() -> None:
+    """It was told provisionally before anybody had said that the monitoring had ended."""
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    raised = finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE)
+    before = Engine(ALL_RULES, effects, T0, Changes())
+    before.settled(hot, 1, raised)
+    worst = {**raised.evidence, "change": "worsened", "worst": 82.0, "threshold": 85.0}
+    before.provisional(hot, 1, Finding(0, "spo2_low", "worsened", raised.start_ms, T0 + 31 * MINUTE, 1, worst))
+    effects = Effects(T0)
+    Engine(ALL_RULES, effects, T0, discharged(T0 + 30 * MINUTE)).pass_on(0, hot, 1, "spo2_low", T0 + 30 * MINUTE)
+    assert [(c.change, c.priority) for c in effects.changes] == [("settled", "medium"), ("resolved", "medium")]
+    assert effects.changes[0].evidence is not None
+    assert effects.changes[0].evidence["threshold"] == 90.0
+
+
 def test_what_outlasts_a_discharge_is_told_again_as_an_episode_of_its_own() -> None:
     hot, effects = Hot(1, settled_ms=T0), Effects(T0)
     engine = Engine(ALL_RULES, effects, T0, again_active(T0 + 30 * MINUTE, T0 + 80 * MINUTE))
