@@ -278,10 +278,9 @@ class Engine:
         change = self._changes.closing_after(patient_id, episode.found_ms, up_to_ms)
         if change is None:
             return False
-        if episode.settled not in (None, episode.priority) and episode.worse_ms >= change.effective_ms:
-            episode.priority = (
-                episode.settled or episode.priority
-            )  # it became worse when nobody was to be told any more
+        settled = episode.settled
+        if settled is not None and settled != episode.priority and episode.worse_ms >= change.effective_ms:
+            episode.priority = settled  # it became worse when nobody was to be told any more
             self._change(hot, patient_id, episode, "settled", episode.found_ms, episode.evidence)
         self.resolve_by_person(hot, patient_id, episode, change.effective_ms, change)
         if episode.evidence is not None and episode.settled is not None:
