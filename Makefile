@@ -6,6 +6,8 @@ SEEDS ?= 20
 PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
+# One process for what needs the servers, one for the rest beside it (tests/conftest.py); ARGS="-n 0" for one alone.
+BESIDE := -n 2 --dist loadscope
 
 .PHONY: help install demo test test-all test-keycloak lint types check contract seeds access faults sim backlog audit-cost replay screenshots docs sbom lock up down clean
 
@@ -22,10 +24,10 @@ demo: install ## Install, start everything, replay real and synthetic people, sh
 	@KEEPWELL_INSTALL_S=$$(( $$(date +%s) - $(STARTED) )) $(BIN)/keepwell demo $(ARGS)
 
 test: install ## Every test that fits in minutes, against real Kafka, TimescaleDB, mosquitto and a browser
-	@$(BIN)/pytest -m "not slow" $(ARGS)
+	@$(BIN)/pytest $(BESIDE) -m "not slow" $(ARGS)
 
 test-all: install ## All tests, the slow ones too
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(BESIDE) $(ARGS)
 
 lint: install ## Style, import rules and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
