@@ -109,7 +109,7 @@ def withheld_of(frame: Frame, stamped: Sequence[StampedFrame]) -> list[str]:
 def _consented(
     frame: Frame, device: Device, by_patient: dict[int, list[StampedBlock]]
 ) -> dict[int, list[StampedBlock]]:
-    """Take out what must not be taken now; refuse a frame with nothing left, or of two patients who do not agree alike."""
+    """Take out what must not be taken now; refuse a frame with nothing left, or of two patients, if they differ."""
     whose = {a.patient_id: a for a in device.assignments if a.withheld or a.closed}
     if whose.keys().isdisjoint(by_patient):
         return by_patient

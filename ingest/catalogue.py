@@ -12,7 +12,6 @@ from typing import Literal
 
 import msgspec
 
-
 DataClass = Literal["activity", "sleep", "vitals", "waveforms"]  # what a consent is about
 
 

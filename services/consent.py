@@ -108,8 +108,8 @@ def after(before: frozenset[str], classes: Iterable[str] | None, said: str) -> f
 def minor_until(facts: Mapping[str, Any], age: int) -> datetime | None:
     """Return until when the person of a profile is too young to decide; None: nothing says that they are.
 
-    ``facts`` are the profile's ``birth_date`` and ``age_band``. A band says so only where it can: "under 16" of an age of
-    16 or more; then the end is the latest instant there is. Whose age is not known counts as grown up.
+    ``facts`` are the profile's ``birth_date`` and ``age_band``. A band says so only where it can: "under 16" of an
+    age of 16 or more; then the end is the latest instant there is. Whose age is not known counts as grown up.
     """
     if facts.get("birth_date"):
         day = birthday(date.fromisoformat(str(facts["birth_date"])), age)
@@ -177,12 +177,12 @@ def _check_relation(wanted: Wanted, now: datetime, facts: Mapping[str, Any], age
     until = minor_until(facts, age)
     young = until is not None and max(wanted.effective_at or now, now) < until
     if young and wanted.relation == "self" and wanted.said == "given":
-        raise impossible("self", "relation", f"guardian or representative: the patient is not {age} yet")
+        raise impossible(wanted.relation, "relation", f"guardian or representative: the patient is not {age} yet")
     if not young and wanted.relation == "guardian":
         known = f"the patient is {age} or older" if age_known(facts, age) else (
             "the profile says no age, so the patient counts as grown up: write the birth date into the profile first"
         )  # fmt: skip
-        raise impossible("guardian", "relation", f"self or representative: {known}")
+        raise impossible(wanted.relation, "relation", f"self or representative: {known}")
 
 
 def check_rules(basis: Mapping[str, str], age: int) -> dict[str, str]:
@@ -196,7 +196,7 @@ def check_rules(basis: Mapping[str, str], age: int) -> dict[str, str]:
         _one_of(f"basis.{purpose}", value, get_args(Basis))
     if not AGES[0] <= age <= AGES[1]:
         raise impossible(age, "consent_age", f"{AGES[0]} to {AGES[1]} years")
-    return {**DEFAULT_BASIS, **basis}
+    return dict(DEFAULT_BASIS) | dict(basis)
 
 
 def digest(title: str, text: str) -> str:

@@ -57,7 +57,7 @@ class Published(BaseModel):
 
 
 class RulesWanted(BaseModel):
-    """The basis of each purpose (``consent`` or ``other``), and from which age people decide; what is left out stays."""
+    """The basis of each purpose (``consent`` or ``other``), from which age people decide; the rest stays."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -100,7 +100,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
 
     @v1.get("/patients/{patient_id}/consents")
     async def read_consents(request: Request, patient_id: Key) -> Any:
-        """Show how a patient's consent stands, and every decision; also where nothing else is shown of them any more."""
+        """Show how a patient's consent stands, and every decision; also where nothing else is shown of them."""
         async with access.scoped(request, "consent.read") as scope:
             return await consent.shown(scope, await consent.find(scope, patient_id))
 

@@ -289,7 +289,8 @@ async def _audit(
         [
             Entry(
                 at, organisation, "person", "alert.stream", person, role=one.person.role, address=one.origin.address,
-                purpose=purpose_of(one.person.role), agent=one.origin.agent, request_id=one.origin.request_id, detail=audit.patients(sent[person]),
+                purpose=purpose_of(one.person.role), agent=one.origin.agent, request_id=one.origin.request_id,
+                detail=audit.patients(sent[person]),
             )
             for person, one in sorted(people.items())
             if sent[person]

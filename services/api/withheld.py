@@ -61,7 +61,7 @@ def refusal(scope: Scope, row: Row) -> Problem:
 
 
 async def count(scope: Scope) -> dict[str, int]:
-    """Return how many patients a list leaves out because of their consent, as its member; nothing for who is not told."""
+    """Return how many patients a list leaves out because of their consent, as its member; for some nothing."""
     if scope.person.role in WITHOUT:
         return {}
     row = await first(
@@ -110,7 +110,8 @@ def _note(rows: list[Row]) -> str | None:
     for row in rows:
         states.setdefault(standing(row)["state"], []).append(row)
     said = [
-        _words(state, found[0]) + ("" if len(found) == len(CLASSES) else f" ({', '.join(r['data_class'] for r in found)})")
+        _words(state, found[0])
+        + ("" if len(found) == len(CLASSES) else f" ({', '.join(r['data_class'] for r in found)})")
         for state, found in states.items()
     ]
     against = any(state in ("refused", "withdrawn") for state in states)

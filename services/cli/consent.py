@@ -121,7 +121,8 @@ def show(patient: str = PATIENT, organisation: str = ORGANISATION, as_json: bool
         noted_of(at.connection, "consent.read", [number])
         found = at.connection.execute(
             """SELECT s.purpose, s.basis, string_agg(s.data_class, ', ' ORDER BY s.data_class),
-                      CASE WHEN s.decision = 'given' AND NOT s.holds THEN 'ended' ELSE coalesce(s.decision, 'none') END AS state,
+                      CASE WHEN s.decision = 'given' AND NOT s.holds THEN 'ended'
+                           ELSE coalesce(s.decision, 'none') END AS state,
                       s.withheld, s.since, s.ends_at, c.relation, c.decided_by, c.form
                FROM consent_state(%s) s LEFT JOIN consent c ON c.id = s.decision_id
                GROUP BY 1, 2, 4, 5, 6, 7, 8, 9, 10 ORDER BY 1, 3""",
@@ -133,14 +134,14 @@ def show(patient: str = PATIENT, organisation: str = ORGANISATION, as_json: bool
 
 def basis(
     wanted: list[str] = typer.Option(None, "--set", help="PURPOSE=consent or PURPOSE=other; several times for several"),
-    age: int = typer.Option(None, help="from which age people decide for themselves, 13 to 21"),
+    age: int | None = typer.Option(None, help="from which age people decide for themselves, 13 to 21"),
     reason: str = WHY,
     version: int = typer.Option(None, min=0, help="refuse unless this is the version now"),
     organisation: str = ORGANISATION,
     as_json: bool = JSON,
 ) -> None:
     """Show or change on which ground each purpose rests. `consent`: nothing without it; `other`: a law, a contract."""
-    from services.consent import DEFAULT_AGE, DEFAULT_BASIS
+    from services.consent import DEFAULT_AGE, check_rules
     from services.store.consents import set_rules
 
     pairs = dict(one.partition("=")[::2] for one in wanted or [])
@@ -155,7 +156,7 @@ def basis(
                ORDER BY version DESC LIMIT 1""",
             [at.organisation_id],
         ).fetchone()
-    number, grounds, years = row or (0, dict(DEFAULT_BASIS), DEFAULT_AGE)
+    number, grounds, years = row or (0, check_rules({}, DEFAULT_AGE), DEFAULT_AGE)
     say.told({"organisation": organisation, "version": number, **grounds, "consent_age": years}, as_json)
 
 

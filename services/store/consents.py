@@ -1,4 +1,4 @@
-"""Documents, decisions and rules of consent, written with what follows from them at once. Steps; two drivers run them."""
+"""Documents, decisions and rules of consent, written with what follows at once. Steps; two drivers run them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from services.store.steps import Steps
 
 CHANNEL: Final = "keepwell_alert"  # whoever reads a stream is judged anew at once
 BY_CONSENT: Final = "consent"  # in the payload of a pause that a consent made, and may lift
+RULES: Final = "the rules of consent"
 MAX_TITLE: Final = 200
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 _ALL: Final = frozenset(CLASSES)
@@ -85,10 +86,8 @@ def publish(clerk: Clerk, words: Words) -> Steps[int]:
     return int(version)
 
 
-def set_rules(
-    clerk: Clerk, basis: Mapping[str, str], age: int | None, reason: str, expected: int | None
-) -> Steps[int]:
-    """Say on which basis each purpose rests, and from which age people decide; what is left out stays. Return the version.
+def set_rules(clerk: Clerk, basis: Mapping[str, str], age: int | None, reason: str, expected: int | None) -> Steps[int]:
+    """Say on which basis each purpose rests and from which age people decide; return the version. The rest stays.
 
     Raises:
         ImpossibleError: a value that is not allowed.
@@ -104,7 +103,7 @@ def set_rules(
     )
     version, before, years = known[0] if known else (0, dict(consent.DEFAULT_BASIS), consent.DEFAULT_AGE)
     if expected is not None and expected != version:
-        raise StaleError("the rules of consent", expected, version)
+        raise StaleError(RULES, expected, version)
     whole = consent.check_rules({**before, **basis}, years if age is None else age)
     yield (
         """INSERT INTO consent_rules (organisation_id, version, basis, consent_age, reason, person_id, recorded_at)

@@ -157,7 +157,7 @@ def step(who: Who, patient_id: int, key: str, state: str, facts: Mapping[str, An
 
 
 def _recorded(patient_id: int, facts: Mapping[str, Any]) -> Steps[Mapping[str, Any]]:
-    """Return the recorded consent that stands, for care or a programme, as the facts of a step that names none or it."""
+    """Return the recorded consent that stands, as the facts of a step that names it or nothing."""
     if facts and set(facts) != {"consent"}:
         return facts
     rows = yield (

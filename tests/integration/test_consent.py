@@ -135,7 +135,9 @@ def states(doors: Doors, patient: int) -> list[str]:
                ORDER BY version""",
             [patient],
         ).fetchall()
-        waiting: Any = connection.execute("SELECT record FROM outbox WHERE record_key = %s", [b"%d" % patient]).fetchall()
+        waiting: Any = connection.execute(
+            "SELECT record FROM outbox WHERE record_key = %s", [b"%d" % patient]
+        ).fetchall()
     told = [msgspec.msgpack.decode(bytes(record), type=ControlMessage) for (record,) in waiting]
     assert [one.payload["state"] for one in told if one.kind == "monitoring"] == [state for state, _ in rows]
     assert all("consent to care" in reason for _, reason in rows)
