@@ -1,4 +1,4 @@
-"""Consent from the command line to the doors: what it doesn't cover is not taken, over HTTPS and MQTT, within a second."""
+"""Consent at the doors and at the command line: what it doesn't cover is not taken, over HTTPS and MQTT, within a second."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ from ingest.frame import Block, Frame
 from ingest.ledger import Ledger
 from ingest.verdict import Accepted, Refused, Verdict
 from services import devices
+from services.consent import Wanted
 from services.control import ControlMessage
 from services.devices import Enrolment
+from services.store import consents
+from services.store.steps import Steps, run
 from tests.fix_doors import Doors, Process, environment
 
 pytestmark = pytest.mark.stack
@@ -44,6 +47,14 @@ def keepwell(doors: Doors, *words: str, code: int = 0) -> str:
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stderr
+
+
+def done(doors: Doors, make: Callable[[consents.Clerk], Steps[int]]) -> None:
+    """Do for the clinic what a command does, without a process for each."""
+    now = to_datetime(now_ms())
+    with doors.admin() as connection:
+        row: Any = connection.execute("SELECT id FROM organisation WHERE key = %s", [CLINIC]).fetchone()
+        run(connection, make(consents.Clerk(row[0], None, now, now, 12)))
 
 
 def enrolled(doors: Doors, patient: str) -> tuple[Credentials, int]:
@@ -85,11 +96,18 @@ async def test_a_door_takes_what_the_consent_covers_and_refuses_the_rest_within_
     doors: Doors, gateway_url: str, bridge_process: Process, tmp_path: Path, way: str
 ) -> None:
     watch, patient = enrolled(doors, f"co-{way}")
-    words = tmp_path / "words.txt"
-    words.write_text("We look after you with what your watch measures.", "utf-8")
     key = f"words-{way}"
-    keepwell(doors, "publish", key, str(words), "--purpose", "care", "--title", "Your data", "--language", "en")
-    keepwell(doors, "basis", "--set", "care=consent", "--reason", "decided by the board")
+    done(
+        doors,
+        lambda clerk: consents.publish(clerk, consents.Words(key, "care", "en", "Your data", "We look after you.")),
+    )
+    done(doors, lambda clerk: consents.set_rules(clerk, {"care": "consent"}, None, "decided by the board", None))
+
+    def say(said: str, classes: list[str] | None = None) -> None:
+        document = key if said == "given" else ""
+        wanted = Wanted("care", said, "self", "", "signed", classes, document)
+        done(doors, lambda clerk: consents.record(clerk, patient, wanted))
+
     mqtt = doors.settings.mqtt
     assert mqtt.ca_file is not None
     with Ledger(tmp_path / "book.db") as ledger:
@@ -107,23 +125,23 @@ async def test_a_door_takes_what_the_consent_covers_and_refuses_the_rest_within_
             assert (refused.field, refused.value) == ("blocks[0].metric", "heart_rate")
             assert refused.allowed == "nothing at present, by the patient's consent"
             assert "once they agree" in refused.hint
-            keepwell(doors, "give", f"co-{way}", "care", "--document", key, "--form", "signed")
+            say("given")
             await within_a_second(lambda: send(pulse(), steps()), Accepted)
-            keepwell(doors, "withdraw", f"co-{way}", "care", "--class", "activity", "--form", "said")
+            say("withdrawn", ["activity"])
             await within_a_second(lambda: send(steps()), Refused)
             (partly,) = await send(pulse(), steps())
             assert isinstance(partly, Accepted)
             assert partly.withheld == ["steps"]
-            keepwell(doors, "withdraw", f"co-{way}", "care", "--form", "said")
+            say("withdrawn")
             await within_a_second(lambda: send(pulse()), Refused)
         taken = [(one.metric, len(one.values)) for one in ledger.readings()]
     published = [f for f in await doors.published() if f.patient_id == patient]
-    assert published[-1].frame_id == partly.frame_id
-    assert [b.metric_id for b in published[-1].blocks] == [1]
+    (part,) = [f for f in published if f.frame_id == partly.frame_id]
+    assert [b.metric_id for b in part.blocks] == [1]
     assert len(taken) == sum(len(f.blocks) for f in published)
     assert sent_readings([tmp_path / "book.db"])["accepted"] == len(taken)
     assert states(doors, patient) == ["paused"]
-    keepwell(doors, "give", f"co-{way}", "care", "--document", key, "--form", "signed")
+    say("given")
     assert states(doors, patient) == ["paused", "active"]
 
 
@@ -158,6 +176,9 @@ def test_the_command_line_shows_what_stands_and_refuses_what_can_not_be(doors: D
     assert "within 30 years" in keepwell(doors, *given, "--until", "2099-01-01T00:00Z", code=2)
     keepwell(doors, *given, "--class", "vitals")
     keepwell(doors, "refuse", "co-cli", "family", "--form", "said")
+    keepwell(doors, "withdraw", "co-cli", "genomics", "--form", "said")
+    assert "reason in words" in keepwell(doors, "basis", "--set", "research=other", code=2)
+    assert json.loads(keepwell(doors, "basis", "--json"))["research"] == "consent"
     rows = json.loads(keepwell(doors, "show", "co-cli", "--json"))
     found = {(row["purpose"], row["classes"]): (row["state"], row["withheld"]) for row in rows}
     assert found["research", "vitals"] == ("given", False)
@@ -170,4 +191,9 @@ def test_the_command_line_shows_what_stands_and_refuses_what_can_not_be(doors: D
                ORDER BY id""",
             [patient],
         ).fetchall()
-    assert rows_ == [("consent.record", "given"), ("consent.record", "refused"), ("consent.read", None)]
+    assert rows_ == [
+        ("consent.record", "given"),
+        ("consent.record", "refused"),
+        ("consent.record", "withdrawn"),
+        ("consent.read", None),
+    ]
