@@ -43,6 +43,7 @@ WHAT: Final[Mapping[str, str]] = {
     "patient.erase": "asked for all your data to be erased",
     "patient.erased": "erased all your data",
     "patient.enrolment": "took a step of your enrolment in a programme",
+    "patient.export": "took a copy of your data",
     "patient.limits": "changed your own limits",
     "patient.monitoring": "changed what is watched of you",
     "patient.new_normal": "said that one of your values is as it should be from now on",
@@ -72,6 +73,7 @@ WHAT_FOR: Final[Mapping[str, str]] = {
     "care": "for your care",
     "break_glass": "in an emergency",
     "operations": "to run this service",
+    "patient_right": "because you have a right to it",
 }
 
 

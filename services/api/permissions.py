@@ -43,6 +43,7 @@ programme.read          organisation  organisation  organisation organisation  o
 programme.write         organisation  -             organisation -             -                   -                -           organisation   -        -
 programme.state         organisation  -             organisation -             -                   -                -           organisation   -        -
 patient.accesses        team          team          -            -             -                   -                -           organisation   self     self
+patient.export          team          -             -            -             -                   -                -           -              self     self
 audit.read              -             -             -            -             -                   -                -           organisation   -        -
 break_glass.open        organisation  organisation  -            organisation  -                   -                -           -              -        -
 break_glass.list        team          team          team         team          -                   -                -           organisation   -        -
