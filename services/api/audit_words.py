@@ -88,15 +88,19 @@ def who(row: Row) -> str:
 
 
 def sentence(row: Row) -> str:
-    """Return one group of accesses as a sentence."""
+    """Return one group of accesses as a sentence to the patient, who is "you" in it."""
     what = WHAT.get(row["action"], f"used your data ({row['action']})")
     purpose = WHAT_FOR.get(row["purpose"], f"for {row['purpose'].replace('_', ' ')}")
     often = "" if row["times"] == 1 else f", {row['times']} times"
+    own = row["actor"] == "person" and row["role"] == "patient"  # nobody else of that role sees anything of this one
+    subject, was = ("You", "were") if own else (who(row), "was")
     if row["outcome"] == "refused":
-        return f"{who(row)} was refused: it would have been “{what}”{often}."
+        return f"{subject} {was} refused: it would have been “{what}”{often}."
     if row["outcome"] == "failed":
-        return f"{who(row)} tried and did not get through: it would have been “{what}”{often}."
-    return f"{who(row)} {what}, {purpose}{often}."
+        return f"{subject} tried and did not get through: it would have been “{what}”{often}."
+    if own:
+        return f"You {what.replace('was ', 'were ', 1) if what.startswith('was ') else what}{often}."
+    return f"{subject} {what}, {purpose}{often}."
 
 
 def access(row: Row) -> dict[str, Any]:
