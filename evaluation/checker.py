@@ -10,6 +10,7 @@ Waveforms are compared sample by sample, by `evaluation.samples`.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -283,10 +284,18 @@ def _rows(device: int, metric: int, t_ms: NDArray[np.int64], value: NDArray[np.f
 
 
 def _frames(book: Path) -> Iterator[tuple[str, bytes, str]]:
-    """Yield (device, body, state) of every entry that is a frame."""
+    """Yield (device, body, state) of every entry that is a frame; a body without the blocks the door did not take."""
     with closing(sqlite3.connect(f"file:{book}?mode=ro", uri=True)) as connection:
-        query = "SELECT device, body, state FROM frame WHERE session IS NOT NULL ORDER BY id"
-        yield from connection.execute(query)
+        query = "SELECT device, body, state, verdict FROM frame WHERE session IS NOT NULL ORDER BY id"
+        for device, body, state, verdict in connection.execute(query):
+            withheld = json.loads(verdict).get("withheld") if verdict else None
+            yield device, _without_metrics(body, withheld) if withheld else body, state
+
+
+def _without_metrics(body: bytes, withheld: list[str]) -> bytes:
+    frame = _shape(body)
+    frame[5] = [block for block in frame[5] if block[0] not in withheld]
+    return msgspec.msgpack.encode(frame)
 
 
 def _shape(body: bytes) -> list[Any]:

@@ -2,17 +2,19 @@
 
 A device handed from one patient to another in the middle of a frame makes one stamped frame a patient. The
 first keeps the frame's id, the others get ``~2``, ``~3`` … appended, so that every part has its own fate.
+What a patient's consent withholds is taken out before; a frame with nothing else in it is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 import numpy as np
 
 from ingest import frame as wire
+from ingest.catalogue import catalogue
 from ingest.clock import to_datetime
 from ingest.frame import Frame, StampedBlock, StampedFrame
 from ingest.normalise import normalise
@@ -27,6 +29,8 @@ class Assignment(NamedTuple):
     patient_id: int
     from_ms: int
     to_ms: int
+    withheld: frozenset[int] = frozenset()  # metrics that must not be taken now
+    closed: bool = False  # nothing at all may be taken now
 
 
 class Device(NamedTuple):
@@ -38,15 +42,20 @@ class Device(NamedTuple):
     assignments: tuple[Assignment, ...]
 
 
+_FREE: Final = Assignment(0, 0, 0)
+
+
 def stamp(frame: Frame, device: Device, received_ms: int) -> list[StampedFrame]:
     """Check a frame, normalise its blocks and stamp patient, organisation and time of receipt on it.
 
     Raises:
-        Rejected: the frame is not well formed, or was measured while the device was nobody's.
+        Rejected: the frame is not well formed, was measured while the device was nobody's, or holds only what the
+            patient's consent does not cover.
     """
     checked = check_frame(frame, received_ms)
     blocks = [normalise(block, f"blocks[{i}]") for i, block in enumerate(checked)]
     by_patient = _by_patient(frame, device, blocks, checked)
+    by_patient = _consented(frame, device, by_patient)
     status_of = _wearer(device, frame.sent_ms, by_patient)
     public_id = wire.frame_id(device.key, frame.session, frame.seq)
     stamped = [
@@ -89,9 +98,45 @@ def _by_patient(
     return by_patient
 
 
+def withheld_of(frame: Frame, stamped: Sequence[StampedFrame]) -> list[str]:
+    """Return the metrics of a frame that its stamped parts leave out: the patient's consent does not cover them."""
+    if len(stamped) == 1 and len(stamped[0].blocks) == len(frame.blocks):
+        return []
+    taken = {block.metric_id for part in stamped for block in part.blocks}
+    return [key for key in dict.fromkeys(block.metric for block in frame.blocks) if catalogue()[key].id not in taken]
+
+
+def _consented(
+    frame: Frame, device: Device, by_patient: dict[int, list[StampedBlock]]
+) -> dict[int, list[StampedBlock]]:
+    """Take out what must not be taken now; refuse a frame with nothing left, or of two patients, if they differ."""
+    whose = {a.patient_id: a for a in device.assignments if a.withheld or a.closed}
+    if whose.keys().isdisjoint(by_patient):
+        return by_patient
+    kept = {}
+    for patient_id, blocks in by_patient.items():
+        gone = whose.get(patient_id, _FREE)
+        kept[patient_id] = [] if gone.closed else [b for b in blocks if b.metric_id not in gone.withheld]
+    every = all(whose.get(patient_id, _FREE).closed for patient_id in by_patient)
+    left = any(kept.values()) or (frame.status is not None and not every)
+    if not left or (len(by_patient) > 1 and kept != by_patient):
+        _refuse_withheld(frame, kept, every)
+    return kept
+
+
+def _refuse_withheld(frame: Frame, kept: dict[int, list[StampedBlock]], every: bool) -> NoReturn:
+    taken = {block.metric_id for blocks in kept.values() for block in blocks}
+    at = next((i for i, block in enumerate(frame.blocks) if catalogue()[block.metric].id not in taken), None)
+    nowhere = "blocks" if frame.blocks else "status"
+    field, value = (nowhere, None) if at is None else (f"blocks[{at}].metric", frame.blocks[at].metric)
+    allowed = "nothing at present" if every else "metrics the patient agreed to"
+    hint = "the patient's consent to care does not cover this; it is taken again once they agree"
+    refuse(field, value, f"{allowed}, by the patient's consent", hint)
+
+
 def _wearer(device: Device, at_ms: int, among: dict[int, list[StampedBlock]]) -> int:
     """Return whose a status sent at ``at_ms`` is: the wearer's then, else the last one's in the frame."""
-    for patient_id, from_ms, to_ms in device.assignments:
+    for patient_id, from_ms, to_ms, *_ in device.assignments:
         if from_ms <= at_ms < to_ms and patient_id in among:
             return patient_id
     return list(among)[-1]
@@ -101,7 +146,7 @@ def _split(block: StampedBlock, device: Device, at: str) -> list[tuple[int, Stam
     times = wire.block_times_ms(block, len(block.values) // wire.DTYPES[block.dtype].itemsize)
     parts: list[tuple[int, StampedBlock]] = []
     done = 0
-    for patient_id, from_ms, to_ms in device.assignments:
+    for patient_id, from_ms, to_ms, *_ in device.assignments:
         start, stop = (int(i) for i in np.searchsorted(times, (from_ms, to_ms)))
         if start < stop and start == done:
             parts.append((patient_id, _cut(block, times[start], start, stop)))

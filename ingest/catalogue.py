@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+DataClass = Literal["activity", "sleep", "vitals", "waveforms"]  # what a consent is about
+
 
 class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One kind of measurement; the fields are explained at the head of ``catalogue.toml``."""
@@ -27,6 +29,7 @@ class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     aggregation: Literal["mean", "sum", "last"]
     decimals: int
     kind: Literal["vital", "waveform", "status"] = "vital"
+    data_class: DataClass
     expected_every_h: float = 2.0
     max_step: float | None = None
     loinc: str | None = None

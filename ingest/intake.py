@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ingest import metrics, parse
-from ingest.assign import Device, stamp
+from ingest.assign import Device, stamp, withheld_of
 from ingest.clock import Clock, SystemClock
 from ingest.frame import DTYPES, StampedFrame
 from ingest.load import BROKER, Load, waveform_bytes
@@ -56,7 +56,12 @@ class Intake:
             waveforms += waveform_bytes(parts)
             public_id = parts[0].frame_id
             href = f"{self._frame_base}/v1/frames/{public_id}"
-            verdicts.append(Accepted(frame_id=public_id, href=href, session=frame.session, seq=frame.seq))
+            verdicts.append(
+                Accepted(
+                    frame_id=public_id, href=href, session=frame.session, seq=frame.seq,
+                    withheld=withheld_of(frame, parts),
+                )
+            )  # fmt: skip
         return verdicts, stamped
 
     async def publish(self, frames: Sequence[StampedFrame]) -> None:

@@ -125,11 +125,17 @@ class Ledger:
             yield Entry(*row)
 
     def readings(self, state: State = "accepted") -> Iterator[Readings]:
-        """Go through every block of the frames in ``state``; a frame sent twice comes twice."""
+        """Go through every block of the frames in ``state``; a frame sent twice comes twice.
+
+        Of accepted frames without the blocks that were refused for the patient's consent.
+        """
         for entry in self.entries(state):
             if entry.session is None:
                 continue
+            withheld = _withheld(entry) if state == "accepted" else ()
             for block in wire.decode_frame(entry.body).blocks:
+                if block.metric in withheld:
+                    continue
                 values = wire.block_values(block).astype(np.float32)
                 times_ms = wire.block_times_ms(block, len(values))
                 yield Readings(entry.device, block.metric, block.unit, times_ms, values)
@@ -142,3 +148,10 @@ class Ledger:
             self._book.execute("ROLLBACK")
             raise
         self._book.execute("COMMIT")
+
+
+def _withheld(entry: Entry) -> Sequence[str]:
+    if entry.verdict is None:
+        return ()
+    verdict = msgspec.json.decode(entry.verdict, type=Verdict)
+    return verdict.withheld if isinstance(verdict, Accepted) else ()

@@ -12,12 +12,14 @@ from ingest.validate import Rejected
 
 
 class Accepted(msgspec.Struct, tag_field="verdict", tag="accepted", frozen=True, kw_only=True, omit_defaults=True):
-    """Kafka holds the frame; ``href`` tells its fate."""
+    """Kafka holds the frame; ``href`` tells its fate. Blocks of the metrics ``withheld`` were refused, for good: the
+    patient's consent does not cover them."""
 
     frame_id: str
     href: str
     session: str
     seq: int
+    withheld: list[str] = []
 
 
 class Refused(msgspec.Struct, tag_field="verdict", tag="rejected", frozen=True, kw_only=True):

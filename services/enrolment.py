@@ -47,6 +47,11 @@ def following(state: str) -> list[str]:
     return [name for name, step in STEPS.items() if state in step.after]
 
 
+def asks_for_consent(wanted: str) -> bool:
+    """Tell whether a step needs a consent."""
+    return wanted in STEPS and "consent" in STEPS[wanted].needs
+
+
 def check(state: str, wanted: str, facts: Mapping[str, Any], reason: str, today: date) -> None:
     """Check a step but for the device, which the database knows of.
 
@@ -66,8 +71,11 @@ def check(state: str, wanted: str, facts: Mapping[str, Any], reason: str, today:
 
 
 def _check_consent(facts: Mapping[str, Any], today: date) -> None:
+    if set(facts) == {"consent"}:  # a recorded one, which the database knows of
+        return
     if set(facts) != {"given_on", "form"}:
-        raise impossible(sorted(facts), "facts", "given_on, the day of the consent, and form, what was signed")
+        allowed = "none where a consent is recorded, else given_on, the day of it, and form, what was signed"
+        raise impossible(sorted(facts), "facts", allowed)
     try:
         given = date.fromisoformat(str(facts["given_on"]))
     except ValueError as error:

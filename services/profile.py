@@ -99,7 +99,7 @@ def edges(profile: Profile) -> list[int]:
     if profile.pregnancy is not None:
         days += [profile.pregnancy.begins, profile.pregnancy.ends + timedelta(days=1)]
     if profile.birth_date is not None:
-        days.append(_birthday(profile.birth_date, GROWN_UP))
+        days.append(birthday(profile.birth_date, GROWN_UP))
     return [_midnight_ms(day) for day in days]
 
 
@@ -126,6 +126,18 @@ def conditions(profile: Profile | None, at_ms: int) -> frozenset[Condition]:
     return frozenset(found)
 
 
+def birthday(born: date, years: int) -> date:
+    """Return the day somebody becomes so old; born on 29 February, that is 1 March in other years.
+
+    >>> birthday(date(2012, 2, 29), 16), birthday(date(2012, 2, 29), 15)
+    (datetime.date(2028, 2, 29), datetime.date(2027, 3, 1))
+    """
+    try:
+        return born.replace(year=born.year + years)
+    except ValueError:
+        return date(born.year + years, 3, 1)
+
+
 def young(profile: Profile, today: date) -> bool:
     """Tell whether a person is under 16 on a day."""
     return _is_young(profile, _midnight_ms(today))
@@ -133,7 +145,7 @@ def young(profile: Profile, today: date) -> bool:
 
 def _is_young(profile: Profile, at_ms: int) -> bool:
     if profile.birth_date is not None:
-        return at_ms < _midnight_ms(_birthday(profile.birth_date, GROWN_UP))
+        return at_ms < _midnight_ms(birthday(profile.birth_date, GROWN_UP))
     return profile.age_band == "under_16"
 
 
@@ -169,7 +181,7 @@ def _check_pregnancy(profile: Profile, today: date) -> None:
         return
     if profile.sex == "male":
         _refuse("pregnancy", msgspec.to_builtins(pregnancy), "none for a man; put sex right, or leave pregnancy out")
-    if young(profile, today) and (profile.birth_date is None or _birthday(profile.birth_date, 10) > today):
+    if young(profile, today) and (profile.birth_date is None or birthday(profile.birth_date, 10) > today):
         _refuse("pregnancy", msgspec.to_builtins(pregnancy), "none for a child; put the age right, or leave it out")
     if not timedelta(0) < pregnancy.ends - pregnancy.begins <= MAX_PREGNANCY:
         _refuse("pregnancy.to", pregnancy.ends, f"after it begins, and at most {MAX_PREGNANCY.days} days after")
@@ -190,13 +202,6 @@ def _check_oxygen(profile: Profile) -> None:
 
 def _refuse(field: str, value: object, allowed: str) -> NoReturn:
     raise impossible(value.isoformat() if isinstance(value, date) else value, field, allowed)
-
-
-def _birthday(born: date, years: int) -> date:
-    try:
-        return born.replace(year=born.year + years)
-    except ValueError:  # born on 29 February
-        return date(born.year + years, 3, 1)
 
 
 def _midnight_ms(day: date) -> int:

@@ -16,6 +16,7 @@ from ingest.catalogue import catalogue
 from ingest.clock import to_datetime, to_ms
 from services import teams
 from services.api.access import new_token, token_hash
+from services.consent import DEFAULT_BASIS
 from services.settings import Settings
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -244,6 +245,35 @@ class ApiData:
         self.connection.execute(
             f"INSERT INTO frame_log ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})".encode(),
             list(row.values()),
+        )
+
+    def document(self, key: str = "words", purpose: str = "care", version: int = 1, *, renew: bool = False) -> int:
+        """Publish a document of consent."""
+        return self._id(
+            """INSERT INTO consent_document (organisation_id, key, version, language, purpose, title, text, digest,
+                                             requires_renewal, published_at)
+               VALUES (%s, %s, %s, 'en', %s, 'Title', 'Text', 'digest', %s, %s) RETURNING id""",
+            [self.organisation, key, version, purpose, renew, NOW - timedelta(days=100 - version)],
+        )
+
+    def consent(
+        self, patient: int, purpose: str, said: str = "given", classes: list[str] | None = None, *,
+        at: datetime = NOW, expires: datetime | None = None, relation: str = "self", document: int | None = None,
+    ) -> int:  # fmt: skip
+        """Write down a decision about a patient's data."""
+        return self._id(
+            """INSERT INTO consent (organisation_id, patient_id, purpose, data_classes, decision, document_id,
+                                    effective_at, expires_at, relation, decided_by, form, reason, recorded_at)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'Paul', 'said', '', %s) RETURNING id""",
+            [self.organisation, patient, purpose, classes, said, document, at, expires, relation, at],
+        )
+
+    def rests(self, age: int = 16, **basis: str) -> None:
+        """Say on which basis purposes rest, those left out as by default."""
+        self.connection.execute(
+            """INSERT INTO consent_rules (organisation_id, version, basis, consent_age, reason, recorded_at)
+               SELECT %s, 1 + count(*), %s, %s, 'decided', %s FROM consent_rules WHERE organisation_id = %s""",
+            [self.organisation, Jsonb({**DEFAULT_BASIS, **basis}), age, NOW, self.organisation],
         )
 
     def audit(self, action: str, outcome: str = "allowed") -> list[tuple[int | None, int | None, dict[str, Any]]]:

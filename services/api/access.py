@@ -31,6 +31,7 @@ from services.api import permissions
 from services.api.identity import holders, scopes
 from services.api.identity.holders import Holder
 from services.api.problems import Code, Problem
+from services.consent import PURPOSE_OF
 from services.settings import IdentitySettings
 from services.store import audit
 from services.store.audit import Entry, Outcome
@@ -282,7 +283,7 @@ class Access:
                     was = await holders.whose(connection, hashed, at, self.idle) if refused else None
                     if was is None:
                         return
-                    scope = Scope(connection, _of(was), action, at, origin)
+                    scope = Scope(connection, _of(was), action, at, origin, purpose=purpose_of(was.role))
                 if isinstance(error, Problem):
                     scope.detail["code"] = str(error.code)
                 await _enter(scope)
@@ -342,9 +343,14 @@ async def open_scope(
     connection: AsyncConnection[Any], person: Person, action: str, at: datetime, origin: Origin, token_id: int = 0
 ) -> Scope:
     """Tell row-level security for whom, and at which instant, a transaction is; return its scope."""
-    scope = Scope(connection, person, action, at, origin, token_id)
+    scope = Scope(connection, person, action, at, origin, token_id, purpose=purpose_of(person.role))
     await _enter(scope)
     return scope
+
+
+def purpose_of(role: str) -> str:
+    """Return what a role sees patients for, as the audit says it; a patient's own looks count as care."""
+    return PURPOSE_OF.get(role, audit.CARE)
 
 
 async def _enter(scope: Scope) -> None:

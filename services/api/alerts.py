@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
-from services.api import pages, words
+from services.api import pages, withheld, words
 from services.api.access import Scope
 from services.api.patients import Patient, find, link
 from services.api.problems import invalid, not_found
@@ -116,7 +116,7 @@ async def listed(
     )
     scope.saw(sorted({row["patient_id"] for row in rows[:limit]}))
     keys = [[row["raised_at"].isoformat(), str(row["id"])] for row in rows]
-    return pages.page([document(scope, row) for row in rows], limit, keys)
+    return pages.page([document(scope, row) for row in rows], limit, keys) | await withheld.count(scope)
 
 
 def _one_of(field: str, value: str | None, allowed: tuple[str, ...]) -> None:
@@ -128,7 +128,7 @@ async def row_of(scope: Scope, alert_id: str, *, lock: bool = False) -> Row:
     """Return an alert's row, locked for this transaction if asked, and name its patient in the audit row.
 
     Raises:
-        Problem: there is none of this id that the person may see.
+        Problem: there is none of this id that the person may see, or the patient's consent does not cover it.
     """
     try:
         wanted = UUID(alert_id)
@@ -136,6 +136,7 @@ async def row_of(scope: Scope, alert_id: str, *, lock: bool = False) -> Row:
         raise not_found(alert_id, "alert") from error
     row = await first(scope.connection, _SELECT + (_LOCKED if lock else " WHERE a.id = %s"), [wanted])
     if row is None:
+        await withheld.deny(scope, "alert", str(wanted))
         raise not_found(alert_id, "alert")
     scope.patient_id = row["patient_id"]
     return row

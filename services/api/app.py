@@ -23,6 +23,7 @@ from services.api import (
     access_routes,
     audit_routes,
     change_routes,
+    consent_routes,
     export_routes,
     problems,
     profile_routes,
@@ -131,6 +132,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(export_routes.router(access, clock))
     app.include_router(profile_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(programme_routes.router(access, clock, settings.kafka.partitions))
+    app.include_router(consent_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(screens.router(access, clock, settings))
     app.include_router(me.router(access, clock))
     app.include_router(sign_in.router(identity))

@@ -23,6 +23,12 @@ WHAT: Final[Mapping[str, str]] = {
     "break_glass.list": "saw who opened your data outside their team",
     "break_glass.open": "opened your data outside their team, for a reason they gave",
     "break_glass.review": "reviewed why somebody opened your data outside their team",
+    "consent.basis": "read on which ground data are used here",
+    "consent.documents": "read what patients are asked to agree to",
+    "consent.publish": "published what patients are asked to agree to",
+    "consent.read": "read what you agreed to",
+    "consent.record": "wrote down what you agreed to or not",
+    "consent.rules": "changed on which ground data are used here",
     "dead.fix": "mended a message from your device that could not be read",
     "dead.give_up": "gave up a message from your device that could not be read",
     "dead.list": "saw a message from your device among those that could not be read",
@@ -74,6 +80,10 @@ WHAT_FOR: Final[Mapping[str, str]] = {
     "break_glass": "in an emergency",
     "operations": "to run this service",
     "patient_right": "because you have a right to it",
+    "programme": "to organise your care programme",
+    "research": "for research",
+    "genomics": "for advice about your genes",
+    "family": "as somebody you let look on",
 }
 
 
@@ -94,6 +104,8 @@ def sentence(row: Row) -> str:
     often = "" if row["times"] == 1 else f", {row['times']} times"
     own = row["actor"] == "person" and row["role"] == "patient"  # nobody else of that role sees anything of this one
     subject, was = ("You", "were") if own else (who(row), "was")
+    if row["outcome"] == "refused" and row["withheld"]:
+        return f"{subject} was refused, because you did not agree to it {purpose}: it would have been “{what}”{often}."
     if row["outcome"] == "refused":
         return f"{subject} {was} refused: it would have been “{what}”{often}."
     if row["outcome"] == "failed":

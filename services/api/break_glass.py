@@ -39,13 +39,16 @@ async def open_for(scope: Scope, patient_key: str, reason: str, lasting: timedel
     if key is not None and not await request_keys.claim(scope, key, f"break_glass|{patient_key}|{reason}"):
         return await _newest(scope, patient_key)
     seen = await first(scope.connection, "SELECT id FROM patient WHERE key = %s AND erased_at IS NULL", [patient_key])
-    if seen is not None:
+    kept = await first(scope.connection, "SELECT decision_id FROM my_denial('any', %s)", [patient_key])
+    if seen is not None and kept is None:
         raise Problem(Code.ALREADY_VISIBLE, "no break-glass is needed; open the patient's page")
     made = await first(
         scope.connection, "SELECT open_break_glass(%s, %s, %s) AS id", [patient_key, reason, scope.at + lasting]
     )
     if made is None or made["id"] is None:
         raise not_found(patient_key, "patient")
+    if kept is not None:
+        scope.detail.update(against_consent=kept["decision_id"])  # an emergency goes before it, and is said to
     return await _newest(scope, patient_key)
 
 

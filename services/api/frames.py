@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-from services.api import words
+from services.api import withheld, words
 from services.api.access import Scope
 from services.api.patients import link
 from services.api.problems import Code, Problem
@@ -22,7 +22,7 @@ async def document(scope: Scope, frame_id: str) -> dict[str, Any]:
     """Return a frame's fate.
 
     Raises:
-        Problem: nothing of this id was processed yet, or it is not this person's to see.
+        Problem: nothing of this id was processed yet, it is not this person's to see, or consent does not cover it.
     """
     row = await first(
         scope.connection,
@@ -31,6 +31,7 @@ async def document(scope: Scope, frame_id: str) -> dict[str, Any]:
         [frame_id],
     )
     if row is None:
+        await withheld.deny(scope, "frame", frame_id)
         detail = (
             f"frame {frame_id[:200]!r} is not processed yet, or not yours to see; "
             "if its 202 was a moment ago, ask again in a second"

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from detectors.limits import ONLY_BY_PROFILE
-from services.api import individual, monitoring, pages, words
+from services.api import individual, monitoring, pages, withheld, words
 from services.api.access import Scope
 from services.api.problems import not_found
 from services.api.query import Connection, Row, every, first
@@ -39,7 +39,7 @@ async def find(scope: Scope, key: str) -> Patient:
     """Return a patient and name it in the scope's audit row.
 
     Raises:
-        Problem: there is none of this id that the person may see.
+        Problem: there is none of this id that the person may see, or the patient's consent does not cover it.
     """
     row = await first(
         scope.connection,
@@ -47,6 +47,7 @@ async def find(scope: Scope, key: str) -> Patient:
         [key],
     )
     if row is None:
+        await withheld.deny(scope, "patient", key)
         raise not_found(key, "patient")
     scope.patient_id = row["id"]
     return Patient(**row)
@@ -86,7 +87,7 @@ async def listed(scope: Scope, limit: int, cursor: str | None) -> dict[str, Any]
         for row in rows
     ]
     items = [scope.show("patient", item) for item in items]
-    return pages.page(items, limit, [[row["key"]] for row in rows])
+    return pages.page(items, limit, [[row["key"]] for row in rows]) | await withheld.count(scope)
 
 
 async def states(connection: Connection, patient_id: int, now: datetime) -> list[dict[str, Any]]:
@@ -146,6 +147,7 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
             if rule["state"] == "off" and rule["rule"] not in ONLY_BY_PROFILE
         ],
         "own_limits": [rule for rule in individual.limits(own) if rule.get("origin", "everybody") != "everybody"],
+        "consent": None if scope.plain else await withheld.brief(scope, patient.id),
         "monitoring": await monitoring.shown(scope.connection, patient.id, now),
         "worst": _worst(metrics),
         "metrics": metrics,

@@ -42,6 +42,12 @@ programme.list          organisation  organisation  organisation organisation  o
 programme.read          organisation  organisation  organisation organisation  organisation        organisation     -           organisation   -        -
 programme.write         organisation  -             organisation -             -                   -                -           organisation   -        -
 programme.state         organisation  -             organisation -             -                   -                -           organisation   -        -
+consent.read            team          team          team         team          team                -                -           -              self     -
+consent.record          team          team          team         -             -                   -                -           -              self     -
+consent.documents       organisation  organisation  organisation organisation  organisation        organisation     organisation organisation  organisation -
+consent.publish         -             -             -            -             -                   -                -           organisation   -        -
+consent.basis           organisation  organisation  organisation organisation  organisation        organisation     -           organisation   -        -
+consent.rules           -             -             -            -             -                   -                -           organisation   -        -
 patient.accesses        team          team          -            -             -                   -                -           organisation   self     self
 patient.export          team          -             -            -             -                   -                -           -              self     self
 audit.read              -             -             -            -             -                   -                -           organisation   -        -
@@ -77,7 +83,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "coordinator": {  # organises care: who needs somebody and why, without what it was found on
         "brief": _WHO,
         "patient": f"{_WHO} time_zone enrolled_at last_heard open_alerts limits_individualised limits_note monitoring "
-        "worst devices links break_glass",
+        "worst devices links break_glass consent",
         "monitoring": "*",
         "worklist": "patient time_zone monitoring attention priority alert open_alerts sentence since age_s data "
         "last_heard",

@@ -22,6 +22,7 @@ class Code(StrEnum):
     NOT_YOURS_TO_REVIEW = "not_yours_to_review"
     SCOPE_NOT_ALLOWED = "scope_not_allowed"
     CROSS_SITE = "cross_site"
+    CONSENT_WITHHELD = "consent_withheld"
     NOT_FOUND = "not_found"
     FRAME_NOT_PROCESSED = "frame_not_processed"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -50,6 +51,7 @@ TITLES: Final = {
     Code.NOT_YOURS_TO_REVIEW: (403, "This is for somebody else to review"),
     Code.SCOPE_NOT_ALLOWED: (403, "The token's scopes do not allow this"),
     Code.CROSS_SITE: (403, "This request came from another site"),
+    Code.CONSENT_WITHHELD: (403, "The patient's consent does not cover this"),
     Code.NOT_FOUND: (404, "There is no such thing, or it is not yours to see"),
     Code.FRAME_NOT_PROCESSED: (404, "No frame of this id has been processed"),
     Code.METHOD_NOT_ALLOWED: (405, "This method is not allowed here"),

@@ -2,7 +2,8 @@
 
 The database's notification only says "look"; what is sent is always read from the table, in its safe order, once
 for each organisation that somebody watches, together with which of the watchers may see each change at that instant:
-who has left a team, or whose grant has ended, is sent nothing more. A poll each second covers a lost notification, and
+who has left a team, whose grant has ended, or whom a consent no longer covers is sent nothing more, also of what
+already waited for them. A poll each second covers a lost notification, and
 an event held back by an older transaction that is still open. When the database cannot be read, everybody is
 disconnected: a silent stream must never look like a quiet ward.
 """
@@ -25,7 +26,7 @@ from psycopg import sql
 
 from services import metrics
 from services.api import events
-from services.api.access import Access, Origin, Person
+from services.api.access import Access, Origin, Person, purpose_of
 from services.api.acknowledge import CHANNEL
 from services.api.events import Cursor, Event
 from services.api.problems import Code, Problem
@@ -240,6 +241,7 @@ class AlertHub:
                 found = await events.after(connection, at, {watcher.person.id for watcher in watchers})
                 if found or recheck:
                     watchers = await self._still_allowed(connection, watchers)
+                    await self._judge_waiting(connection, watchers)
                 if found:
                     await _audit(connection, organisation, watchers, found, self._access.now())
             if found and organisation in self._at:
@@ -256,6 +258,19 @@ class AlertHub:
         for watcher in set(watchers).difference(allowed):
             watcher.end("access ended")
         return allowed
+
+    async def _judge_waiting(self, connection: Connection, watchers: list[Watcher]) -> None:
+        """Take from each queue what its person may not see any more; a queue too long to judge ends its stream."""
+        for watcher in watchers:
+            if not watcher.pending:
+                continue
+            begin, end = watcher.pending[0][0].cursor, watcher.pending[-1][0].cursor
+            found = await events.after(connection, Cursor(begin.xid, begin.id - 1), [watcher.person.id])
+            if len(found) == events.PAGE and found[-1].cursor < end:
+                watcher.end("slow")
+                continue
+            seen = {event.cursor for event in found if event.seen_by}
+            watcher.pending = deque(one for one in watcher.pending if one[0].cursor in seen)
 
     def _end_all(self, reason: str) -> None:
         for watchers in list(self._watchers.values()):
@@ -274,7 +289,8 @@ async def _audit(
         [
             Entry(
                 at, organisation, "person", "alert.stream", person, role=one.person.role, address=one.origin.address,
-                agent=one.origin.agent, request_id=one.origin.request_id, detail=audit.patients(sent[person]),
+                purpose=purpose_of(one.person.role), agent=one.origin.agent, request_id=one.origin.request_id,
+                detail=audit.patients(sent[person]),
             )
             for person, one in sorted(people.items())
             if sent[person]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ingest.catalogue import catalogue, nearest
 from ingest.clock import to_ms
-from services.api import alerts, series, sources, words
+from services.api import alerts, series, sources, withheld, words
 from services.api.access import Scope
 from services.api.downsample import Points, longest_silence, reduce
 from services.api.patients import Patient
@@ -63,6 +63,7 @@ async def document(
     if not MIN_POINTS <= points <= MAX_POINTS:
         raise invalid(points, "points", f"{MIN_POINTS} to {MAX_POINTS}")
     number = vital(metric)
+    await withheld.deny_metric(scope, patient.id, number)
     found = await series.read(scope.connection, patient.id, number, start, end)
     kept, gap = reduce(found.points, points)
     decimals = words.metric(number)["decimals"] + 2

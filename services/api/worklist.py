@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 
 from ingest.clock import to_ms
-from services.api import pages, words
+from services.api import pages, withheld, words
 from services.api.access import Scope
 from services.api.alerts import etag, metric_of
 from services.api.patients import link
@@ -114,6 +114,7 @@ async def page(scope: Scope, now: datetime, limit: int, cursor: str | None) -> d
         "summary": {name: counts.get(rank, 0) for rank, name in enumerate(ATTENTION)},
         "items": items,
         "next": pages.encode(_key(shown[-1])) if more else None,
+        **await withheld.count(scope),
     }
 
 

@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "dead": ("dead",),
     "patient": ("patient",),
     "programme": ("programme",),
+    "consent": ("consent",),
     "backup": ("backup", "restore"),
     "audit": ("audit",),
 }

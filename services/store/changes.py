@@ -17,6 +17,7 @@ from ingest.clock import to_ms
 from ingest.partition import partition_of, record_key
 from services import topics
 from services.control import CHANNEL, ControlMessage, Kind, encode
+from services.store.steps import Rows, Steps
 
 MAX_RACES: Final = 5  # how often a writer without an expected version begins again when another was quicker
 
@@ -92,6 +93,18 @@ async def write_async(connection: psycopg.AsyncConnection[Any], wanted: Wanted, 
         while True:
             cursor = await connection.execute(statement[0].encode(), statement[1])
             statement = steps.send(await cursor.fetchone() if cursor.description else None)
+    except StopIteration as done:
+        return Written(*done.value)
+
+
+def steps(wanted: Wanted, partitions: int) -> Steps[Written]:
+    """Write a change as one of the steps of something larger; see `write`."""
+    inner = _steps(wanted, partitions)
+    statement = next(inner)
+    try:
+        while True:
+            rows: Rows = yield statement
+            statement = inner.send(rows[0] if rows else None)
     except StopIteration as done:
         return Written(*done.value)
 

@@ -22,7 +22,7 @@ DELETED: Final = (
     "quarantined_reading", "rollup", "baseline_band", "daily_value", "metric_state", "frame_log",
     "patient_state", "patient_baseline", "baseline_checkpoint", "silence_judgement", "control_event", "patient_change",
     "care_team_patient", "proxy_grant",
-    "enrolment", "enrolment_event",
+    "enrolment", "enrolment_event", "consent",
 )  # fmt: skip
 
 KEPT: Final[Mapping[str, str]] = MappingProxyType(

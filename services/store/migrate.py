@@ -40,6 +40,8 @@ def migrate_database(settings: PostgresSettings, to: str = "head") -> list[str]:
         applied = _run_migrations(settings, to)
         with psycopg.connect(settings.conninfo("admin")) as connection:
             _fill_metrics(connection)
+            if to == "head":
+                _fill_classes(connection)
     return applied
 
 
@@ -134,4 +136,11 @@ def _fill_metrics(connection: psycopg.Connection) -> None:
            ON CONFLICT (id) DO UPDATE SET
                title = excluded.title, loinc = excluded.loinc, decimals = excluded.decimals""",
         [(m.id, m.key, m.title, m.unit, m.loinc, m.kind, m.aggregation, m.decimals) for m in catalogue().values()],
+    )
+
+
+def _fill_classes(connection: psycopg.Connection) -> None:
+    connection.cursor().executemany(
+        "UPDATE metric SET data_class = %s WHERE id = %s AND data_class IS DISTINCT FROM %s",
+        [(m.data_class, m.id, m.data_class) for m in catalogue().values()],
     )

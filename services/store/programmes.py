@@ -118,6 +118,8 @@ def step(who: Who, patient_id: int, key: str, state: str, facts: Mapping[str, An
     )
     before, version = rows[0] if rows else ("", 0)
     _must_be_current(f"the enrolment in {key}", who, version)
+    if enrolment.asks_for_consent(state):
+        facts = yield from _recorded(patient_id, facts)
     enrolment.check("" if not rows else before, state, facts, who.reason, who.now.date())
     needed = enrolment.STEPS[state]
     if who.role is not None and who.role not in needed.roles:
@@ -152,6 +154,21 @@ def step(who: Who, patient_id: int, key: str, state: str, facts: Mapping[str, An
         rules = document["limits"] if watched else {}
         yield from fan_out(_layer(who, PROGRAMME + key, rules, who.now), [patient_id])
     return int(version) + 1
+
+
+def _recorded(patient_id: int, facts: Mapping[str, Any]) -> Steps[Mapping[str, Any]]:
+    """Return the recorded consent that stands, as the facts of a step that names it or nothing."""
+    if facts and set(facts) != {"consent"}:
+        return facts
+    rows = yield (
+        """SELECT DISTINCT decision_id FROM consent_state(%s)
+           WHERE purpose IN ('care', 'programme') AND holds ORDER BY 1 DESC""",
+        [patient_id],
+    )
+    stands = [str(row[0]) for row in rows]
+    if facts and str(facts["consent"]) not in stands:
+        raise impossible(facts["consent"], "facts.consent", ", ".join(stands) or "none: no consent stands")
+    return facts or ({"consent": stands[0]} if stands else facts)
 
 
 def limit_organisation(who: Who, rules: Mapping[str, Any], effective_at: datetime) -> Steps[tuple[int, int]]:

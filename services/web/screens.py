@@ -160,7 +160,8 @@ def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> Show:
                 since = await events.position(scope.connection)
                 values = await _patient(scope, key, now)
         except Problem as problem:
-            if problem.code is Code.NOT_FOUND and scope is not None and scope.may("break_glass.open"):
+            hidden = problem.code in (Code.NOT_FOUND, Code.CONSENT_WITHHELD)
+            if hidden and scope is not None and scope.may("break_glass.open"):
                 return _closed(problem, key)
             raise
         return render(name, person=scope.person, now=now, since=since, notice=notice, **values)

@@ -100,6 +100,22 @@ EXERCISES: Final = {
     "PUT /v1/programmes/{key}/state": Exercise(
         "programme.state", _programme, body={"state": "active", "reason": "new"}, own=404, mine=True
     ),
+    "GET /v1/patients/{patient_id}/consents": Exercise("consent.read", _patient),
+    "POST /v1/patients/{patient_id}/consents": Exercise(
+        "consent.record", _patient, body={"purpose": "research", "decision": "refused", "form": "said on the telephone"}
+    ),
+    "GET /v1/consent/documents": Exercise("consent.documents", of_patients=False),
+    "POST /v1/consent/documents/{key}": Exercise(
+        "consent.publish",
+        _programme,
+        body={"purpose": "sale", "language": "en", "title": "x", "text": "x"},
+        own=422,
+        mine=True,
+    ),
+    "GET /v1/consent/basis": Exercise("consent.basis", of_patients=False),
+    "PUT /v1/consent/basis": Exercise(
+        "consent.rules", lambda _: {}, body={"basis": {}, "reason": ""}, own=422, mine=True
+    ),
     "GET /v1/worklist": Exercise("worklist.read"),
     "GET /v1/alerts": Exercise("alerts.list"),
     "GET /v1/alerts/stream": Exercise("alert.stream", query="?since=0-0", stream=True),

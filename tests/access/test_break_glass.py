@@ -142,6 +142,7 @@ async def test_the_patient_page_shows_a_role_no_more_than_it_may_see(api: Served
     patient = ours.patient("p1", "Paul One")
     ours.state(patient, "heart_rate", "normal", value=64.125)
     ours.alert(patient, sentence="sentence for clinicians")
+    ours.consent(patient, "genomics")
     person = ours.person("x", role)
     if role == "patient":
         ours.connection.execute("UPDATE person SET patient_id = %s WHERE id = %s", [patient, person])

@@ -66,7 +66,7 @@ def expected(role: str) -> dict[str, set[str]]:
     ours = {"own", "other"} if role == "administrator" else mine
     team = mine if role not in ("patient", "proxy") else set()
     erased = ours if role == "administrator" else set()
-    return {"patient": ours, "break_glass": ours, "erasure": erased, "team_patient": team}
+    return {"patient": ours, "break_glass": ours, "erasure": erased, "team_patient": team, "cared_for": team}
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -113,6 +113,7 @@ def subject(data: ApiData, key: str, team: int | None = None) -> Subject:
            VALUES (%s, %s, %s, 1, 'eligible', %s, '{}', 'a reason', %s)""",
         [data.organisation, patient, programme[0], NOW, NOW],
     )
+    data.consent(patient, "genomics", at=NOW - timedelta(days=1))  # which rests on it
     frame = f"{data.key}-{key}~s~1"
     data.frame(frame, patient, device)
     return Subject(data, key, patient, device, str(alert), frame, data.person(f"opener-{key}", team=None))

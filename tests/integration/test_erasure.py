@@ -69,6 +69,15 @@ async def test_nothing_remains_but_the_proof(calm: System, tmp_path: Path) -> No
             assert system.query("SELECT count(*) > 0 FROM alert WHERE patient_id = %s", patient) == [(True,)]
             assert (await in_the_logs(system, patient))["readings.v1"] > 0
 
+            with system.doors.admin() as connection:
+                connection.execute(
+                    """INSERT INTO consent (organisation_id, patient_id, purpose, decision, effective_at, relation, decided_by,
+                                            form, reason, recorded_at)
+                       SELECT organisation_id, id, 'family', 'refused', enrolled_at, 'self', 'Paul', 'said', '', enrolled_at
+                       FROM patient WHERE id = %s""",
+                    [patient],
+                )
+
             # frames in flight: they lie in the log before the erasure is, or come after it while nobody processes
             pause(system.processor.pid)
             await stream.release()
@@ -82,6 +91,7 @@ async def test_nothing_remains_but_the_proof(calm: System, tmp_path: Path) -> No
             assert done.returncode == 0, done.stderr
             (proof,) = json.loads(done.stdout)
             assert proof["counts"]["reading_block"] > 0
+            assert proof["counts"]["consent"] == 1
             assert proof["id"] == f"erased:{patient}"
 
             refused = keepwell(system, "erase", GONE, "--reason", "asked", "--yes", "--organisation", "tests")
