@@ -134,7 +134,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(programme_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(consent_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(screens.router(access, clock, settings))
-    app.include_router(me.router(access, clock))
+    app.include_router(me.router(access, clock, settings.kafka.partitions))
     app.include_router(sign_in.router(identity))
     app.include_router(account.router(identity))
     app.mount("/static", screens.static_files())

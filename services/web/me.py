@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from ingest.clock import Clock
 from services.api import alerts, audit, events, patients, times, words
 from services.api.access import Access, Scope
 from services.api.problems import Code, Problem
-from services.web import own_words
+from services.web import own_consents, own_words
 from services.web.screens import render
 
 PAST_ALERTS: Final = 20
@@ -22,8 +23,8 @@ ROWS: Final = 50
 SPAN: Final = timedelta(days=30)  # of one page about who looked; older ones by its link
 
 
-def router(access: Access, clock: Clock) -> APIRouter:
-    """Return the screens' routes of one app."""
+def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
+    """Return the screens' routes of one app; ``partitions`` as the settings say of the control topic."""
     pages = APIRouter(prefix="/me", include_in_schema=False, default_response_class=HTMLResponse)
 
     async def show(request: Request, name: str, key: str) -> Response:
@@ -76,6 +77,7 @@ def router(access: Access, clock: Clock) -> APIRouter:
             last=own_words.long_day((end - timedelta(days=1)).date().isoformat()),
         )  # fmt: skip
 
+    own_consents.add_deciding(pages, access, clock, partitions)
     return pages
 
 
@@ -104,5 +106,7 @@ async def _values(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
         "charts": charts,
         "active": (await alerts.listed(scope, patient=key, state="active", limit=100))["items"],
         "past": await alerts.past(scope, found, PAST_ALERTS),
+        "consents": await own_consents.section(scope, key, found.time_zone, now) if own else None,
+        "request_key": secrets.token_urlsafe,
         "path": f"/me/{quote(found.key, safe='')}",
     }

@@ -174,3 +174,42 @@ async def test_a_proxy_chooses_and_sees_what_is_shared_and_what_is_not(door: Doo
     page = await door.as_("max")
     await page.goto("/")
     await expect(page.locator("body")).to_contain_text("Nobody shares their data with you right now")
+
+
+async def test_a_patient_reads_what_they_are_asked_agrees_and_takes_it_back(door: Door) -> None:
+    data = door.ward.data
+    data.connection.execute(
+        """INSERT INTO consent_document (organisation_id, key, version, language, purpose, title, text, digest,
+                                         requires_renewal, published_at)
+           VALUES (%s, 'research', 1, 'en', 'research', 'Your data in research', %s, 'digest', false, %s)""",
+        [data.organisation, "We would like to use your values for research.\nYour name is taken off first.", NOW],
+    )
+    page = await door.as_("elke")
+    await page.goto("/me")
+    research = page.get_by_role("region", name="Research", exact=True)
+    await expect(research).to_contain_text("You have not decided. Until you agree, your data is not used for this.")
+    await research.get_by_text("Read: Your data in research").click()
+    await expect(research.locator(".words")).to_contain_text("Your name is taken off first.")
+    await readable(page, "consents")
+    await research.get_by_role("button", name="I agree").click()
+    await expect(page).to_have_url(re.compile("/me/p05#consents$"))
+    await expect(research).to_contain_text("You agreed: 20:04 CET.")
+    await research.get_by_text("Take it back", exact=True).click()
+    await expect(research).to_contain_text("Your data will not be used for research.")
+    await research.get_by_role("button", name="Yes, take it back").click()
+    await expect(research).to_contain_text("You took it back: 20:04 CET.")
+    said = data.connection.execute(
+        "SELECT decision, relation, decided_by, form FROM consent WHERE patient_id = %s AND purpose = 'research' ORDER BY id",
+        [door.ward.patients["p05"]],
+    ).fetchall()
+    assert said == [(word, "self", "Elke Engel", "in the patient's own account") for word in ("given", "withdrawn")]
+    page = await door.as_("mia")  # a proxy decides nothing and is asked nothing
+    await page.goto("/me/p01")
+    await expect(page.locator("h1")).to_have_text("Ines Albrecht")
+    await expect(page.locator("#consents")).to_have_count(0)
+    answer = await page.request.post(
+        "/me/p01/consents",
+        form={"purpose": "research", "decision": "refused", "once": "x"},
+        headers={"Origin": door.url},
+    )
+    assert answer.status == 403

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.api import words
-from services.web import own_words, screens
+from services.web import own_consents, own_words, screens
 from tests.api_data import NOW
 
 TEMPLATES = Path(screens.__file__).parent / "templates"
@@ -43,7 +43,9 @@ def every_state() -> list[dict[str, Any]]:
 def test_the_pages_are_read_with_eight_years_of_school() -> None:
     said = [own_words.state(one, "UTC", NOW, own_words.OWN) for one in every_state()]
     said += [*own_words.NOT_WATCHED.values(), own_words.overall([], own_words.OWN)]
-    for name in ("me.html", "_me.html", "me_accesses.html", "me_choose.html"):
+    for said_of_consent in (own_consents.WITHOUT, own_consents.UNDECIDED, own_consents.STATES):
+        said += said_of_consent.values()
+    for name in ("_consents.html", "me.html", "_me.html", "me_accesses.html", "me_choose.html"):
         text = re.sub(r"\{%.*?%\}|\{\{.*?\}\}", " ", (TEMPLATES / name).read_text("utf-8"))
         for part in re.split(r"<[^>]+>", text):
             said += re.findall(r"[A-Z][^.!?]*[.!?]", part)

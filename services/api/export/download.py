@@ -13,6 +13,7 @@ import structlog
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
+from services.api import withheld
 from services.api.access import Access, Scope
 from services.api.export import bundle, tables
 from services.api.export.source import Source
@@ -77,7 +78,8 @@ class Exports:
         async def make() -> None:
             async with self._slots, sending, self._access.snapshot(scope) as inside:
                 await inside.connection.execute(LIMITS)
-                source = Source(inside.connection, patient, now, await opened(inside, patient))
+                gone = tuple(await withheld.classes(inside, patient.id))
+                source = Source(inside.connection, patient, now, await opened(inside, patient), gone)
                 async with contextlib.aclosing(how.write(source)) as written:
                     async for piece in written:
                         with anyio.fail_after(STALLED_S):

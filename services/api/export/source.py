@@ -49,14 +49,16 @@ class Wave(NamedTuple):
 class Source:
     """Reads inside the transaction of its connection, whose role and settings decide what is seen.
 
-    ``opened`` says what of the patient is open to whoever asks (``readings``, ``alerts``); ``owner`` that the
-    connection is the owner's, who reads the tables where the API's role reads the views.
+    ``opened`` says what of the patient is open to whoever asks (``readings``, ``alerts``); ``withheld`` which classes
+    of data the patient's consent keeps from them; ``owner`` that the connection is the owner's, who reads the tables
+    where the API's role reads the views.
     """
 
     connection: Connection
     patient: Patient
     now: datetime
     opened: frozenset[str]
+    withheld: tuple[str, ...] = ()
     owner: bool = False
 
     async def batches(self, query: LiteralString, values: Mapping[str, Any], size: int) -> AsyncIterator[list[Row]]:
@@ -89,6 +91,10 @@ class Source:
                 continue
             async for rows in self.batches(query, {"metric": metric.id}, BLOCKS):
                 yield [_wave(metric, keys, row) for row in rows]
+
+    def consents(self) -> AsyncIterator[list[Row]]:
+        """Return every decision about what the data may be used for, in the order they were said."""
+        return self.batches(_CONSENTS, {}, ROWS)
 
     def set_aside(self) -> AsyncIterator[list[Row]]:
         """Return the values that were received and not used as readings, each with why."""
@@ -128,6 +134,7 @@ class Source:
             "enrolled_at": rfc3339(self.patient.enrolled_at),
             "exported_at": rfc3339(self.now),
             "not_open_to_who_asked": sorted({"readings", "alerts"} - self.opened),
+            "withheld_by_consent": list(self.withheld),
             "profile": said["payload"] if said else {},
             "limits_note": individual.note(own)[1],
             "monitoring": {name: watched[name] for name in ("state", "since", "until")},
@@ -172,6 +179,11 @@ _ALERTS: Final[LiteralString] = """
     SELECT id, kind, priority, state, provisional, late, started_at, last_evidence_at, resolved_at, acknowledged_at,
            patient_sentence AS sentence
     FROM alert WHERE patient_id = %(patient)s ORDER BY started_at, id"""
+_CONSENTS: Final[LiteralString] = """
+    SELECT c.recorded_at, c.purpose, c.data_classes, c.decision, c.effective_at, c.expires_at, d.key AS document,
+           d.version AS document_version, c.relation, c.decided_by, c.form
+    FROM consent c LEFT JOIN consent_document d ON d.id = c.document_id
+    WHERE c.patient_id = %(patient)s ORDER BY c.id"""
 _ACCESSES: Final[LiteralString] = """
     SELECT f.*, p.name AS person_name
     FROM audit_of_patient(%(patient)s, %(from)s, %(to)s, %(zone)s) f LEFT JOIN person p ON p.id = f.person_id

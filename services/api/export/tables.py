@@ -119,6 +119,17 @@ def _alerts(rows: list[Row], where: tzinfo) -> Iterable[Cells]:
         )  # fmt: skip
 
 
+def _consents(rows: list[Row], where: tzinfo) -> Iterable[Cells]:
+    for row in rows:
+        until, document = row["expires_at"], row["document"]
+        yield (
+            at(row["recorded_at"], where), row["purpose"], " ".join(row["data_classes"] or ["all"]), row["decision"],
+            at(row["effective_at"], where), at(until, where) if until else "",
+            words(f"{document} version {row['document_version']}" if document else ""), row["relation"],
+            words(row["decided_by"]), words(row["form"]),
+        )  # fmt: skip
+
+
 def _accesses(rows: list[Row], where: tzinfo) -> Iterable[Cells]:
     for row in rows:
         yield (
@@ -180,6 +191,17 @@ FILES: Final = (
         Source.alerts, _alerts,
     ),
     File(
+        "consents.csv", "what you agreed to or not, each decision in the order it was said",
+        {
+            "said": f"when it was written down, {_INSTANT}", "purpose": "what the data is used for",
+            "data": "which kinds of data, or all", "decision": "given, refused or withdrawn",
+            "begins": "since when it holds", "ends": "when it ends by itself; empty: never",
+            "document": "the words that were agreed to", "relation": "self, guardian or representative",
+            "decided_by": "the name of who decided", "form": "how it was said, and where that is kept",
+        },
+        Source.consents, _consents,
+    ),
+    File(
         "accesses.csv", "who used your data, a row a day, person and kind of use",
         {
             "day": "your local day", "first": f"the first time, {_INSTANT}", "last": "the last time",
@@ -214,6 +236,11 @@ def readme(source: Source) -> str:
     ]
     for what in sorted({"readings", "alerts"} - source.opened):
         lines += ["", f"The {what} are not in here: whoever made this copy may not see them."]
+    if source.withheld:
+        lines += [
+            "",
+            f"Left out, because consent does not let whoever made this copy see it: {', '.join(source.withheld)}.",
+        ]
     lines += ["", "profile.json: who you are, your devices, and what is known of you that changes the rules"]
     for file in FILES:
         lines += ["", f"{file.name}: {file.about}", *(f"  {name}: {what}" for name, what in file.columns.items())]
