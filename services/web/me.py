@@ -67,7 +67,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         async with access.scoped(request, "patient.accesses") as scope:
             _for_them(scope)
             found = await patients.find(scope, key)
-            end = last or scope.at + timedelta(days=1)
+            end = max(last or scope.at + timedelta(days=1), found.enrolled_at)
             page = await audit.accesses(scope, found, end - SPAN, end, ROWS, cursor)
         return render(
             "me_accesses.html", person=scope.person, patient=found, days=own_words.by_day(page["items"]),

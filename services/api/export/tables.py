@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from ingest.catalogue import by_id
 from services.api import audit_words
 from services.api.export.source import Block, Source, Wave
-from services.api.export.text import QUALITIES, at, local, number, numbers, words
+from services.api.export.text import QUALITIES, at, locals_, number, numbers, words
 from services.api.query import Row
 from services.api.times import zone
 
@@ -89,8 +89,9 @@ def _json(document: dict[str, Any]) -> str:
 def _readings(blocks: list[Block], where: tzinfo) -> Iterable[Cells]:
     for block in blocks:
         key, unit, device = block.metric.key, block.metric.unit, words(block.device)
-        for t_ms, value, quality in zip(block.t_ms.tolist(), numbers(block.value), block.quality.tolist(), strict=True):
-            yield key, local(t_ms, where), value, unit, QUALITIES.get(quality, str(quality)), device
+        when, value = locals_(block.t_ms, where), numbers(block.value)
+        for instant, text, quality in zip(when, value, block.quality.tolist(), strict=True):
+            yield key, instant, text, unit, QUALITIES.get(quality, str(quality)), device
 
 
 def _waves(waves: list[Wave], where: tzinfo) -> Iterable[Cells]:

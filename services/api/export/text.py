@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 import numpy as np
@@ -28,7 +28,9 @@ def numbers(value: NDArray[np.float32]) -> list[str]:
     >>> numbers(np.array([72, 36.6, 0.1], np.float32))
     ['72', '36.6', '0.1']
     """
-    return [str(one).removesuffix(".0") for one in value]
+    different, which = np.unique(value, return_inverse=True)  # a heart beats at some hundred rates
+    texts = [str(one).removesuffix(".0") for one in different]
+    return [texts[i] for i in which.tolist()]
 
 
 def number(value: float) -> float:
@@ -39,6 +41,17 @@ def number(value: float) -> float:
 def local(t_ms: int, zone: tzinfo) -> str:
     """Return an instant as RFC 3339 to the millisecond, with the wearer's offset from UTC at that instant."""
     return at(to_datetime(t_ms), zone)
+
+
+def locals_(t_ms: NDArray[np.int64], zone: tzinfo) -> list[str]:
+    """Return the instants of a block, an hour at the most and in order, as `local` does one by one."""
+    first, last = (to_datetime(int(one)).astimezone(zone) for one in (t_ms[0], t_ms[-1]))
+    offset = first.utcoffset()
+    if offset is None or offset != last.utcoffset():  # the clocks change in between
+        return [local(one, zone) for one in t_ms.tolist()]
+    suffix = first.isoformat(timespec="milliseconds")[len("2026-11-22T19:04:05.000") :]
+    shifted = (t_ms + offset // timedelta(milliseconds=1)).astype("datetime64[ms]")
+    return [f"{text}{suffix}" for text in np.datetime_as_string(shifted, unit="ms").tolist()]
 
 
 def at(moment: datetime, zone: tzinfo) -> str:
