@@ -38,6 +38,7 @@ PAST: Final = timedelta(minutes=5)  # a decision takes effect so long before it 
 AHEAD: Final = timedelta(days=366)
 LONGEST: Final = timedelta(days=366 * 30)
 MAX_NAME: Final = 200
+MAX_REASON: Final = 1000
 MAX_TEXT: Final = 50_000  # characters of a document
 
 
@@ -143,9 +144,9 @@ def check(wanted: Wanted, now: datetime, facts: Mapping[str, Any], age: int) -> 
             _one_of("data_classes", name, CLASSES)
     if wanted.relation != "self" and not wanted.decided_by.strip():
         raise impossible(wanted.decided_by, "decided_by", f"the name of the {wanted.relation}")
-    for field in ("decided_by", "form"):
-        if len(getattr(wanted, field).strip()) > MAX_NAME:
-            raise impossible(getattr(wanted, field)[:20], field, f"at most {MAX_NAME} characters")
+    for field, most in (("decided_by", MAX_NAME), ("form", MAX_NAME), ("reason", MAX_REASON)):
+        if len(getattr(wanted, field).strip()) > most:
+            raise impossible(getattr(wanted, field)[:20], field, f"at most {most} characters")
     if not wanted.form.strip():
         raise impossible(wanted.form, "form", "how it was said and where that is kept, e.g. signed on paper, file 12")
     if wanted.said == "given" and not wanted.document:

@@ -39,7 +39,7 @@ class Decided(BaseModel):
         return Wanted(
             self.purpose, self.decision, self.relation, self.decided_by, self.form, self.data_classes, self.document,
             self.document_version, times.parse("effective_at", self.effective_at) if self.effective_at else None,
-            times.parse("expires_at", self.expires_at) if self.expires_at else None, self.reason[:1000],
+            times.parse("expires_at", self.expires_at) if self.expires_at else None, self.reason,
         )  # fmt: skip
 
 

@@ -94,7 +94,15 @@ def standing(row: Row) -> dict[str, Any]:
 async def brief(scope: Scope, patient_id: int) -> dict[str, Any]:
     """Return what a patient's document says of consent: a line in words, and what is withheld from the person."""
     gone = await classes(scope, patient_id)
-    rows = await every(scope.connection, "SELECT * FROM consent_state(%s) WHERE purpose = 'care'", [patient_id])
+    said = await first(
+        scope.connection,
+        """SELECT EXISTS (SELECT FROM consent WHERE patient_id = %s AND purpose = 'care')
+                  OR consent_basis(%s, 'care') = 'consent' AS anything""",
+        [patient_id, scope.person.organisation_id],
+    )
+    rows: list[Row] = []
+    if said and said["anything"]:
+        rows = await every(scope.connection, "SELECT * FROM consent_state(%s, 'care')", [patient_id])
     purpose = PURPOSE_OF.get(scope.person.role)
     note = _note(rows)
     if gone:

@@ -182,7 +182,7 @@ def _care(clerk: Clerk, patient_id: int, wanted: Wanted) -> Steps[tuple[bool, bo
     if wanted.purpose != "care":
         return False, False, effective
     rows = yield (
-        "SELECT data_class, withheld FROM consent_state(%s) WHERE purpose = 'care' AND basis = 'consent'",
+        "SELECT data_class, withheld FROM consent_state(%s, 'care') WHERE basis = 'consent'",
         [patient_id],
     )
     if not rows:

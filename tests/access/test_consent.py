@@ -178,6 +178,14 @@ async def test_an_emergency_goes_before_a_consent_to_care_and_says_so(api: Serve
     patient = watched(ours)
     ours.rests(care="consent")
     decision = ours.consent(patient, "care", "withdrawn")
+    async with api.client() as browser:
+        browser.cookies.set("keepwell_session", ours.token(ours.person("eve"), kind="session"))
+        closed = await browser.get("/patients/p1")
+        assert closed.status_code == 403
+        assert "If it is an emergency" in closed.text
+        assert 'action="/patients/p1/break-glass"' in closed.text
+        assert "Patient p1" not in closed.text
+        assert "1 patient is not shown" in (await browser.get("/")).text
     async with api.client(ours.token(ours.person())) as ada:
         problem(await ada.get("/v1/patients/p1"), 403, "consent_withheld")
         opened = await ada.post("/v1/patients/p1/break-glass", json={"reason": "found unconscious at home"})

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from ingest.clock import to_ms
 from services import teams
 from services.consent import DEFAULT_BASIS
-from tests.access.test_consent import CONSENTS, said, watched
+from tests.access.test_consent import CONSENTS, monitoring, said, watched
 from tests.api_data import ENROLLED, NOW, ApiData
 from tests.fix_api import ServedApi
 from tests.integration.test_api import got, problem
@@ -76,6 +76,27 @@ def profile(data: ApiData, patient: int, **facts: str) -> None:
            WHERE patient_id = %s AND kind = 'profile'""",
         [data.organisation, patient, NOW, Jsonb(facts), NOW, patient],
     )
+
+
+async def test_a_patient_ends_their_own_care_and_still_sees_all_of_it(api: ServedApi, ours: ApiData) -> None:
+    patient = watched(ours)
+    ours.document()
+    ours.rests(care="consent")
+    ours.consent(patient, "care", at=ENROLLED)
+    account = ours.person("paul", "patient", "Paul")
+    teams.link_patient(ours.connection, account, patient)
+    async with api.client(ours.token(account)) as paul, api.client(ours.token(ours.person())) as ada:
+        await said(paul, decision="withdrawn", form="")
+        assert monitoring(ours, patient)["state"] == "paused"
+        assert (await got(paul, "/v1/patients/p1/trends?metric=heart_rate"))["readings"] > 0
+        problem(await ada.get("/v1/patients/p1"), 403, "consent_withheld")
+        await said(paul, decision="given", document="words", data_classes=["vitals"], form="")
+        assert monitoring(ours, patient)["state"] == "active"
+        assert (await got(ada, "/v1/patients/p1"))["consent"]["withheld"] == ["activity", "sleep", "waveforms"]
+        later = await said(ada, decision="withdrawn", effective_at="2026-11-23T00:00:00Z")
+        assert monitoring(ours, patient)["state"] == "paused"  # from tomorrow on
+        await got(ada, "/v1/patients/p1")
+        assert later["effective_at"] == "2026-11-23T00:00:00.000Z"
 
 
 async def test_a_document_is_never_changed_and_a_new_one_asks_anew_only_where_it_says_so(

@@ -125,7 +125,7 @@ GOOD = Wanted("care", "given", "self", "", "signed on paper", document="words")
     [
         ({"purpose": "sale"}, "purpose"), ({"said": "maybe"}, "decision"), ({"relation": "neighbour"}, "relation"),
         ({"classes": []}, "data_classes"), ({"classes": ["heart"]}, "data_classes"), ({"form": " "}, "form"),
-        ({"form": "x" * 201}, "form"), ({"document": ""}, "document"),
+        ({"form": "x" * 201}, "form"), ({"reason": "x" * 1001}, "reason"), ({"document": ""}, "document"),
         ({"relation": "representative", "decided_by": " "}, "decided_by"),
         ({"effective_at": NOW - timedelta(minutes=6)}, "effective_at"),
         ({"effective_at": NOW + timedelta(days=367)}, "effective_at"),

@@ -277,22 +277,24 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     SELECT p.id, p.key, p.name, p.time_zone, p.enrolled_at FROM patient p
     WHERE p.organisation_id = current_organisation() AND p.key = p_key AND p.erased_at IS NULL AND may_see_consent(p.id)
 $$;
--- How a patient's consent stands, purpose by purpose and class by class; of whom one may not see it, nothing.
-CREATE FUNCTION consent_state(p_patient int)
+-- How a patient's consent stands, purpose by purpose (or for one) and class by class; of whom one may not see it, nothing.
+CREATE FUNCTION consent_state(p_patient int, p_purpose text DEFAULT NULL)
 RETURNS TABLE (purpose text, basis text, data_class text, decision_id bigint, decision text, since timestamptz,
                ends_at timestamptz, ended_by text, holds boolean, withheld boolean)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    SELECT u, consent_basis(p.organisation_id, u), k, s.decision_id, s.decision, s.since,
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$  -- plpgsql: planned once a session
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT u, consent_basis(p.organisation_id, u), k, s.decision_id, s.decision, s.since,
            CASE WHEN isfinite(s.ends_at) THEN s.ends_at END, s.ended_by, coalesce(s.holds, false),
            coalesce(k = ANY (w.classes), false)
     FROM patient p CROSS JOIN unnest(ARRAY['care', 'programme', 'research', 'genomics', 'family']) WITH ORDINALITY AS o (u, place)
     CROSS JOIN unnest(consent_classes()) AS k
     LEFT JOIN LATERAL consent_standing(p.organisation_id, u, ARRAY[p.id]) s ON s.data_class = k
     LEFT JOIN LATERAL withheld(p.organisation_id, u, ARRAY[p.id]) w ON true
-    WHERE p.id = p_patient
+    WHERE p.id = p_patient AND (p_purpose IS NULL OR u = p_purpose)
       AND (may_see_consent(p.id) OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = session_user AND (r.rolsuper OR r.rolbypassrls)))
-    ORDER BY o.place, k
-$$;
+    ORDER BY o.place, k;
+END $$;
 -- The birth date or age band of the newest profile, without which nobody can say who may decide.
 CREATE FUNCTION consent_age_facts(p_patient int) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
