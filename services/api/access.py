@@ -300,6 +300,14 @@ class Access:
             await write_audit(scope)
 
     @asynccontextmanager
+    async def snapshot(self, scope: Scope) -> AsyncIterator[Scope]:
+        """Open a transaction that changes nothing and sees one instant throughout, for the person of a scope whose
+        audit row was written."""
+        async with self.pool.connection() as connection, connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield await open_scope(connection, scope.person, scope.action, self.now(), scope.origin)
+
+    @asynccontextmanager
     async def for_organisation(self, organisation_id: int) -> AsyncIterator[AsyncConnection[Any]]:
         """Open a transaction for one organisation's stream, which asks for whom and writes its own audit rows."""
         async with self.pool.connection() as connection, connection.transaction():
@@ -358,7 +366,8 @@ def _check(scope: Scope) -> None:
     if not scope.may(scope.action):
         roles = permissions.who_may(scope.action)
         allowed = f"the roles that may: {', '.join(roles)}" if roles else "nobody may"
-        raise Problem(Code.ROLE_NOT_ALLOWED, f"{scope.action} is not for the role {scope.person.role}; {allowed}")
+        detail = f"{scope.action} is not for the role {scope.person.role}; {allowed}"
+        raise Problem(Code.ROLE_NOT_ALLOWED, detail, role=scope.person.role)
 
 
 async def write_audit(scope: Scope) -> None:

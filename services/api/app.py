@@ -24,6 +24,7 @@ from services.api import (
     audit_routes,
     change_routes,
     consent_routes,
+    export_routes,
     problems,
     profile_routes,
     programme_routes,
@@ -39,7 +40,7 @@ from services.api.stream import AlertHub
 from services.settings import PostgresSettings, Settings
 from services.store import checkpoints
 from services.store.revision import DATABASE_UNAVAILABLE, QUERY, check_revision
-from services.web import account, screens, sign_in
+from services.web import account, me, screens, sign_in
 
 POOL_SIZE: Final = 8
 POOL_WAIT_S: Final = 2.0  # then 503: a page that waits longer has been given up by its reader
@@ -128,10 +129,12 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(change_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(access_routes.router(access, timedelta(hours=settings.api.break_glass_h)))
     app.include_router(audit_routes.router(access))
+    app.include_router(export_routes.router(access, clock))
     app.include_router(profile_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(programme_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(consent_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(screens.router(access, clock, settings))
+    app.include_router(me.router(access, clock, settings.kafka.partitions))
     app.include_router(sign_in.router(identity))
     app.include_router(account.router(identity))
     app.mount("/static", screens.static_files())

@@ -49,6 +49,7 @@ WHAT: Final[Mapping[str, str]] = {
     "patient.erase": "asked for all your data to be erased",
     "patient.erased": "erased all your data",
     "patient.enrolment": "took a step of your enrolment in a programme",
+    "patient.export": "took a copy of your data",
     "patient.limits": "changed your own limits",
     "patient.monitoring": "changed what is watched of you",
     "patient.new_normal": "said that one of your values is as it should be from now on",
@@ -78,6 +79,7 @@ WHAT_FOR: Final[Mapping[str, str]] = {
     "care": "for your care",
     "break_glass": "in an emergency",
     "operations": "to run this service",
+    "patient_right": "because you have a right to it",
     "programme": "to organise your care programme",
     "research": "for research",
     "genomics": "for advice about your genes",
@@ -96,17 +98,21 @@ def who(row: Row) -> str:
 
 
 def sentence(row: Row) -> str:
-    """Return one group of accesses as a sentence."""
+    """Return one group of accesses as a sentence to the patient, who is "you" in it."""
     what = WHAT.get(row["action"], f"used your data ({row['action']})")
     purpose = WHAT_FOR.get(row["purpose"], f"for {row['purpose'].replace('_', ' ')}")
     often = "" if row["times"] == 1 else f", {row['times']} times"
+    own = row["actor"] == "person" and row["role"] == "patient"  # nobody else of that role sees anything of this one
+    subject, was = ("You", "were") if own else (who(row), "was")
     if row["outcome"] == "refused" and row["withheld"]:
-        return f"{who(row)} was refused, because you did not agree to it {purpose}: it would have been “{what}”{often}."
+        return f"{subject} was refused, because you did not agree to it {purpose}: it would have been “{what}”{often}."
     if row["outcome"] == "refused":
-        return f"{who(row)} was refused: it would have been “{what}”{often}."
+        return f"{subject} {was} refused: it would have been “{what}”{often}."
     if row["outcome"] == "failed":
-        return f"{who(row)} tried and did not get through: it would have been “{what}”{often}."
-    return f"{who(row)} {what}, {purpose}{often}."
+        return f"{subject} tried and did not get through: it would have been “{what}”{often}."
+    if own:
+        return f"You {what.replace('was ', 'were ', 1) if what.startswith('was ') else what}{often}."
+    return f"{subject} {what}, {purpose}{often}."
 
 
 def access(row: Row) -> dict[str, Any]:

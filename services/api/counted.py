@@ -14,7 +14,7 @@ STREAM_TYPE: Final = b"text/event-stream"
 
 
 class Counted:
-    """Counts every answer, and how long it took unless it is a stream."""
+    """Counts every answer, and how long it took unless that is the client's to say: a stream, a file to keep."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -31,7 +31,7 @@ class Counted:
             nonlocal status, stream
             if message["type"] == "http.response.start":
                 status = message["status"]
-                stream = any(k.lower() == b"content-type" and v.startswith(STREAM_TYPE) for k, v in message["headers"])
+                stream = any(_lasting(name.lower(), value) for name, value in message["headers"])
             await send(message)
 
         try:
@@ -42,6 +42,10 @@ class Counted:
             metrics.API_REQUESTS.labels(route, method, str(status)).inc()
             if not stream:
                 metrics.API_SECONDS.labels(route).observe(time.monotonic() - began)
+
+
+def _lasting(name: bytes, value: bytes) -> bool:
+    return name == b"content-disposition" or (name == b"content-type" and value.startswith(STREAM_TYPE))
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

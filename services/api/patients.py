@@ -53,6 +53,15 @@ async def find(scope: Scope, key: str) -> Patient:
     return Patient(**row)
 
 
+async def opened(scope: Scope, patient: Patient) -> frozenset[str]:
+    """Return what of a patient is open to the scope's person: ``readings``, ``alerts`` or both. A proxy sees what the
+    patient lets them; the database holds it, this is for saying so."""
+    if scope.person.role != "proxy":
+        return frozenset({"readings", "alerts"})
+    query = "SELECT what FROM unnest(ARRAY['readings', 'alerts']) AS w (what) WHERE %s = ANY (my_grants(what))"
+    return frozenset(row["what"] for row in await every(scope.connection, query, [patient.id]))
+
+
 async def listed(scope: Scope, limit: int, cursor: str | None) -> dict[str, Any]:
     """Return a page of patients by id, each with its worst data state and its open alerts."""
     after = pages.decode(cursor, 1)[0] if cursor else ""

@@ -49,6 +49,7 @@ consent.publish         -             -             -            -             -
 consent.basis           organisation  organisation  organisation organisation  organisation        organisation     -           organisation   -        -
 consent.rules           -             -             -            -             -                   -                -           organisation   -        -
 patient.accesses        team          team          -            -             -                   -                -           organisation   self     self
+patient.export          team          -             -            -             -                   -                -           -              self     self
 audit.read              -             -             -            -             -                   -                -           organisation   -        -
 break_glass.open        organisation  organisation  -            organisation  -                   -                -           -              -        -
 break_glass.list        team          team          team         team          -                   -                -           organisation   -        -

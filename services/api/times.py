@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import overload
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ingest.clock import Clock, SystemClock, to_datetime, to_ms
 from services.api.problems import invalid
@@ -50,3 +51,11 @@ def age(since: datetime, now: datetime) -> str:
             return f"{max(1, round(seconds / size))} {unit}"
     days = round(seconds / 86400)
     return "1 day" if days == 1 else f"{days} days"
+
+
+def zone(name: str) -> tzinfo:
+    """Return a patient's time zone; UTC, and said so by the abbreviation, where this host does not know it."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return UTC

@@ -21,6 +21,7 @@ HELP: Final = """Manage who works here, who looks after whom, and whose device i
     keepwell admin team add heart --name "Heart failure"         then join people, take patients
     keepwell admin people import staff.csv --check               says what is wrong, writes nothing
     keepwell admin patients import patients.csv
+    keepwell admin patients export p20 --out p20.zip             a copy of all their data, as is their right
     keepwell admin proxy grant p20 mia --what alerts --until 2027-01-01T00:00Z
     keepwell admin device hand-over watch-7 p21
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from services.cli import say
+from services.cli import admin_export, say
 from services.cli.admin_desk import Desk, a_team, desk
 from services.cli.admin_import import CHECK, FILE, end_with, rows_of, teams_of
 from services.cli.audited import noted_of
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from services.roster import Cells
     from services.roster_rules import Patients
 
-HELP: Final = """Enrol many patients at once.
+HELP: Final = """Enrol many patients at once, and give one a copy of all their data.
 
     keepwell admin patients import patients.csv --check    says what is wrong, writes nothing
     keepwell admin patients import patients.csv --json     what became of each, with the devices' tokens
+    keepwell admin patients export p20 --out p20.zip       a copy for the patient, who has a right to it
 
 One patient alone: `keepwell enrol`.
 """
@@ -34,6 +35,7 @@ def register(admin: typer.Typer) -> None:
     group = typer.Typer(help=HELP, no_args_is_help=True)
     admin.add_typer(group, name="patients")
     group.command("import")(patients)
+    group.command("export")(admin_export.export)
 
 
 def patients(file: Path = FILE, check: bool = CHECK, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:

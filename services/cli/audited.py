@@ -23,9 +23,11 @@ def noted(
     organisation_id: int | None = None,
     patient_id: int | None = None,
     reason: str = "",
+    purpose: str = "",
     **detail: Any,
 ) -> None:
-    """Write that a command did something, in the caller's transaction. ``organisation_id`` None: for all of them.
+    """Write that a command did something, in the caller's transaction. ``organisation_id`` None: for all of them;
+    ``purpose`` left out: to run this service.
 
     Raises:
         SettingsError: the database's schema has no such audit yet.
@@ -37,7 +39,7 @@ def noted(
 
     entry = audit.Entry(
         to_datetime(SystemClock().now_ms()), organisation_id, "command", action, name=operator(), patient_id=patient_id,
-        purpose=audit.OPERATIONS, reason=reason, address=ADDRESS, detail=detail,
+        purpose=purpose or audit.OPERATIONS, reason=reason, address=ADDRESS, detail=detail,
     )  # fmt: skip
     try:
         audit.write(connection, entry)

@@ -18,6 +18,7 @@ Outcome = Literal["allowed", "refused", "failed"]
 MAX_PATIENTS: Final = 500  # the longest list of patients one row names
 CARE: Final = "care"
 OPERATIONS: Final = "operations"
+PATIENT_RIGHT: Final = "patient_right"  # a copy of their own data, for the patient or as the patient asked
 
 
 class Entry(NamedTuple):

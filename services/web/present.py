@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from detectors.rules import RULES
 from services.api import words
-from services.api.times import age
+from services.api.times import age, zone
 
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_PAD = 132.0, 34.0, 3.0
 SPARK_GAP_MS: Final = 2 * 3_600_000  # two hours between closed hours' middles: one is missing
 SHAPES: Final = {"high": "triangle", "medium": "diamond", "low": "circle"}
-
-
-def zone(name: str) -> tzinfo:
-    """Return a patient's time zone; UTC, and said so by the abbreviation, where this host does not know it."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return UTC
 
 
 def local(moment: str | datetime, where: str, now: datetime) -> str:

@@ -19,12 +19,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from detectors.rules import ADAPTIVE_RULES
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
-from services.api import alerts, break_glass, changes, events, patients, times, words, worklist
+from services.api import alerts, break_glass, changes, events, patients, permissions, times, words, worklist
 from services.api.access import Access, Scope
 from services.api.identity.front import Identity
 from services.api.problems import Code, Problem
 from services.settings import Settings
-from services.web import present
+from services.web import own_words, present
 
 HERE: Final = Path(__file__).parent
 ROWS: Final = 100
@@ -43,7 +43,11 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.globals.update(
-        version=_static_version(), present=present, words=words, quote=lambda text: quote(text, safe="")
+        version=_static_version(),
+        present=present,
+        own_words=own_words,
+        words=words,
+        quote=lambda text: quote(text, safe=""),
     )
     return environment
 
@@ -96,6 +100,18 @@ def login_page(
     )  # fmt: skip
 
 
+def start_of(problem: Problem) -> Response:
+    """Return where somebody without a worklist begins: a patient or proxy at ``/me``, others at their account.
+
+    Raises:
+        Problem: it is about something else.
+    """
+    if problem.code is not Code.ROLE_NOT_ALLOWED:
+        raise problem
+    own = problem.members.get("role") in permissions.PLAIN_WORDS
+    return RedirectResponse("/me" if own else "/account", 303)
+
+
 def sentence(problem: Problem) -> str:
     """Return a problem's detail as a sentence."""
     return f"{problem.detail[:1].upper()}{problem.detail[1:]}."
@@ -123,13 +139,11 @@ def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> None:
 
     @pages.get("/")
     async def show_worklist(request: Request, cursor: Cursor = None) -> Response:
-        """Show the worklist; who has nobody to look after is shown their own account."""
+        """Show the worklist; who has nobody to look after is shown their own data, or their account."""
         try:
             return await show(request, "worklist.html", cursor)
         except Problem as problem:
-            if problem.code is not Code.ROLE_NOT_ALLOWED:
-                raise
-            return RedirectResponse("/account", 303)
+            return start_of(problem)
 
     @pages.get("/worklist")
     async def show_rows(request: Request, cursor: Cursor = None) -> Response:

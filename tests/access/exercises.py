@@ -69,6 +69,7 @@ EXERCISES: Final = {
         "break_glass.review", lambda about: {"number": about.opened()}, body={"verdict": "justified"}
     ),
     "GET /v1/patients/{patient_id}/accesses": Exercise("patient.accesses", _patient),
+    "GET /v1/patients/{patient_id}/export": Exercise("patient.export", _patient, "?format=fhir"),
     "GET /v1/audit": Exercise("audit.read", of_patients=False),
     "GET /v1/account/sessions": Exercise("account.read", of_patients=False),
     "DELETE /v1/account/sessions/{session_id}": Exercise(
