@@ -29,7 +29,7 @@ from starlette.requests import HTTPConnection
 from ingest.clock import Clock, to_datetime
 from services.api import permissions
 from services.api.identity import holders, scopes
-from services.api.identity.holders import Holder
+from services.api.identity.holders import Holder, TokenRefusedProblem
 from services.api.problems import Code, Problem
 from services.settings import IdentitySettings
 from services.store import audit
@@ -199,6 +199,9 @@ class Subjects(Protocol):
             Problem: nobody here is this subject.
         """
 
+    async def whose(self, connection: AsyncConnection[Any], claims: Mapping[str, Any]) -> Person | None:
+        """Return who a subject is here, whether or not they are let in; None where nobody is."""
+
 
 class Access:
     """Opens scopes; made once for each app. ``subjects`` speaks for a provider, where there is one."""
@@ -224,10 +227,15 @@ class Access:
             Problem: nobody, or nobody any more, holds this credential, its scopes do not cover the action, or the role
                 may not do this.
         """
-        token = presented(request)
-        claims = await self._subjects.verify(token) if self._subjects is not None and is_jwt(token) else None
-        origin = Origin.of(request)
-        async with self.for_credential(token_hash(token), action, origin, claims=claims, used=is_use(request)) as scope:
+        token, origin = presented(request), Origin.of(request)
+        hashed = token_hash(token)
+        try:
+            claims = await self._subjects.verify(token) if self._subjects is not None and is_jwt(token) else None
+        except TokenRefusedProblem as refused:
+            async with self.pool.connection() as connection:
+                await self._write_undone(connection, None, hashed, action, origin, refused, refused.claims)
+            raise
+        async with self.for_credential(hashed, action, origin, claims=claims, used=is_use(request)) as scope:
             yield scope
 
     @asynccontextmanager
@@ -252,7 +260,7 @@ class Access:
                     yield scope
                     await write_audit(scope)
             except Exception as error:
-                await self._write_undone(connection, scope, hashed, action, origin, error)
+                await self._write_undone(connection, scope, hashed, action, origin, error, claims or {})
                 raise
 
     async def _holder(
@@ -268,27 +276,36 @@ class Access:
 
     async def _write_undone(
         self, connection: AsyncConnection[Any], scope: Scope | None, hashed: bytes, action: str, origin: Origin,
-        error: Exception,
+        error: Exception, claims: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """Write that somebody tried, in a transaction of its own: theirs was rolled back, and nothing of it was seen.
 
-        Of a token that never was anybody's there is nobody to name.
+        Of a token that never was anybody's, and that no provider signed, there is nobody to name.
         """
         refused = isinstance(error, Problem) and error.status in REFUSALS
         at = self.now()
         try:
             async with connection.transaction():
                 if scope is None:
-                    was = await holders.whose(connection, hashed, at, self.idle) if refused else None
-                    if was is None:
+                    tried = await self._tried(connection, hashed, claims, at) if refused else None
+                    if tried is None:
                         return
-                    scope = Scope(connection, _of(was), action, at, origin)
+                    scope = Scope(connection, tried, action, at, origin)
                 if isinstance(error, Problem):
                     scope.detail["code"] = str(error.code)
                 await _enter(scope)
                 await audit.write_async(connection, [scope.entry("refused" if refused else "failed")])
         except psycopg.Error as unwritten:
             log.warning("audit_unwritten", action=action, error=str(unwritten).strip())
+
+    async def _tried(
+        self, connection: AsyncConnection[Any], hashed: bytes, claims: Mapping[str, Any], at: datetime
+    ) -> Person | None:
+        """Return whose a refused credential is or was, as far as anybody can be named."""
+        was = await holders.whose(connection, hashed, at, self.idle)
+        if was is not None:
+            return _of(was)
+        return await self._subjects.whose(connection, claims) if self._subjects is not None and claims else None
 
     @asynccontextmanager
     async def for_person(self, person: Person, action: str, at: datetime, origin: Origin) -> AsyncIterator[Scope]:
