@@ -322,7 +322,7 @@ class Access:
             await connection.execute(_SET, [str(organisation_id), "", self.now().isoformat()])
             yield connection
 
-    async def exchange(self, link: str) -> str | None:
+    async def exchange(self, link: str, origin: Origin) -> str | None:
         """Return a new session's token for a login link; None when the link no longer works."""
         session, at = new_token(), self.now()
         async with self.pool.connection() as connection, connection.transaction():
@@ -330,8 +330,14 @@ class Access:
                 "SELECT exchange_login_link(%s, %s, %s, %s)",
                 [token_hash(link), token_hash(session), at, at + self.session],
             )
-            row = await cursor.fetchone()
-        return session if row and row[0] is not None else None
+            await cursor.fetchone()
+            holder = await holders.find(connection, token_hash(session), at, self.idle)
+            if holder is None:
+                return None
+            scope = await open_scope(connection, _of(holder), "account.sign_in", at, origin, holder.token_id)
+            scope.detail["by"] = "link"
+            await write_audit(scope)
+        return session
 
     async def end(self, hashed: bytes) -> None:
         """Revoke a session; unknown ones are nothing to do."""

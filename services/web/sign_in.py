@@ -7,8 +7,8 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from services.api.access import COOKIE, Access, cookie_name, credential, over_tls
-from services.api.identity import codes, passwords
+from services.api.access import COOKIE, Access, Origin, cookie_name, credential, over_tls
+from services.api.identity import codes, passwords, refusals
 from services.api.identity.front import Identity
 from services.api.identity.invitations import Invitation
 from services.api.identity.oidc import BACK, BEGUN_S
@@ -71,8 +71,10 @@ def _add_login(pages: APIRouter, identity: Identity) -> None:
     @pages.post("/login")
     async def login(request: Request, token: Annotated[str, Form(max_length=200)]) -> Response:
         """Exchange the link for a session, once."""
-        session = await access.exchange(token)
+        origin = Origin.of(request)
+        session = await access.exchange(token, origin)
         if session is None:
+            await refusals.of_link(access, token, origin)
             return login_page(identity, 401, failed="This link was used before, or has expired.")
         return signed_in(request, RedirectResponse("/", 303), access, session)
 
@@ -96,7 +98,7 @@ def _add_password(pages: APIRouter, identity: Identity) -> None:
     async def with_password(request: Request, name: Short = "", password: Secret = "", code: Short = "") -> Response:
         """Sign in with a name, a password and a code."""
         try:
-            session = await accounts.sign_in(name, password, code, address=address_of(request), agent=agent_of(request))
+            session = await accounts.sign_in(name, password, code, origin=Origin.of(request), agent=agent_of(request))
         except Problem as problem:
             if problem.code not in SHOWN_ON_THE_PAGE:
                 raise
@@ -133,8 +135,9 @@ def _add_provider(pages: APIRouter, identity: Identity) -> None:
         bring the new session's cookie along."""
         try:
             session = await sign_in.finish(
-                request.cookies.get(cookie_name(request, BEGUN_COOKIE), ""), state, code, iss, agent=agent_of(request)
-            )
+                request.cookies.get(cookie_name(request, BEGUN_COOKIE), ""), state, code, iss,
+                origin=Origin.of(request), agent=agent_of(request),
+            )  # fmt: skip
         except Problem as problem:
             if problem.code not in SHOWN_ON_THE_PAGE:
                 raise
@@ -169,12 +172,14 @@ def _add_invitation(pages: APIRouter, identity: Identity) -> None:
         request: Request, token: Short = "", sealed: Secret = "", password: Secret = "", code: Short = ""
     ) -> Response:
         """Make the account, sign in, and show the recovery codes, once."""
+        origin = Origin.of(request)
         try:
             invitation = await found.open(token, sealed)
         except Problem as problem:
+            await refusals.of_link(identity.access, token, origin, "account.accept")
             return _no_invitation(identity, problem)
         try:
-            session, fresh = await found.accept(invitation, password, code, agent=agent_of(request))
+            session, fresh = await found.accept(invitation, password, code, origin=origin, agent=agent_of(request))
         except Problem as problem:
             if problem.code not in SHOWN_ON_THE_PAGE:
                 raise
