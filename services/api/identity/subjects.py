@@ -37,7 +37,8 @@ class ProviderSubjects:
         try:
             return await self._verifier.access(token, self._clock.now_ms() // 1000)
         except TokenError as error:
-            raise TokenRefusedProblem(f"the token is refused: {error}", error.claims) from error
+            msg = f"the token is refused: {error}"
+            raise TokenRefusedProblem(msg, error.claims) from error
 
     async def whose(self, connection: AsyncConnection[Any], claims: Mapping[str, Any]) -> Person | None:
         """Return who a subject is here, whether or not they are let in; None where nobody is. Nothing is changed."""
