@@ -319,7 +319,7 @@ class Access:
     async def for_organisation(self, organisation_id: int) -> AsyncIterator[AsyncConnection[Any]]:
         """Open a transaction for one organisation's stream, which asks for whom and writes its own audit rows."""
         async with self.pool.connection() as connection, connection.transaction():
-            await connection.execute(_SET, [str(organisation_id), "", self.now().isoformat()])
+            await set_organisation(connection, organisation_id, self.now())
             yield connection
 
     async def exchange(self, link: str, origin: Origin) -> str | None:
@@ -351,6 +351,11 @@ class Access:
 
 _SET: Final = """SELECT set_config('keepwell.organisation', %s, true), set_config('keepwell.person', %s, true),
                         set_config('keepwell.at', %s, true)"""
+
+
+async def set_organisation(connection: AsyncConnection[Any], organisation_id: int, at: datetime) -> None:
+    """Tell row-level security for which organisation, and for nobody in it, a transaction is."""
+    await connection.execute(_SET, [str(organisation_id), "", at.isoformat()])
 
 
 async def open_scope(

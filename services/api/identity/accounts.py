@@ -33,7 +33,7 @@ class Accounts:
         right = await self._hasher.matches(password, row[5] if row else None)
         person = Person(*row[:5]) if row else None
         if row is None or person is None or not right:
-            await refusals.write(self._access, person, origin, factor="password")
+            await refusals.write(self._access, person, origin, organisation=login.rpartition("@")[2], factor="password")
             raise Problem(Code.SIGN_IN_REFUSED, factor.NOT_RIGHT)
         try:
             async with self._access.for_person(person, refusals.SIGN_IN, at, origin) as scope:

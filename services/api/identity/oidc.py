@@ -102,7 +102,7 @@ class SignIn:
         except Problem:
             async with self._access.pool.connection() as connection:
                 who = await self._people.whose(connection, claims)
-            await refusals.write(self._access, who, origin, by="provider")
+            await refusals.write(self._access, who, origin, organisation=self._settings.organisation, by="provider")
             raise
 
     async def _let_in(

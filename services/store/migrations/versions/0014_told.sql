@@ -31,6 +31,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     ORDER BY e.xid, e.id
 $$;
 
--- The one row the application may write that is nobody's: somebody unknown tried to sign in.
-CREATE POLICY of_nobody ON access_audit FOR INSERT TO keepwell_api
-    WITH CHECK (organisation_id IS NULL AND actor = 'service' AND action = 'account.sign_in' AND outcome = 'refused');
+-- The number of an organisation by its key, to write down that somebody tried to sign in there.
+CREATE FUNCTION organisation_named(p_key text) RETURNS int
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT id FROM organisation WHERE key = p_key
+$$;
+REVOKE ALL ON FUNCTION organisation_named FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION organisation_named TO keepwell_api;
