@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from services.api.access import COOKIE, Access, Origin, cookie_name, credential, over_tls
+from services.api.access import COOKIE, Access, Origin, cookie_name, credential, over_tls, token_hash
 from services.api.identity import codes, passwords, refusals
 from services.api.identity.front import Identity
 from services.api.identity.invitations import Invitation
@@ -34,8 +34,11 @@ def router(identity: Identity) -> APIRouter:
     return pages
 
 
-def signed_in(request: Request, answer: Response, access: Access, session: str) -> Response:
-    """Give a browser its session's cookie along with an answer."""
+async def signed_in(request: Request, answer: Response, access: Access, session: str) -> Response:
+    """Give a browser its session's cookie along with an answer; the session it had before ends."""
+    before = request.cookies.get(cookie_name(request))
+    if before:
+        await access.end(token_hash(before))
     answer.set_cookie(
         cookie_name(request), session, max_age=int(access.session.total_seconds()), path="/", httponly=True,
         secure=over_tls(request), samesite="strict",
@@ -76,7 +79,7 @@ def _add_login(pages: APIRouter, identity: Identity) -> None:
         if session is None:
             await refusals.of_link(access, token, origin)
             return login_page(identity, 401, failed="This link was used before, or has expired.")
-        return signed_in(request, RedirectResponse("/", 303), access, session)
+        return await signed_in(request, RedirectResponse("/", 303), access, session)
 
     @pages.post("/logout")
     async def logout(request: Request) -> Response:
@@ -105,7 +108,7 @@ def _add_password(pages: APIRouter, identity: Identity) -> None:
             answer = login_page(identity, problem.status, failed=sentence(problem), login=name)
             answer.headers.update(problem.headers())
             return answer
-        return signed_in(request, RedirectResponse("/", 303), identity.access, session)
+        return await signed_in(request, RedirectResponse("/", 303), identity.access, session)
 
 
 def _add_provider(pages: APIRouter, identity: Identity) -> None:
@@ -144,7 +147,7 @@ def _add_provider(pages: APIRouter, identity: Identity) -> None:
             answer: Response = login_page(identity, problem.status, failed=sentence(problem))
         else:
             page = render("onward.html", where="/", what="Signing in")
-            answer = signed_in(request, page, identity.access, session)
+            answer = await signed_in(request, page, identity.access, session)
         return forget(request, answer, BEGUN_COOKIE)
 
     @pages.post("/login/provider/ended")
@@ -185,7 +188,7 @@ def _add_invitation(pages: APIRouter, identity: Identity) -> None:
                 raise
             return invitation_page(identity, invitation, problem.status, sentence(problem))
         page = render("recovery.html", codes=fresh, login=invitation.login, person=invitation.person)
-        return signed_in(request, page, identity.access, session)
+        return await signed_in(request, page, identity.access, session)
 
 
 def _no_invitation(identity: Identity, problem: Problem) -> Response:

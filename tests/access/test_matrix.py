@@ -224,6 +224,19 @@ async def test_the_same_token_without_anything_wrong_opens(api: ServedApi, world
     assert said == [("patients.list", "allowed"), ("patients.list", "refused"), ("patients.list", "refused")]
 
 
+@pytest.mark.parametrize("first", ["own", "other"])
+async def test_a_parameter_sent_twice_opens_nothing_more(
+    world: World, clients: dict[str, httpx.AsyncClient], first: str
+) -> None:
+    second = "other" if first == "own" else "own"
+    keys = [("patient", world.subjects[whose].key) for whose in (first, second)]
+    answer = await clients["nurse"].get("/v1/alerts", params=keys)
+    if answer.status_code == 200:
+        assert {item["patient"]["id"] for item in answer.json()["items"]} == {world.subjects["own"].key}
+    else:
+        assert (answer.status_code, second) == (404, "other"), "one of them decides, and it is judged"
+
+
 # Which canaries a role meets when it reads everything it may about its own patient: said apart from the table on purpose.
 SEES: Final = {
     "clinician": {"name", "sentence", "evidence", "note", "value", "reason"},

@@ -96,6 +96,17 @@ async def test_a_link_that_works_no_more_names_whose_it_was(door: ServedApi, our
     ]
 
 
+async def test_signing_in_again_ends_the_session_the_browser_had(door: ServedApi, ours: ApiData) -> None:
+    async with Visitor(door, "10.7.0.5") as ada:
+        known = await ada.accept(invited(ours, door))
+        kept = dict(ada.client.cookies)
+        assert (await ada.sign_in(known)).status_code == 303
+        assert dict(ada.client.cookies) != kept
+        assert (await ada.client.get("/")).status_code == 200
+    async with httpx.AsyncClient(base_url=door.url, cookies=kept) as before:
+        assert (await before.get("/")).status_code == 401
+
+
 @pytest.mark.parametrize(("who", "named"), [("vera", ("person", "vera")), ("rolf", ("service", "sign-in"))])
 async def test_whom_a_provider_signs_in_and_we_do_not_is_written_down(
     door: ServedApi, ours: ApiData, provider: StandIn, who: str, named: tuple[str, str]
