@@ -7,7 +7,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 
-.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access faults sim backlog audit-cost replay screenshots docs sbom lock up down clean
+.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access schemas faults sim backlog audit-cost replay screenshots docs sbom lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, mi
 
 access: install ## Every address as every role, own team to anonymous, and the same in SQL, against the table of permissions
 	@$(BIN)/pytest -q tests/access $(ARGS)
+
+schemas: install ## Generated requests to every address as every role, CASES of each: no fault, no breach of the schema
+	@KEEPWELL_SCHEMA_CASES=$(or $(CASES),50) $(BIN)/pytest -q tests/access/test_schemas.py --timeout=3600 $(ARGS)
 
 faults: install ## Break the whole running system, 27 rows, and write docs/reliability.md. SEEDS=5 ARGS="--processors 4", ARGS="--list"
 	@$(BIN)/python -m tests.faults --seeds $(if $(filter file,$(origin SEEDS)),1,$(SEEDS)) $(ARGS)
