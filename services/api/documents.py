@@ -131,9 +131,8 @@ class Worst(TypedDict):
     metric: str | None
 
 
-Device = with_config(ConfigDict(extra="forbid"))(
-    TypedDict("Device", {"id": str, "model": str, "from": str, "to": str | None})
-)
+Device = TypedDict("Device", {"id": str, "model": str, "from": str, "to": str | None})
+strict(Device)
 
 
 @strict
@@ -264,7 +263,7 @@ class Patient(TypedDict, total=False):
     monitoring: Monitoring
     worst: Worst
     metrics: list[State]
-    devices: list[Device]  # type: ignore[valid-type]
+    devices: list[Device]
     open_alerts: list[OpenAlerts]
     links: PatientLinks
     break_glass: list[BreakGlass]

@@ -53,8 +53,7 @@ class Band(TypedDict):
     days: int
 
 
-Trend = strict(
-    TypedDict(
+Trend = TypedDict(
         "Trend",
         {
             "patient": Brief, "time_zone": str, "metric": Metric, "from": str, "to": str, "source": str,
@@ -63,8 +62,8 @@ Trend = strict(
             "n": list[int], "gaps": list[Span], "band": list[Band], "band_spreads": float, "alerts": list[Alert],
         },
         total=False,
-    )
-)  # fmt: skip
+    )  # fmt: skip
+strict(Trend)
 
 
 @strict
@@ -310,15 +309,14 @@ class Programme(TypedDict):
     history: NotRequired[list[OldProgramme]]
 
 
-Step = strict(
-    TypedDict(
+Step = TypedDict(
         "Step",
         {
             "from": str | None, "to": str, "at": str, "facts": dict[str, Any], "reason": str, "by": Who | None,
             "recorded_at": str,
         },
-    )
-)  # fmt: skip
+    )  # fmt: skip
+strict(Step)
 
 
 @strict
@@ -330,7 +328,7 @@ class Enrolment(TypedDict):
     since: str
     version: int
     next: list[str]
-    history: list[Step]  # type: ignore[valid-type]
+    history: list[Step]
 
 
 @strict

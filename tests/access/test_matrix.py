@@ -229,8 +229,8 @@ async def test_a_parameter_sent_twice_opens_nothing_more(
     world: World, clients: dict[str, httpx.AsyncClient], first: str
 ) -> None:
     second = "other" if first == "own" else "own"
-    keys = [("patient", world.subjects[whose].key) for whose in (first, second)]
-    answer = await clients["nurse"].get("/v1/alerts", params=keys)
+    keys = [world.subjects[whose].key for whose in (first, second)]
+    answer = await clients["nurse"].get("/v1/alerts", params={"patient": keys})
     if answer.status_code == 200:
         assert {item["patient"]["id"] for item in answer.json()["items"]} == {world.subjects["own"].key}
     else:

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
+from schemathesis.core import NOT_SET
 from schemathesis.core.transport import Response
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
@@ -136,7 +137,7 @@ def test_every_address_says_what_it_shows(api: ServedApi) -> None:
 async def test_no_request_breaks_what_the_api_says_of_itself(
     api: ServedApi, world: World, schema: schemathesis.BaseSchema, address: str
 ) -> None:
-    tokens = {role: world.token(role) for role in ROLES}
+    tokens: dict[str, str] = {role: world.token(role) for role in ROLES}
     await asyncio.to_thread(Asking(api.url, tokens, schema, world, address).everything)
 
 
@@ -167,7 +168,8 @@ class Asking:
             about = self._world.subjects["own"]
             case = self._operation.Case(
                 path_parameters=path_of(exercise, about), query=query_of(exercise),
-                **({} if exercise.body is None else {"body": exercise.body, "media_type": "application/json"}),
+                body=NOT_SET if exercise.body is None else exercise.body,
+                media_type=None if exercise.body is None else "application/json",
             )  # fmt: skip
             status = self._asked(case, role)
             if PERMISSIONS[exercise.action][role] != "-" and exercise.own == 200:
@@ -185,13 +187,13 @@ class Asking:
             suppress_health_check=list(HealthCheck), phases=[Phase.generate],
         )  # fmt: skip
         @given(case=self._operation.as_strategy(mode))
-        def everybody_asks(case: Case) -> None:
+        def everybody_asks(case: Case[Any]) -> None:
             for role in ROLES:
                 self._asked(case, role)
 
         everybody_asks()
 
-    def _asked(self, case: Case, role: str) -> int:
+    def _asked(self, case: Case[Any], role: str) -> int:
         headers = {"Authorization": f"Bearer {self._tokens[role]}"}
         if self._address == STREAM:
             return self._listened(case, role, headers)
@@ -201,7 +203,7 @@ class Asking:
             self._within(role, json.loads(response.content))
         return int(response.status_code)
 
-    def _listened(self, case: Case, role: str, headers: dict[str, str]) -> int:
+    def _listened(self, case: Case[Any], role: str, headers: dict[str, str]) -> int:
         """Look at a stream's beginning: it has no end."""
         asked = case.as_transport_kwargs(base_url=self._url, headers=headers)
         with self._session.request(**asked, stream=True, timeout=10) as answer:

@@ -77,7 +77,7 @@ def test_the_database_is_reached_over_tls_as_the_settings_say(tmp_path: Path) ->
     authority = tmp_path / "ca.pem"
     environ = {"KEEPWELL_POSTGRES__SSLMODE": "verify-full", "KEEPWELL_POSTGRES__CA_FILE": str(authority)}
     for role in ("admin", "writer", "api", "gateway"):
-        said = load(environ=environ).settings.postgres.conninfo(role)  # type: ignore[arg-type]
+        said = load(environ=environ).settings.postgres.conninfo(role)
         assert "sslmode=verify-full" in said
         assert f"sslrootcert={authority}" in said
     assert "ssl" not in load(environ={}).settings.postgres.conninfo("api")
