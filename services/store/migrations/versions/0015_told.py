@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0014"
+revision = "0015"
 down_revision = "0013"
 branch_labels = None
 depends_on = None
