@@ -9,7 +9,7 @@ STARTED := $(shell date +%s)
 # One process for what needs the servers, one for the rest beside it (tests/conftest.py); ARGS="-n 0" for one alone.
 BESIDE := -n 2 --dist loadscope
 
-.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access faults sim backlog audit-cost replay screenshots docs sbom lock up down clean
+.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access schemas faults sim backlog audit-cost replay screenshots docs sbom lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ seeds: install ## Run the demo on SEEDS new seeds and judge detection: found, mi
 
 access: install ## Every address as every role, own team to anonymous, and the same in SQL, against the table of permissions
 	@$(BIN)/pytest -q tests/access $(ARGS)
+
+schemas: install ## Generated requests to every address as every role, CASES of each: no fault, no breach of the schema
+	@KEEPWELL_SCHEMA_CASES=$(or $(CASES),50) $(BIN)/pytest -q tests/access/test_schemas.py --timeout=3600 $(ARGS)
 
 faults: install ## Break the whole running system, 27 rows, and write docs/reliability.md. SEEDS=5 ARGS="--processors 4", ARGS="--list"
 	@$(BIN)/python -m tests.faults --seeds $(if $(filter file,$(origin SEEDS)),1,$(SEEDS)) $(ARGS)

@@ -47,6 +47,10 @@ PEOPLE: Final = (
     "INSERT INTO person (organisation_id, key, name, role) VALUES (1, 'ada', 'Ada', 'nurse')",
     """INSERT INTO patient (organisation_id, key, name, enrolled_at)
        SELECT 1, 'p' || i, '', '2025-01-01Z' FROM generate_series(1, {patients}) i""",
+    "INSERT INTO care_team (organisation_id, key, name, is_default) VALUES (1, 'default', 'Everybody', true)",
+    "INSERT INTO care_team_member (organisation_id, team_id, person_id, valid_from) VALUES (1, 1, 1, '2025-01-01Z')",
+    """INSERT INTO care_team_patient (organisation_id, team_id, patient_id, valid_from)
+       SELECT 1, 1, id, '2025-01-01Z' FROM patient""",
     """INSERT INTO metric_state SELECT 1, p, m, 'normal', NULL, '2026-11-01Z', 60, '2026-11-01Z'
        FROM generate_series(1, {patients}) p, generate_series(1, 3) m""",
 )

@@ -153,6 +153,11 @@ OUTBOX_SENT = counter(
     "events sent and acknowledged by the broker",
     "none while alerts are raised: see keepwell_outbox_unsent",
 )  # fmt: skip
+OUTBOX_HELD = counter(
+    "processor", "keepwell_outbox_held_total", (),
+    "alert events that were not sent because their patient has died; they stay in the alert's history",
+    "nothing to do; much of it after a mistake in a monitoring state: set it right (docs/changes.md)",
+)  # fmt: skip
 DISK_FREE = gauge(
     "processor", "keepwell_disk_free_ratio", (),
     "free part of the disk that holds the stack's home (logs, and the local servers' data)",

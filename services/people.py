@@ -84,6 +84,15 @@ def service_token(
     return token
 
 
+def prefix_of(token: str) -> str:
+    """Return the part of a service token that names it and is no secret.
+
+    >>> prefix_of("kws_1a2b3c4d_not-for-anybody")
+    'kws_1a2b3c4d'
+    """
+    return "_".join(token.split("_", 2)[:2])
+
+
 def service_tokens(connection: Connection, organisation: str, at: datetime) -> list[dict[str, Any]]:
     """Return an organisation's service tokens that still work, the first to end first."""
     rows = connection.execute(

@@ -71,6 +71,11 @@ class PostgresSettings(Section):
     host: str = ""
     port: int = 5432
     database: str = "keepwell"
+    sslmode: Literal["", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        "",
+        description="as libpq's; verify-full wherever the database is another machine; empty: PGSSLMODE, else prefer",
+    )
+    ca_file: Path | None = Field(None, description="who signed the server's certificate; empty: as libpq looks for it")
     admin_user: str = Field(
         "keepwell_admin", description="owns the schema; used by `keepwell migrate` and the admin commands only"
     )
@@ -88,6 +93,7 @@ class PostgresSettings(Section):
         from psycopg.conninfo import make_conninfo
 
         user = self.admin_user if role == "admin" else f"keepwell_{role}"
+        tls = {"sslmode": self.sslmode, "sslrootcert": self.ca_file and str(self.ca_file)}
         password: SecretStr = getattr(self, f"{role}_password")
         return make_conninfo(
             host=self.host,
@@ -98,7 +104,21 @@ class PostgresSettings(Section):
             application_name=f"keepwell-{role}",
             connect_timeout=5,
             tcp_user_timeout=20_000,
+            **{name: value for name, value in tls.items() if value},
         )
+
+    @field_validator("ca_file", mode="before")
+    @classmethod
+    def _no_file(cls, value: object) -> object:
+        """Take an empty text for no file."""
+        return value or None
+
+    @model_validator(mode="after")
+    def _checks_what_it_trusts(self) -> Self:
+        if self.ca_file is not None and self.sslmode not in ("verify-ca", "verify-full"):
+            msg = f"ca_file is looked at only with sslmode verify-ca or verify-full, not {self.sslmode or 'empty'!r}"
+            raise ValueError(msg)
+        return self
 
 
 class MqttSettings(Section):

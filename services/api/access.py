@@ -29,7 +29,7 @@ from starlette.requests import HTTPConnection
 from ingest.clock import Clock, to_datetime
 from services.api import permissions
 from services.api.identity import holders, scopes
-from services.api.identity.holders import Holder
+from services.api.identity.holders import Holder, TokenRefusedProblem
 from services.api.problems import Code, Problem
 from services.consent import PURPOSE_OF
 from services.settings import IdentitySettings
@@ -200,6 +200,9 @@ class Subjects(Protocol):
             Problem: nobody here is this subject.
         """
 
+    async def whose(self, connection: AsyncConnection[Any], claims: Mapping[str, Any]) -> Person | None:
+        """Return who a subject is here, whether or not they are let in; None where nobody is."""
+
 
 class Access:
     """Opens scopes; made once for each app. ``subjects`` speaks for a provider, where there is one."""
@@ -225,10 +228,15 @@ class Access:
             Problem: nobody, or nobody any more, holds this credential, its scopes do not cover the action, or the role
                 may not do this.
         """
-        token = presented(request)
-        claims = await self._subjects.verify(token) if self._subjects is not None and is_jwt(token) else None
-        origin = Origin.of(request)
-        async with self.for_credential(token_hash(token), action, origin, claims=claims, used=is_use(request)) as scope:
+        token, origin = presented(request), Origin.of(request)
+        hashed = token_hash(token)
+        try:
+            claims = await self._subjects.verify(token) if self._subjects is not None and is_jwt(token) else None
+        except TokenRefusedProblem as refused:
+            async with self.pool.connection() as connection:
+                await self._write_undone(connection, None, hashed, action, origin, refused, refused.claims)
+            raise
+        async with self.for_credential(hashed, action, origin, claims=claims, used=is_use(request)) as scope:
             yield scope
 
     @asynccontextmanager
@@ -253,7 +261,7 @@ class Access:
                     yield scope
                     await write_audit(scope)
             except Exception as error:
-                await self._write_undone(connection, scope, hashed, action, origin, error)
+                await self._write_undone(connection, scope, hashed, action, origin, error, claims or {})
                 raise
 
     async def _holder(
@@ -269,27 +277,36 @@ class Access:
 
     async def _write_undone(
         self, connection: AsyncConnection[Any], scope: Scope | None, hashed: bytes, action: str, origin: Origin,
-        error: Exception,
+        error: Exception, claims: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """Write that somebody tried, in a transaction of its own: theirs was rolled back, and nothing of it was seen.
 
-        Of a token that never was anybody's there is nobody to name.
+        Of a token that never was anybody's, and that no provider signed, there is nobody to name.
         """
         refused = isinstance(error, Problem) and error.status in REFUSALS
         at = self.now()
         try:
             async with connection.transaction():
                 if scope is None:
-                    was = await holders.whose(connection, hashed, at, self.idle) if refused else None
-                    if was is None:
+                    tried = await self._tried(connection, hashed, claims, at) if refused else None
+                    if tried is None:
                         return
-                    scope = Scope(connection, _of(was), action, at, origin, purpose=purpose_of(was.role))
+                    scope = Scope(connection, tried, action, at, origin, purpose=purpose_of(tried.role))
                 if isinstance(error, Problem):
                     scope.detail["code"] = str(error.code)
                 await _enter(scope)
                 await audit.write_async(connection, [scope.entry("refused" if refused else "failed")])
         except psycopg.Error as unwritten:
             log.warning("audit_unwritten", action=action, error=str(unwritten).strip())
+
+    async def _tried(
+        self, connection: AsyncConnection[Any], hashed: bytes, claims: Mapping[str, Any], at: datetime
+    ) -> Person | None:
+        """Return whose a refused credential is or was, as far as anybody can be named."""
+        was = await holders.whose(connection, hashed, at, self.idle)
+        if was is not None:
+            return _of(was)
+        return await self._subjects.whose(connection, claims) if self._subjects is not None and claims else None
 
     @asynccontextmanager
     async def for_person(self, person: Person, action: str, at: datetime, origin: Origin) -> AsyncIterator[Scope]:
@@ -311,10 +328,10 @@ class Access:
     async def for_organisation(self, organisation_id: int) -> AsyncIterator[AsyncConnection[Any]]:
         """Open a transaction for one organisation's stream, which asks for whom and writes its own audit rows."""
         async with self.pool.connection() as connection, connection.transaction():
-            await connection.execute(_SET, [str(organisation_id), "", self.now().isoformat()])
+            await set_organisation(connection, organisation_id, self.now())
             yield connection
 
-    async def exchange(self, link: str) -> str | None:
+    async def exchange(self, link: str, origin: Origin) -> str | None:
         """Return a new session's token for a login link; None when the link no longer works."""
         session, at = new_token(), self.now()
         async with self.pool.connection() as connection, connection.transaction():
@@ -322,8 +339,14 @@ class Access:
                 "SELECT exchange_login_link(%s, %s, %s, %s)",
                 [token_hash(link), token_hash(session), at, at + self.session],
             )
-            row = await cursor.fetchone()
-        return session if row and row[0] is not None else None
+            await cursor.fetchone()
+            holder = await holders.find(connection, token_hash(session), at, self.idle)
+            if holder is None:
+                return None
+            scope = await open_scope(connection, _of(holder), "account.sign_in", at, origin, holder.token_id)
+            scope.detail["by"] = "link"
+            await write_audit(scope)
+        return session
 
     async def end(self, hashed: bytes) -> None:
         """Revoke a session; unknown ones are nothing to do."""
@@ -337,6 +360,11 @@ class Access:
 
 _SET: Final = """SELECT set_config('keepwell.organisation', %s, true), set_config('keepwell.person', %s, true),
                         set_config('keepwell.at', %s, true)"""
+
+
+async def set_organisation(connection: AsyncConnection[Any], organisation_id: int, at: datetime) -> None:
+    """Tell row-level security for which organisation, and for nobody in it, a transaction is."""
+    await connection.execute(_SET, [str(organisation_id), "", at.isoformat()])
 
 
 async def open_scope(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 import structlog
@@ -48,6 +48,10 @@ OPEN_S: Final = 15.0
 CHECK_S: Final = 2.0
 # Bounds on what one request may hold: a statement, a lock, a transaction left open.
 LIMITS: Final = "-c statement_timeout=10s -c lock_timeout=3s -c idle_in_transaction_session_timeout=15s"
+
+HEALTH: Final[dict[int | str, dict[str, Any]]] = {
+    code: {"description": said, "model": dict[str, Any]} for code, said in ((200, "so it is"), (503, "it is not"))
+}
 
 log = structlog.get_logger("keepwell.api")
 
@@ -160,13 +164,13 @@ def database_check(access: Access) -> Check:
 
 
 def _add_health(app: FastAPI, health: Health) -> None:
-    @app.get("/healthz")
+    @app.get("/healthz", responses=HEALTH)
     async def healthz() -> JSONResponse:
         """Tell that the process answers and its loop turns."""
         alive, document = health.alive()
         return JSONResponse(document, 200 if alive else 503)
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses=HEALTH)
     async def readyz() -> JSONResponse:
         """Tell whether the database answers this role and holds the schema, part by part."""
         await health.look()

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
-from services.api import audit, pages, patients, times
+from services.api import audit, documents, pages, patients, times
+from services.api import more_documents as more
 from services.api.access import Access
+from services.api.documents import answers
 from services.api.routes import Answer, Cursor, Instant, Key, Limit
 
 From = Annotated[str | None, Query(alias="from", max_length=40)]
@@ -17,7 +19,7 @@ def router(access: Access) -> APIRouter:
     """Return the routes of one app."""
     v1 = APIRouter(prefix="/v1", default_response_class=Answer)
 
-    @v1.get("/audit")
+    @v1.get("/audit", responses=answers(documents.Page[more.AuditRow]))
     async def search_audit(
         request: Request,
         patient: Annotated[str | None, Query(max_length=300)] = None,
@@ -37,7 +39,7 @@ def router(access: Access) -> APIRouter:
                 scope, patient=found, person=person, action=action, start=first, to=last, limit=limit, cursor=cursor
             )
 
-    @v1.get("/patients/{patient_id}/accesses")
+    @v1.get("/patients/{patient_id}/accesses", responses=answers(documents.Page[more.AccessDay]))
     async def list_accesses(
         request: Request, patient_id: Key, start: From = None, to: Instant = None,
         limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None,

@@ -9,8 +9,10 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from ingest.clock import Clock
-from services.api import changes, monitoring, pages, patients, times
+from services.api import changes, documents, monitoring, pages, patients, times
+from services.api import more_documents as more
 from services.api.access import Access
+from services.api.documents import answers
 from services.api.routes import Answer, Cursor, Key, Limit
 
 IfMatch = Annotated[str | None, Header(max_length=500)]
@@ -42,7 +44,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
     """Return the routes of one app; ``partitions`` as the settings say of the control topic."""
     v1 = APIRouter(prefix="/v1/patients/{patient_id}", default_response_class=Answer)
 
-    @v1.put("/monitoring")
+    @v1.put("/monitoring", responses=answers(more.Change))
     async def set_monitoring(
         request: Request, response: Response, patient_id: Key, body: MonitoringWanted,
         if_match: IfMatch = None, idempotency_key: RequestKey = None,
@@ -61,7 +63,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = changes.etag(row["version"])
         return answer
 
-    @v1.get("/monitoring")
+    @v1.get("/monitoring", responses=answers(documents.Monitoring))
     async def read_monitoring(request: Request, response: Response, patient_id: Key) -> Any:
         """Show the monitoring state now."""
         async with access.scoped(request, "monitoring.read") as scope:
@@ -70,7 +72,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = changes.etag(shown["version"])
         return scope.show("monitoring", shown)
 
-    @v1.post("/new-normal")
+    @v1.post("/new-normal", responses=answers(more.Change))
     async def new_normal(
         request: Request, response: Response, patient_id: Key, body: NewNormalWanted,
         if_match: IfMatch = None, idempotency_key: RequestKey = None,
@@ -87,7 +89,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = changes.etag(row["version"])
         return answer
 
-    @v1.get("/changes")
+    @v1.get("/changes", responses=answers(documents.Page[more.Change]))
     async def list_changes(
         request: Request, patient_id: Key, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None
     ) -> Any:
@@ -95,7 +97,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         async with access.scoped(request, "patient.changes") as scope:
             return await changes.listed(scope, await patients.find(scope, patient_id), limit, cursor)
 
-    @v1.get("/suppressed")
+    @v1.get("/suppressed", responses=answers(documents.Page[more.Suppressed]))
     async def list_suppressed(
         request: Request, patient_id: Key, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None
     ) -> Any:

@@ -68,16 +68,29 @@ async def position(connection: Connection) -> Cursor:
 async def after(connection: Connection, cursor: Cursor, persons: Collection[int], limit: int = PAGE) -> list[Event]:
     """Return the next events of the transaction's organisation, in order, with who of ``persons`` sees each now.
 
-    Also those that none of them sees are places in the order; of these nothing else is known.
+    Also those that none of them sees are places in the order; of these nothing else is known. Nobody is told anything
+    about a patient who has died.
     """
     rows = await every(
         connection,
         "SELECT * FROM alert_events_for(%s, %s::text::xid8, %s, stream_horizon(), %s)",
         [list(persons), str(cursor.xid), cursor.id, limit],
     )
+    died = await _died(connection, {row["patient_id"] for row in rows if row["seen_by"]})
     return [
-        Event(Cursor(int(row["xid"]), row["id"]), row["patient_id"], row, frozenset(row["seen_by"])) for row in rows
-    ]
+        Event(
+            Cursor(int(row["xid"]), row["id"]), row["patient_id"], row,
+            frozenset(() if row["patient_id"] in died else row["seen_by"]),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def _died(connection: Connection, patients: set[int]) -> set[int]:
+    if not patients:
+        return set()
+    rows = await every(connection, "SELECT deceased_among(%s) AS id", [sorted(patients)])
+    return {row["id"] for row in rows}
 
 
 def _wire(row: Row, cursor: Cursor, role: str) -> bytes:

@@ -87,8 +87,8 @@ async def shown(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]
         "version": version(one, "profile", ""),
         "limits_individualised": individualised,
         "limits_note": note,
-        "set": None if row is None else changes.document(scope, row, patient),
-        "history": [changes.document(scope, row, patient) for row in one.rows if row["kind"] == "profile"],
+        "set": None if row is None or not scope.sees("change") else changes.document(scope, row, patient),
+        "history": _history(scope, patient, one, "profile"),
     }
 
 
@@ -98,8 +98,15 @@ async def limits_shown(scope: Scope, patient: Patient, now: datetime) -> dict[st
     return {
         "version": version(one, "limits", "patient"),
         "rules": individual.limits(one),
-        "history": [changes.document(scope, row, patient) for row in one.rows if row["kind"] == "limits"],
+        "history": _history(scope, patient, one, "limits"),
     }
+
+
+def _history(scope: Scope, patient: Patient, one: Individual, kind: str) -> list[dict[str, Any]]:
+    """Return what a kind was before, the newest first, to whom it is shown."""
+    if not scope.sees("change"):
+        return []
+    return [changes.document(scope, row, patient) for row in one.rows if row["kind"] == kind]
 
 
 def version(one: Individual, kind: str, subject: str) -> int:

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from ingest.clock import Clock
 from services.api import changes, patients, profile, times
+from services.api import more_documents as more
 from services.api.access import Access
 from services.api.change_routes import IfMatch, RequestKey
+from services.api.documents import answers
 from services.api.profile import Asked
 from services.api.routes import Answer, Key
 
@@ -56,7 +58,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = changes.etag(row["version"])
         return changes.document(scope, row, patient)
 
-    @v1.put("/profile")
+    @v1.put("/profile", responses=answers(more.Change))
     async def set_profile(
         request: Request, response: Response, patient_id: Key, body: ProfileWanted,
         if_match: IfMatch = None, idempotency_key: RequestKey = None,
@@ -65,7 +67,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         how = asked(body, clock, if_match, idempotency_key, partitions)
         return await write(request, response, patient_id, body, how, merge=False)
 
-    @v1.patch("/profile")
+    @v1.patch("/profile", responses=answers(more.Change))
     async def merge_profile(
         request: Request, response: Response, patient_id: Key, body: ProfileWanted,
         if_match: IfMatch = None, idempotency_key: RequestKey = None,
@@ -74,7 +76,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         how = asked(body, clock, if_match, idempotency_key, partitions)
         return await write(request, response, patient_id, body, how, merge=True)
 
-    @v1.get("/profile")
+    @v1.get("/profile", responses=answers(more.Profile))
     async def read_profile(request: Request, response: Response, patient_id: Key) -> Any:
         """Show the profile, who set what and when."""
         async with access.scoped(request, "profile.read") as scope:
@@ -82,7 +84,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = changes.etag(shown["version"])
         return shown
 
-    @v1.put("/limits")
+    @v1.put("/limits", responses=answers(more.Change))
     async def set_limits(
         request: Request, response: Response, patient_id: Key, body: LimitsWanted,
         if_match: IfMatch = None, idempotency_key: RequestKey = None,
@@ -95,7 +97,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = changes.etag(row["version"])
         return changes.document(scope, row, patient)
 
-    @v1.get("/limits")
+    @v1.get("/limits", responses=answers(more.Limits))
     async def read_limits(request: Request, response: Response, patient_id: Key) -> Any:
         """Show each rule as it holds for the patient: its numbers and their origin, or why it is off."""
         async with access.scoped(request, "profile.read") as scope:

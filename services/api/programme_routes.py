@@ -8,10 +8,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from ingest.clock import Clock
-from services.api import patients, programmes, times
+from services.api import documents, patients, programmes, times
+from services.api import more_documents as more
 from services.api.access import Access
 from services.api.change_routes import IfMatch
 from services.api.changes import AWAY, etag, expected
+from services.api.documents import answers
 from services.api.problems import invalid
 from services.api.profile_routes import LimitsWanted
 from services.api.routes import Answer, Key
@@ -49,13 +51,13 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
     """Return the routes of one app; ``partitions`` as the settings say of the control topic."""
     v1 = APIRouter(prefix="/v1", default_response_class=Answer)
 
-    @v1.get("/programmes")
+    @v1.get("/programmes", responses=answers(documents.Whole[more.Programme]))
     async def list_programmes(request: Request) -> Any:
         """List the organisation's programmes."""
         async with access.scoped(request, "programme.list") as scope:
             return {"items": await programmes.listed(scope)}
 
-    @v1.get("/programmes/{key}")
+    @v1.get("/programmes/{key}", responses=answers(more.Programme))
     async def read_programme(request: Request, response: Response, key: Key) -> Any:
         """Show a programme, what it still lacks, and what it was."""
         async with access.scoped(request, "programme.read") as scope:
@@ -63,7 +65,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(shown["version"])
         return shown
 
-    @v1.put("/programmes/{key}")
+    @v1.put("/programmes/{key}", responses=answers(more.Programme))
     async def set_programme(
         request: Request, response: Response, key: Key, body: ProgrammeWanted, if_match: IfMatch = None
     ) -> Any:
@@ -75,7 +77,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(version)
         return shown
 
-    @v1.put("/programmes/{key}/state")
+    @v1.put("/programmes/{key}/state", responses=answers(more.Programme))
     async def turn_programme(
         request: Request, response: Response, key: Key, body: StateWanted, if_match: IfMatch = None
     ) -> Any:
@@ -87,13 +89,13 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(version)
         return shown
 
-    @v1.get("/patients/{patient_id}/enrolments")
+    @v1.get("/patients/{patient_id}/enrolments", responses=answers(documents.Whole[more.Enrolment]))
     async def read_enrolments(request: Request, patient_id: Key) -> Any:
         """Show how far a patient has come in each programme, and what may come next."""
         async with access.scoped(request, "enrolment.read") as scope:
             return {"items": await programmes.enrolments(scope, await patients.find(scope, patient_id))}
 
-    @v1.put("/patients/{patient_id}/enrolments/{key}")
+    @v1.put("/patients/{patient_id}/enrolments/{key}", responses=answers(more.Enrolment))
     async def take_step(
         request: Request, response: Response, patient_id: Key, key: Key, body: StepWanted, if_match: IfMatch = None
     ) -> Any:
@@ -106,7 +108,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(version)
         return next(entry for entry in shown if entry["programme"] == key)
 
-    @v1.get("/limits")
+    @v1.get("/limits", responses=answers(more.OrganisationLimits))
     async def read_limits(request: Request, response: Response) -> Any:
         """Show the organisation's limits, and what they were."""
         async with access.scoped(request, "limits.read") as scope:
@@ -114,7 +116,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(shown["version"])
         return shown
 
-    @v1.put("/limits")
+    @v1.put("/limits", responses=answers(more.OrganisationLimits))
     async def set_limits(request: Request, response: Response, body: LimitsWanted, if_match: IfMatch = None) -> Any:
         """Set the organisation's limits, for every patient of it, within bounds."""
         now = times.present(clock)

@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
-from services.api import alerts, break_glass, events, frames, pages, patients, times, trends, worklist
+from services.api import alerts, break_glass, documents, events, frames, pages, patients, times, trends, worklist
+from services.api import more_documents as more
 from services.api.access import Access, credential
+from services.api.documents import STREAM, answers
 from services.api.stream import AlertHub
 
 Limit = Annotated[int, Query(ge=1, le=pages.MAX_LIMIT)]
@@ -38,13 +40,13 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
     """Return the routes of one app."""
     v1 = APIRouter(prefix="/v1", default_response_class=Answer)
 
-    @v1.get("/patients")
+    @v1.get("/patients", responses=answers(documents.Page[documents.PatientItem]))
     async def list_patients(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
         """List the patients one may see."""
         async with access.scoped(request, "patients.list") as scope:
             return await patients.listed(scope, limit, cursor)
 
-    @v1.get("/patients/{patient_id}")
+    @v1.get("/patients/{patient_id}", responses=answers(documents.Patient))
     async def read_patient(request: Request, patient_id: Key) -> Any:
         """Show a patient with devices and the data state of each metric."""
         async with access.scoped(request, "patient.read") as scope:
@@ -54,7 +56,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
                 document["break_glass"] = await break_glass.of_patient(scope, patient)
             return scope.show("patient", document)
 
-    @v1.get("/patients/{patient_id}/trends")
+    @v1.get("/patients/{patient_id}/trends", responses=answers(more.Trend))
     async def read_trend(
         request: Request,
         patient_id: Key,
@@ -72,13 +74,13 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
             scope.detail.update(metric=metric, **{"from": times.rfc3339(begin), "to": times.rfc3339(end)})
             return Answer(await trends.document(scope, patient, metric, begin, end, points))
 
-    @v1.get("/worklist")
+    @v1.get("/worklist", responses=answers(more.Worklist))
     async def read_worklist(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
         """List one row a patient, whoever needs somebody first."""
         async with access.scoped(request, "worklist.read") as scope:
             return await worklist.page(scope, times.present(clock), limit, cursor)
 
-    @v1.get("/alerts")
+    @v1.get("/alerts", responses=answers(documents.Page[documents.Alert]))
     async def list_alerts(
         request: Request,
         patient: Annotated[str | None, Query(max_length=300)] = None,
@@ -97,7 +99,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
                 acknowledged=acknowledged, limit=limit, cursor=cursor,
             )  # fmt: skip
 
-    @v1.get("/alerts/stream", response_class=StreamingResponse)
+    @v1.get("/alerts/stream", response_class=StreamingResponse, responses=STREAM)
     async def stream_alerts(
         request: Request,
         last_event_id: Annotated[str | None, Header(max_length=60)] = None,
@@ -111,7 +113,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
         stream = await hub.watch(scope.person, credential(request), scope.origin, start)
         return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
-    @v1.get("/alerts/{alert_id}")
+    @v1.get("/alerts/{alert_id}", responses=answers(documents.Alert))
     async def read_alert(request: Request, response: Response, alert_id: Key) -> Any:
         """Show an alert with its history."""
         async with access.scoped(request, "alert.read") as scope:
@@ -120,7 +122,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
         response.headers["ETag"] = alerts.etag(row)
         return alerts.document(scope, row) | {"events": history}
 
-    @v1.post("/alerts/{alert_id}/acknowledge")
+    @v1.post("/alerts/{alert_id}/acknowledge", responses=answers(documents.Alert))
     async def acknowledge_alert(
         request: Request,
         response: Response,
@@ -139,7 +141,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
         response.headers["ETag"] = alerts.etag(row)
         return alerts.document(scope, row) | {"events": history}
 
-    @v1.get("/frames/{frame_id}")
+    @v1.get("/frames/{frame_id}", responses=answers(more.Frame))
     async def read_frame(request: Request, frame_id: Key) -> Any:
         """Show what became of an accepted frame."""
         async with access.scoped(request, "frame.read") as scope:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import typer
 from rich.console import Console
 
 from services.cli import say
-from services.cli.say import JSON, ORGANISATION, connected, known_role, refuse
+from services.cli.admin_desk import desk
+from services.cli.say import JSON, ORGANISATION, known_role, refuse
 from services.roles import ROLES
-from services.settings import Settings, load
-
-if TYPE_CHECKING:
-    import psycopg
+from services.settings import load
 
 HELP: Final = """Invite people, and give programs tokens that may do some things and no others.
 
@@ -52,8 +47,10 @@ def invite(
     settings = load().settings
     if open_vault(settings.identity) is None:
         refuse("accounts need identity.key or identity.key_file; the local stack (`keepwell up`) makes one")
-    with _admin(settings) as (connection, now):
-        made = invite(connection, organisation, key, name, None if role is None else known_role(role), now)
+    wanted = None if role is None else known_role(role)
+    with desk(organisation) as at:
+        made = invite(at.connection, organisation, key, name, wanted, at.now)
+        at.note("account.invite", person=key, role=wanted)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{api_base(settings)}/invitation?token={made}")
     console.print(f"for {key}@{organisation}, once, within 7 days; give it to nobody else")
@@ -68,24 +65,27 @@ def token(
 ) -> None:
     """Print a token for a program, once; send it as `Authorization: Bearer`."""
     from services.api.identity.scopes import SCOPES
-    from services.people import service_token
+    from services.people import prefix_of, service_token
 
     unknown = [one for one in scope if one not in SCOPES]
     if unknown:
         refuse(f"--scope {unknown[0]!r} is not known; there are {', '.join(SCOPES)}")
-    with _admin(load().settings) as (connection, now):
-        made = service_token(connection, organisation, name, known_role(role), sorted(set(scope)), now, days)
+    wanted, scopes = known_role(role), sorted(set(scope))
+    with desk(organisation) as at:
+        made = service_token(at.connection, organisation, name, wanted, scopes, at.now, days)
+        at.note("account.token", program=name, role=wanted, scopes=scopes, days=days, prefix=prefix_of(made))
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"token (shown once): {made}")
-    console.print(f"{name} may {', '.join(sorted(set(scope)))} for {days} days; `keepwell account revoke` ends it")
+    console.print(f"{name} may {', '.join(scopes)} for {days} days; `keepwell account revoke` ends it")
 
 
 def tokens(organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
     """List the service tokens that work, the first to end first."""
     from services.people import service_tokens
 
-    with _admin(load().settings) as (connection, now):
-        found = service_tokens(connection, organisation, now)
+    with desk(organisation) as at:
+        found = service_tokens(at.connection, organisation, at.now)
+        at.note("account.tokens", tokens=len(found))
     say.rows([row | {"scopes": ", ".join(row["scopes"])} for row in found], as_json, "no service token works")
 
 
@@ -96,19 +96,7 @@ def revoke(
     """End a service token: the next request with it is refused."""
     from services.people import revoke_token
 
-    with _admin(load().settings) as (connection, now):
-        revoke_token(connection, organisation, prefix, now)
+    with desk(organisation) as at:
+        revoke_token(at.connection, organisation, prefix, at.now)
+        at.note("account.revoke", prefix=prefix)
     Console(highlight=False).print(f"{prefix} no longer works")
-
-
-@contextmanager
-def _admin(settings: Settings) -> Iterator[tuple[psycopg.Connection[Any], datetime]]:
-    """One transaction as the admin role, and the present; what can't be done ends with one plain sentence."""
-    from ingest.clock import SystemClock, to_datetime
-    from services.devices import EnrolmentError
-
-    try:
-        with connected(settings) as connection:
-            yield connection, to_datetime(SystemClock().now_ms())
-    except EnrolmentError as error:
-        refuse(str(error))

@@ -56,13 +56,14 @@ def desk(organisation: str) -> Iterator[Desk]:
 
     try:
         with connected(load().settings) as connection:
-            known = dict(connection.execute("SELECT key, id FROM organisation ORDER BY key LIMIT 100").fetchall())
-            if organisation not in known:
+            row = connection.execute("SELECT id FROM organisation WHERE key = %s", [organisation]).fetchone()
+            if row is None:
+                known = connection.execute("SELECT key FROM organisation ORDER BY key LIMIT 100").fetchall()
                 refuse(
-                    f"organisation = {organisation!r} is not known; there are {', '.join(known) or 'none'}; "
-                    "`keepwell admin organisation add` makes one"
+                    f"organisation = {organisation!r} is not known; there are "
+                    f"{', '.join(key for (key,) in known) or 'none'}; `keepwell admin organisation add` makes one"
                 )
-            yield Desk(connection, organisation, known[organisation], to_datetime(SystemClock().now_ms()))
+            yield Desk(connection, organisation, row[0], to_datetime(SystemClock().now_ms()))
     except (EnrolmentError, TeamError) as error:
         refuse(str(error))
 

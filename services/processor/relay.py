@@ -103,7 +103,9 @@ class OutboxRelay:
                WHERE sent_at IS NULL AND partition = ANY(%s) ORDER BY id LIMIT %s""",
             [self._worker.partitions, BATCH],
         )
-        rows = await cursor.fetchall()
+        found = await cursor.fetchall()
+        held = await self._hold(connection, [number for number, topic, _, _ in found if topic == topics.ALERTS])
+        rows = [row for row in found if row[0] not in held]
         sends = [
             await producer.send(topics.named(topic, self._settings.kafka), value=value, key=key or None)
             for _, topic, key, value in rows
@@ -116,4 +118,22 @@ class OutboxRelay:
                 "UPDATE outbox SET sent_at = %s WHERE id = ANY(%s)",
                 [to_datetime(self._clock.now_ms()), [row[0] for row in rows]],
             )
-        return len(rows)
+        return len(found)
+
+    async def _hold(self, connection: psycopg.AsyncConnection, alerts: list[int]) -> set[int]:
+        """Take out of the outbox what is about patients who have died, and return which rows those were.
+
+        Asked just before sending: what is said of a death holds for every alert that has not left yet.
+        """
+        if not alerts:
+            return set()
+        cursor = await connection.execute(
+            """DELETE FROM outbox WHERE id = ANY(%s)
+               AND is_deceased(convert_from(record_key, 'UTF8')::int, greatest(created_at, %s)) RETURNING id""",
+            [alerts, to_datetime(self._clock.now_ms())],
+        )
+        held = {number for (number,) in await cursor.fetchall()}
+        if held:
+            metrics.OUTBOX_HELD.inc(len(held))
+            log.info("alerts_held", rows=len(held), why="deceased")
+        return held

@@ -9,11 +9,13 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from services.api.access import Access
+from services.api.documents import PROBLEMS, Page, answers
 from services.api.identity import factor, passwords, sessions
 from services.api.identity.accounts import Accounts
 from services.api.identity.front import Identity
+from services.api.more_documents import Session
 from services.api.problems import Code, Problem
-from services.api.routes import Answer
+from services.api.routes import Answer, Key
 from services.web.screens import render, sentence
 from services.web.sign_in import SHOWN_ON_THE_PAGE, Secret, Short, address_of
 
@@ -106,14 +108,14 @@ def _shown(problem: Problem) -> str:
 def _v1(access: Access) -> APIRouter:
     v1 = APIRouter(prefix="/v1/account/sessions", default_response_class=Answer)
 
-    @v1.get("")
+    @v1.get("", responses=answers(Page[Session]))
     async def list_sessions(request: Request) -> Any:
         """List where one is signed in, the last used first."""
         async with access.scoped(request, "account.read") as scope:
             return {"items": await sessions.listed(scope, access.idle), "next": None}
 
-    @v1.delete("/{session_id}", status_code=204)
-    async def end_session(request: Request, session_id: str) -> Response:
+    @v1.delete("/{session_id}", status_code=204, responses=PROBLEMS)
+    async def end_session(request: Request, session_id: Key) -> Response:
         """End one of one's own sessions."""
         async with access.scoped(request, "account.end_session") as scope:
             await sessions.end_one(scope, session_id)

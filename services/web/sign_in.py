@@ -7,8 +7,8 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from services.api.access import COOKIE, Access, cookie_name, credential, over_tls
-from services.api.identity import codes, passwords
+from services.api.access import COOKIE, Access, Origin, cookie_name, credential, over_tls, token_hash
+from services.api.identity import codes, passwords, refusals
 from services.api.identity.front import Identity
 from services.api.identity.invitations import Invitation
 from services.api.identity.oidc import BACK, BEGUN_S
@@ -34,8 +34,11 @@ def router(identity: Identity) -> APIRouter:
     return pages
 
 
-def signed_in(request: Request, answer: Response, access: Access, session: str) -> Response:
-    """Give a browser its session's cookie along with an answer."""
+async def signed_in(request: Request, answer: Response, access: Access, session: str) -> Response:
+    """Give a browser its session's cookie along with an answer; the session it had before ends."""
+    before = request.cookies.get(cookie_name(request))
+    if before:
+        await access.end(token_hash(before))
     answer.set_cookie(
         cookie_name(request), session, max_age=int(access.session.total_seconds()), path="/", httponly=True,
         secure=over_tls(request), samesite="strict",
@@ -71,10 +74,12 @@ def _add_login(pages: APIRouter, identity: Identity) -> None:
     @pages.post("/login")
     async def login(request: Request, token: Annotated[str, Form(max_length=200)]) -> Response:
         """Exchange the link for a session, once."""
-        session = await access.exchange(token)
+        origin = Origin.of(request)
+        session = await access.exchange(token, origin)
         if session is None:
+            await refusals.of_link(access, token, origin)
             return login_page(identity, 401, failed="This link was used before, or has expired.")
-        return signed_in(request, RedirectResponse("/", 303), access, session)
+        return await signed_in(request, RedirectResponse("/", 303), access, session)
 
     @pages.post("/logout")
     async def logout(request: Request) -> Response:
@@ -96,14 +101,14 @@ def _add_password(pages: APIRouter, identity: Identity) -> None:
     async def with_password(request: Request, name: Short = "", password: Secret = "", code: Short = "") -> Response:
         """Sign in with a name, a password and a code."""
         try:
-            session = await accounts.sign_in(name, password, code, address=address_of(request), agent=agent_of(request))
+            session = await accounts.sign_in(name, password, code, origin=Origin.of(request), agent=agent_of(request))
         except Problem as problem:
             if problem.code not in SHOWN_ON_THE_PAGE:
                 raise
             answer = login_page(identity, problem.status, failed=sentence(problem), login=name)
             answer.headers.update(problem.headers())
             return answer
-        return signed_in(request, RedirectResponse("/", 303), identity.access, session)
+        return await signed_in(request, RedirectResponse("/", 303), identity.access, session)
 
 
 def _add_provider(pages: APIRouter, identity: Identity) -> None:
@@ -133,15 +138,16 @@ def _add_provider(pages: APIRouter, identity: Identity) -> None:
         bring the new session's cookie along."""
         try:
             session = await sign_in.finish(
-                request.cookies.get(cookie_name(request, BEGUN_COOKIE), ""), state, code, iss, agent=agent_of(request)
-            )
+                request.cookies.get(cookie_name(request, BEGUN_COOKIE), ""), state, code, iss,
+                origin=Origin.of(request), agent=agent_of(request),
+            )  # fmt: skip
         except Problem as problem:
             if problem.code not in SHOWN_ON_THE_PAGE:
                 raise
             answer: Response = login_page(identity, problem.status, failed=sentence(problem))
         else:
             page = render("onward.html", where="/", what="Signing in")
-            answer = signed_in(request, page, identity.access, session)
+            answer = await signed_in(request, page, identity.access, session)
         return forget(request, answer, BEGUN_COOKIE)
 
     @pages.post("/login/provider/ended")
@@ -169,18 +175,20 @@ def _add_invitation(pages: APIRouter, identity: Identity) -> None:
         request: Request, token: Short = "", sealed: Secret = "", password: Secret = "", code: Short = ""
     ) -> Response:
         """Make the account, sign in, and show the recovery codes, once."""
+        origin = Origin.of(request)
         try:
             invitation = await found.open(token, sealed)
         except Problem as problem:
+            await refusals.of_link(identity.access, token, origin, "account.accept")
             return _no_invitation(identity, problem)
         try:
-            session, fresh = await found.accept(invitation, password, code, agent=agent_of(request))
+            session, fresh = await found.accept(invitation, password, code, origin=origin, agent=agent_of(request))
         except Problem as problem:
             if problem.code not in SHOWN_ON_THE_PAGE:
                 raise
             return invitation_page(identity, invitation, problem.status, sentence(problem))
         page = render("recovery.html", codes=fresh, login=invitation.login, person=invitation.person)
-        return signed_in(request, page, identity.access, session)
+        return await signed_in(request, page, identity.access, session)
 
 
 def _no_invitation(identity: Identity, problem: Problem) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any, Final
 
@@ -13,15 +13,19 @@ import pytest
 import pytest_asyncio
 
 from deploy import access_page
-from services import teams
+from ingest.clock import to_ms
+from services import metrics, teams
 from services.api import permissions
 from services.api.permissions import PERMISSIONS
 from services.roles import ROLES
 from services.settings import Settings
+from tests.access.credentials import CREDENTIALS, QUICK, Bearer
 from tests.access.exercises import EXERCISES, OF_THE_SCREENS, PUBLIC, Exercise
 from tests.access.world import CANARIES, Subject, World, grant, made
 from tests.api_data import NOW, ApiData
-from tests.fix_api import ServedApi
+from tests.fix_api import ServedApi, serve
+from tests.stand_in_provider import StandIn, stand_in
+from tests.ways_in import StandInWay
 
 pytestmark = pytest.mark.stack
 
@@ -31,30 +35,30 @@ EVERYTHING: Final = ("clinician", "nurse", "pharmacist")  # see every field of w
 STREAM_S: Final = 0.4  # how long a stream is listened to
 
 
-def revoked(data: ApiData, person: int) -> str:
-    token = data.token(person)
-    data.connection.execute(
-        "UPDATE person_token SET revoked_at = %s WHERE hash = (SELECT hash FROM person_token ORDER BY ctid DESC LIMIT 1)",
-        [NOW],
-    )
-    return token
-
-
-# Credentials that open nothing, and whether a refusal can name the holder. Further kinds (another audience, another
-# algorithm, an identity token) are further rows.
-CREDENTIALS: Final[dict[str, tuple[Callable[[ApiData, int], str], bool]]] = {
-    "anonymous": (lambda _data, _person: "", False),
-    "unknown": (lambda _data, _person: "x" * 43, False),
-    "login link": (lambda data, person: data.token(person, kind="login_link"), True),
-    "expired": (lambda data, person: data.token(person, expires=NOW - timedelta(seconds=1)), True),
-    "revoked": (revoked, True),
-}
-
-
 @pytest.fixture(scope="module")
 def world(migrated: Settings) -> Iterator[World]:
     with made(migrated) as whole:
         yield whole
+
+
+@pytest_asyncio.fixture(scope="module")
+async def provider() -> AsyncIterator[StandIn]:
+    async with stand_in() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module")
+async def api(migrated: Settings, world: World, provider: StandIn) -> AsyncIterator[ServedApi]:
+    """An API that takes a provider's tokens too."""
+    identity = StandInWay(provider).settings(world.ours.key)
+    async with serve(migrated.model_copy(update={"identity": identity})) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def bearer(world: World, provider: StandIn) -> Bearer:
+    """A nurse of ours whom the provider knows."""
+    return Bearer(world.ours, world.ours.person("ada", "nurse"), provider)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -175,19 +179,62 @@ def audited(data: ApiData, after: int, person: int) -> list[tuple[str, str, dict
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["anonymous", "expired", *(pytest.param(k, marks=pytest.mark.slow) for k in ("unknown", "login link", "revoked"))],
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in CREDENTIALS]
 )
-async def test_no_address_opens_without_a_live_credential(api: ServedApi, world: World, kind: str) -> None:
-    make, names = CREDENTIALS[kind]
-    person = world.people["clinician"]
-    async with api.client(make(world.ours, person)) as client:
+async def test_no_address_opens_without_a_live_credential(
+    api: ServedApi, world: World, bearer: Bearer, kind: str
+) -> None:
+    one = CREDENTIALS[kind]
+    async with api.client(one.make(bearer)) as client:
+        assert one.says in (await client.get("/v1/patients")).json()["detail"]
         for address, exercise in EXERCISES.items():
-            before = last_audit(world.ours)
+            before, counted = last_audit(world.ours), refusals()
             status, code, _ = await tried(client, address, exercise, world.subjects["own"])
-            assert (status, code) in {(401, "unauthenticated"), (403, "cross_site")}, address
-            if status == 401 and names:
-                assert [row[:2] for row in audited(world.ours, before, person)] == [(exercise.action, "refused")]
+            write_of_nobody = kind == "anonymous" and not address.startswith("GET ")
+            wanted = (403, "cross_site") if write_of_nobody else (401, "unauthenticated")
+            assert (status, code) == wanted, address
+            assert refusals() == counted + 1, address
+            rows = world.ours.connection.execute(
+                "SELECT person_id, action, outcome FROM access_audit WHERE id > %s", [before]
+            ).fetchall()
+            assert rows == ([(bearer.person, exercise.action, "refused")] if one.names else []), address
+
+
+def refusals() -> float:
+    """How many requests of any address were answered with 401 or 403."""
+    samples = [sample for family in metrics.API_REQUESTS.collect() for sample in family.samples]
+    refused = [one for one in samples if one.name.endswith("_total") and one.labels["status"] in ("401", "403")]
+    return sum(one.value for one in refused)
+
+
+async def test_the_same_token_without_anything_wrong_opens(api: ServedApi, world: World, bearer: Bearer) -> None:
+    before = last_audit(world.ours)
+    async with api.client(bearer.signed()) as client:
+        assert (await client.get("/v1/patients")).status_code == 200
+        async with api.client(bearer.signed(roles=["visitor"])) as visitor:
+            refused = await visitor.get("/v1/patients")
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_known_here")
+        api.credential_clock.advance(331_000)
+        try:
+            ended = await client.get("/v1/patients")
+        finally:
+            api.credential_clock.set(to_ms(NOW))
+        assert (ended.status_code, ended.json()["code"]) == (401, "unauthenticated")
+    said = [(action, outcome) for action, outcome, _ in audited(world.ours, before, bearer.person)]
+    assert said == [("patients.list", "allowed"), ("patients.list", "refused"), ("patients.list", "refused")]
+
+
+@pytest.mark.parametrize("first", ["own", "other"])
+async def test_a_parameter_sent_twice_opens_nothing_more(
+    world: World, clients: dict[str, httpx.AsyncClient], first: str
+) -> None:
+    second = "other" if first == "own" else "own"
+    keys = [world.subjects[whose].key for whose in (first, second)]
+    answer = await clients["nurse"].get("/v1/alerts", params={"patient": keys})
+    if answer.status_code == 200:
+        assert {item["patient"]["id"] for item in answer.json()["items"]} == {world.subjects["own"].key}
+    else:
+        assert (answer.status_code, second) == (404, "other"), "one of them decides, and it is judged"
 
 
 # Which canaries a role meets when it reads everything it may about its own patient: said apart from the table on purpose.

@@ -54,6 +54,29 @@ async def test_an_invitation_and_a_token_work_as_printed(migrated: Settings, our
         "SELECT name, role FROM person WHERE organisation_id = %s AND key = 'ada'", [ours.organisation]
     )
     assert row.fetchone() == ("Ada Farm", "pharmacist")
+    prefix = listed[0]["prefix"]
+    rows = ours.connection.execute(
+        """SELECT action, actor, outcome, detail FROM access_audit
+           WHERE organisation_id = %s AND actor = 'command' ORDER BY id""",
+        [ours.organisation],
+    ).fetchall()
+    assert rows == [
+        ("account.invite", "command", "allowed", {"person": "ada", "role": "pharmacist"}),
+        (
+            "account.token", "command", "allowed",
+            {"program": "reports", "role": "coordinator", "scopes": ["alerts:read"], "days": 30, "prefix": prefix},
+        ),
+        ("account.tokens", "command", "allowed", {"tokens": 1}),
+        ("account.revoke", "command", "allowed", {"prefix": prefix}),
+        ("account.invite", "command", "allowed", {"person": "ada", "role": None}),
+    ]  # fmt: skip
+    assert not [secret for secret in (link[2], token[1]) if secret in str(rows)]
+
+
+def test_what_was_refused_leaves_no_row(migrated: Settings, ours: ApiData) -> None:
+    assert keepwell(migrated, "revoke", "kws_00000000", "--organisation", ours.key).returncode == 2
+    rows = ours.connection.execute("SELECT 1 FROM access_audit WHERE organisation_id = %s", [ours.organisation])
+    assert rows.fetchall() == []
 
 
 @pytest.mark.parametrize(

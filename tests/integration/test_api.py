@@ -190,6 +190,20 @@ async def test_a_patient_shows_devices_states_and_that_limits_are_general(api: S
     assert document["last_heard"] == "2026-11-22T19:03:05.000Z"
 
 
+async def test_links_lead_to_what_they_name_whatever_a_key_is_made_of(api: ServedApi, ours: ApiData) -> None:
+    key = "p 1?x=1#y&%2e;ä'\""
+    ours.alert(ours.patient(key))
+    async with api.client(ours.token(ours.person())) as client:
+        (listed,) = (await got(client, "/v1/patients"))["items"]
+        patient = await got(client, listed["link"])
+        assert (listed["id"], patient["id"]) == (key, key)
+        (alert,) = (await got(client, patient["links"]["alerts"]))["items"]
+        assert alert["patient"]["id"] == key
+        assert (await got(client, alert["link"]))["id"] == alert["id"]
+        trend = await got(client, patient["links"]["trends"].format(metric="heart_rate"))
+        assert trend["patient"]["id"] == key
+
+
 async def test_a_patient_nobody_heard_of_yet_is_unknown(api: ServedApi, ours: ApiData) -> None:
     ours.patient("p1")
     async with api.client(ours.token(ours.person())) as client:

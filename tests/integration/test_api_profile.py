@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services import teams
 from tests.api_data import ApiData
 from tests.fix_api import ServedApi
 from tests.integration.test_api import got, problem
@@ -143,3 +144,19 @@ async def test_a_profile_is_nobody_elses_to_see_or_set(api: ServedApi, ours: Api
             await client.put(LIMITS, json={"rules": {}}),
         ):  # fmt: skip
             problem(answer, 404, "not_found")
+
+
+async def test_a_patient_sees_the_profile_without_empty_remains_of_what_others_wrote(
+    api: ServedApi, ours: ApiData
+) -> None:
+    patient = ours.patient("p1")
+    account = ours.person("pat", "patient")
+    teams.link_patient(ours.connection, account, patient)
+    async with api.client(ours.token(ours.person("ada", "clinician"))) as client:
+        body = {"profile": {"night_work": True}, "reason": "works at night"}
+        assert (await client.put(PROFILE, json=body)).status_code == 200
+        assert (await got(client, PROFILE))["set"]["reason"] == "works at night"
+    async with api.client(ours.token(account)) as client:
+        shown = await got(client, PROFILE)
+        assert (shown["profile"], shown["set"], shown["history"]) == ({"night_work": True}, None, [])
+        assert (await got(client, LIMITS))["history"] == []

@@ -480,3 +480,13 @@ async def _consume(bootstrap: str, topic: str) -> list[bytes]:
         return [record.value for batch in batches.values() for record in batch]
     finally:
         await consumer.stop()
+
+
+def test_a_database_that_speaks_no_tls_is_refused_where_tls_is_asked_for(stack: LiveStack) -> None:
+    plain = stack.settings.postgres
+    with psycopg.connect(plain.conninfo("api", "postgres")):
+        pass
+    for mode in ("require", "verify-full"):
+        asked = plain.model_copy(update={"sslmode": mode}).conninfo("api", "postgres")
+        with pytest.raises(psycopg.OperationalError, match="SSL"):
+            psycopg.connect(asked).close()

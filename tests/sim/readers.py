@@ -61,6 +61,8 @@ class Connection:
         words = " ".join(query.split())
         if words.startswith("SELECT id, topic, record_key, record FROM outbox"):
             return Answer([(row.id, row.topic, row.key, row.value) for row in self._unsent(words, *values)])
+        if words.startswith(("DELETE FROM outbox WHERE id = ANY(%s) AND is_deceased(", "SELECT deceased_among(")):
+            return Answer([])  # nobody dies in the simulation
         if words.startswith("UPDATE outbox SET sent_at"):
             done = set(values[1])
             for row in self._server.tables.outbox:

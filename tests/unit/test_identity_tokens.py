@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-import json
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 from services.api.identity.jwt import LEEWAY_S, LOGOUT_EVENT, TokenError, Verifier
 from services.api.identity.provider import public_keys
 from services.settings import IdentitySettings
+from tests.stand_in_provider import by_hand
 
 NOW = 1_800_000_000
 ISSUER = "https://id.example.org/realms/care"
@@ -58,11 +58,6 @@ def signed(claims: dict[str, Any], key: Key = RSA, alg: str = "RS256", **header:
 
         registry = JWSRegistry(algorithms=[alg], strict_check_header=not extra)
     return jwt.encode({k: v for k, v in kept.items() if v is not None}, claims, key, [alg], registry, default_type=None)
-
-
-def by_hand(header: dict[str, Any], claims: dict[str, Any], signature: bytes = b"") -> str:
-    parts = [json.dumps(header).encode(), json.dumps(claims).encode(), signature]
-    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
 
 
 async def access(token: str, at: int = NOW, settings: IdentitySettings = SETTINGS) -> dict[str, Any]:

@@ -71,3 +71,17 @@ def test_a_missing_file_and_broken_toml_are_named(tmp_path: Path) -> None:
 
 def test_every_key_has_a_default() -> None:
     assert load(environ={}).origin.keys() == known_keys().keys()
+
+
+def test_the_database_is_reached_over_tls_as_the_settings_say(tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    environ = {"KEEPWELL_POSTGRES__SSLMODE": "verify-full", "KEEPWELL_POSTGRES__CA_FILE": str(authority)}
+    for role in ("admin", "writer", "api", "gateway"):
+        said = load(environ=environ).settings.postgres.conninfo(role)
+        assert "sslmode=verify-full" in said
+        assert f"sslrootcert={authority}" in said
+    assert "ssl" not in load(environ={}).settings.postgres.conninfo("api")
+    with pytest.raises(SettingsError, match="verify-full"):
+        load(environ={"KEEPWELL_POSTGRES__SSLMODE": "sometimes"})
+    with pytest.raises(SettingsError, match="only with sslmode"):
+        load(environ={"KEEPWELL_POSTGRES__CA_FILE": str(authority)})

@@ -5,14 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-import structlog
-
 from services.api.access import Access, Origin, Person, Scope
-from services.api.identity import factor, passwords, sessions, tries
+from services.api.identity import factor, passwords, refusals, sessions, tries
 from services.api.identity.vault import Vault
 from services.api.problems import Code, Problem
-
-log = structlog.get_logger("keepwell.api.identity")
 
 NO_ACCOUNT: Final = "you have no password here: you sign in with a link or at your organisation"
 
@@ -25,25 +21,28 @@ class Accounts:
         self._vault = vault
         self._hasher = passwords.Hasher()
 
-    async def sign_in(self, login: str, password: str, code: str, *, address: str, agent: str) -> str:
+    async def sign_in(self, login: str, password: str, code: str, *, origin: Origin, agent: str) -> str:
         """Return a new session's token for ``KEY@ORGANISATION``, a password and a code.
 
         Raises:
             Problem: something was not right, and nobody is told what; or the try came too soon.
         """
         login, at = login.strip(), self._access.now()
-        of = tries.subjects(login, address)
+        of = tries.subjects(login, origin.address)
         row = await self._counted(of, login, at)
         right = await self._hasher.matches(password, row[5] if row else None)
-        if row is None or not right:
-            log.warning("sign_in_refused", factor="password")
+        person = Person(*row[:5]) if row else None
+        if row is None or person is None or not right:
+            await refusals.write(self._access, person, origin, organisation=login.rpartition("@")[2], factor="password")
             raise Problem(Code.SIGN_IN_REFUSED, factor.NOT_RIGHT)
-        async with self._access.for_person(
-            Person(*row[:5]), "account.sign_in", at, Origin(address, agent, "")
-        ) as scope:
-            await factor.use(scope, self._vault, bytes(row[6]), code)
-            await tries.forgive(scope.connection, of)
-            return await sessions.make(scope.connection, scope.person.id, agent, at, self._access.session)
+        try:
+            async with self._access.for_person(person, refusals.SIGN_IN, at, origin) as scope:
+                await factor.use(scope, self._vault, bytes(row[6]), code)
+                await tries.forgive(scope.connection, of)
+                return await sessions.make(scope.connection, person.id, agent, at, self._access.session)
+        except Problem:
+            await refusals.write(self._access, person, origin, factor="code")
+            raise
 
     async def confirm(self, scope: Scope, password: str, code: str, *, address: str) -> None:
         """Let the person of a session show once more that it is they, before something that cannot be undone.

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-import structlog
-
 from services.api.access import Scope
 from services.api.identity import codes
 from services.api.identity.vault import Vault
 from services.api.problems import Code, Problem
-
-log = structlog.get_logger("keepwell.api.identity")
 
 NOT_RIGHT: Final = "name, password or code is not right; each code works once, so wait for the next one"
 
@@ -35,7 +31,6 @@ async def use(scope: Scope, vault: Vault, sealed: bytes, code: str) -> None:
             [scope.at, codes.recovery_hash(code), scope.person.id],
         )
     if cursor.rowcount != 1:
-        log.warning("sign_in_refused", factor="code", person=scope.person.id)
         raise Problem(Code.SIGN_IN_REFUSED, NOT_RIGHT)
     scope.detail["factor"] = "app" if step is not None else "recovery code"
 

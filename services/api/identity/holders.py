@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,6 +13,14 @@ from services.api.problems import Code, Problem
 
 USABLE_KINDS: Final = ("api", "session", "service", "bearer")  # links and invitations are exchanged, never used
 SEEN_EVERY: Final = timedelta(seconds=30)  # a session's last use is written no more often than this
+
+
+class TokenRefusedProblem(Problem):
+    """A provider's token is refused; ``claims`` is what the provider did sign, to write down who tried."""
+
+    def __init__(self, detail: str, claims: Mapping[str, Any]) -> None:
+        super().__init__(Code.UNAUTHENTICATED, detail)
+        self.claims = claims
 
 
 @dataclass(frozen=True, slots=True)

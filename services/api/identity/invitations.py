@@ -73,7 +73,9 @@ class Invitations:
             raise Problem(Code.SIGN_IN_REFUSED, "this page was open too long; follow the link again")
         return Invitation(person, organisation, token, token_id, secret, sealed)
 
-    async def accept(self, invitation: Invitation, password: str, code: str, *, agent: str) -> tuple[str, list[str]]:
+    async def accept(
+        self, invitation: Invitation, password: str, code: str, *, origin: Origin, agent: str
+    ) -> tuple[str, list[str]]:
         """Use an invitation up and make the account; return a session's token and ten recovery codes, shown once.
 
         An account that was there is replaced, and its sessions end: this is also the way back in.
@@ -87,7 +89,7 @@ class Invitations:
         if step is None:
             raise Problem(Code.INVALID, CODE, field="code")
         sealed = self._vault.seal(invitation.secret.encode(), "totp", int(at.timestamp()))
-        async with self._access.for_person(person, "account.accept", at, Origin("", agent, "")) as scope:
+        async with self._access.for_person(person, "account.accept", at, origin) as scope:
             await use(scope.connection, invitation.token_id, at)
             await scope.connection.execute(
                 """INSERT INTO account (person_id, organisation_id, password_hash, password_at, totp_secret, totp_step)

@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -31,7 +32,12 @@ LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 
 
 class TokenError(ValueError):
-    """A token is refused; the text says why, without any of the token."""
+    """A token is refused; the text says why, without any of the token.
+
+    ``claims`` is what the provider did sign, to name who tried; empty where it signed nothing of it.
+    """
+
+    claims: Mapping[str, Any] = MappingProxyType({})
 
 
 class Keys(Protocol):
@@ -58,6 +64,14 @@ class Verifier:
             msg = "no access tokens of a provider are taken here: identity.audience is not set"
             raise TokenError(msg)
         header, claims = await self._signed(token)
+        try:
+            self._judge_access(header, claims, at_s)
+        except TokenError as error:
+            error.claims = claims if claims.get("iss") == self._settings.issuer else {}
+            raise
+        return claims
+
+    def _judge_access(self, header: dict[str, Any], claims: dict[str, Any], at_s: int) -> None:
         _typed(header, ACCESS_TYPES)
         if claims.get("typ", "Bearer") != "Bearer":  # how Keycloak tells its tokens apart
             msg = f"it is no access token but of the type {str(claims['typ'])[:20]!r}"
@@ -70,7 +84,6 @@ class Verifier:
             msg = f"it lasts longer than {MAX_LIFE_S // 3600} h"
             raise TokenError(msg)
         self._for_client(claims)
-        return claims
 
     async def identity(self, token: str, nonce: str, at_s: int) -> dict[str, Any]:
         """Return the claims of the ID token that answers a sign-in begun with ``nonce``.

@@ -10,13 +10,14 @@ import base64
 import hashlib
 import hmac
 import secrets
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
 
 from services.api.access import Access, Origin, open_scope, write_audit
-from services.api.identity import invitations, sessions, subjects
+from services.api.identity import invitations, refusals, sessions, subjects
 from services.api.identity.jwt import TokenError, Verifier
 from services.api.identity.provider import Provider
 from services.api.identity.vault import SealBrokenError, Vault
@@ -72,7 +73,7 @@ class SignIn:
         sealed = self._vault.seal(msgspec.json.encode(begun), "sign-in", self._now_s())
         return f"{address}{'&' if '?' in address else '?'}{urlencode(asked)}", sealed.decode()
 
-    async def finish(self, cookie: str, state: str, code: str, issuer: str, *, agent: str) -> str:
+    async def finish(self, cookie: str, state: str, code: str, issuer: str, *, origin: Origin, agent: str) -> str:
         """Return a new session's token for what the provider sent the browser back with.
 
         Raises:
@@ -96,13 +97,24 @@ class SignIn:
             claims = await self._verifier.identity(token, begun.nonce, self._now_s())
         except TokenError as error:
             raise Problem(Code.SIGN_IN_REFUSED, f"the provider's token is refused: {error}") from error
+        try:
+            return await self._let_in(begun, claims, token, at, origin, agent)
+        except Problem:
+            async with self._access.pool.connection() as connection:
+                who = await self._people.whose(connection, claims)
+            await refusals.write(self._access, who, origin, organisation=self._settings.organisation, by="provider")
+            raise
+
+    async def _let_in(
+        self, begun: Begun, claims: dict[str, Any], token: str, at: datetime, origin: Origin, agent: str
+    ) -> str:
         async with self._access.pool.connection() as connection, connection.transaction():
             if begun.invitation:
                 token_id, person, _ = await invitations.find(connection, begun.invitation, at)
                 await subjects.link(connection, person, claims, at)
                 await invitations.use(connection, token_id, at)
             person = await self._people.person(connection, claims, at)
-            scope = await open_scope(connection, person, "account.sign_in", at, Origin("", agent, ""))
+            scope = await open_scope(connection, person, refusals.SIGN_IN, at, origin)
             scope.detail["by"] = "provider"
             hint = self._vault.seal(token.encode(), "id token", self._now_s())
             session = await sessions.make(

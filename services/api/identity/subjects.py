@@ -12,6 +12,7 @@ from psycopg.errors import UniqueViolation
 
 from ingest.clock import Clock
 from services.api.access import Person
+from services.api.identity.holders import TokenRefusedProblem
 from services.api.identity.jwt import TokenError, Verifier
 from services.api.problems import Code, Problem
 from services.settings import IdentitySettings
@@ -36,7 +37,17 @@ class ProviderSubjects:
         try:
             return await self._verifier.access(token, self._clock.now_ms() // 1000)
         except TokenError as error:
-            raise Problem(Code.UNAUTHENTICATED, f"the token is refused: {error}") from error
+            msg = f"the token is refused: {error}"
+            raise TokenRefusedProblem(msg, error.claims) from error
+
+    async def whose(self, connection: AsyncConnection[Any], claims: Mapping[str, Any]) -> Person | None:
+        """Return who a subject is here, whether or not they are let in; None where nobody is. Nothing is changed."""
+        subject = [claims.get("iss"), claims.get("sub")]
+        row = None
+        if all(isinstance(part, str) for part in subject):
+            row = await _one(connection, "SELECT * FROM person_of_subject(%s, %s)", subject)
+        row = row or await self._named(connection, claims)
+        return Person(*row[:5]) if row else None
 
     async def register(
         self, connection: AsyncConnection[Any], hashed: bytes, claims: Mapping[str, Any], at: datetime
@@ -74,18 +85,22 @@ class ProviderSubjects:
         return person
 
     async def _by_claim(self, connection: AsyncConnection[Any], claims: Mapping[str, Any], at: datetime) -> Person:
-        name = self._settings.person_claim
-        key = claims.get(name) if name else None
-        if name == "email" and claims.get("email_verified") is not True:
-            key = None
-        row = None
-        if isinstance(key, str) and key:
-            row = await _one(connection, "SELECT * FROM account_of(%s, %s)", [self._settings.organisation, key])
+        row = await self._named(connection, claims)
         if row is None:
             raise Problem(Code.NOT_KNOWN_HERE, "your sign-in is good, but nobody here is you; ask for an invitation")
         person = await _seen(connection, row)
         await link(connection, person, claims, at)
         return person
+
+    async def _named(self, connection: AsyncConnection[Any], claims: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return the person whose key a claim holds, None where it holds nobody's."""
+        name = self._settings.person_claim
+        key = claims.get(name) if name else None
+        if not isinstance(key, str) or not key or "\0" in key:
+            return None
+        if name == "email" and claims.get("email_verified") is not True:
+            return None
+        return await _one(connection, "SELECT * FROM account_of(%s, %s)", [self._settings.organisation, key])
 
     def _role(self, claims: Mapping[str, Any]) -> str | None:
         """Return the first role of the map that the claim names, None when roles are Keepwell's own."""
