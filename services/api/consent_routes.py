@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict
 
 from ingest.clock import Clock
 from services.api import consent, request_keys, times
+from services.api import consent_documents as documents
 from services.api.access import Access
 from services.api.change_routes import IfMatch, RequestKey
 from services.api.changes import etag, expected
+from services.api.documents import Whole, answers
 from services.api.routes import Answer, Key
 from services.consent import Wanted
 from services.store.consents import Words
@@ -70,19 +72,19 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
     """Return the routes of one app; ``partitions`` as the settings say of the control topic."""
     v1 = APIRouter(prefix="/v1", default_response_class=Answer)
 
-    @v1.get("/consent/documents")
+    @v1.get("/consent/documents", responses=answers(Whole[documents.Document]))
     async def list_documents(request: Request) -> Any:
         """List what patients are asked, each version in each language."""
         async with access.scoped(request, "consent.documents") as scope:
             return {"items": await consent.documents(scope)}
 
-    @v1.post("/consent/documents/{key}")
+    @v1.post("/consent/documents/{key}", responses=answers(documents.Document))
     async def publish_document(request: Request, key: Key, body: Published) -> Any:
         """Publish a document's next version, or the newest in another language; it is never changed afterwards."""
         async with access.scoped(request, "consent.publish") as scope:
             return await consent.publish(scope, Words(key, **body.model_dump()))
 
-    @v1.get("/consent/basis")
+    @v1.get("/consent/basis", responses=answers(documents.Rules))
     async def read_rules(request: Request, response: Response) -> Any:
         """Show on which basis each purpose rests, and from which age people decide for themselves."""
         async with access.scoped(request, "consent.basis") as scope:
@@ -90,7 +92,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(shown["version"])
         return shown
 
-    @v1.put("/consent/basis")
+    @v1.put("/consent/basis", responses=answers(documents.Rules))
     async def set_rules(request: Request, response: Response, body: RulesWanted, if_match: IfMatch = None) -> Any:
         """Say on which basis each purpose rests; it holds at once, for everybody."""
         async with access.scoped(request, "consent.rules") as scope:
@@ -98,13 +100,13 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(shown["version"])
         return shown
 
-    @v1.get("/patients/{patient_id}/consents")
+    @v1.get("/patients/{patient_id}/consents", responses=answers(documents.Consents))
     async def read_consents(request: Request, patient_id: Key) -> Any:
         """Show how a patient's consent stands, and every decision; also where nothing else is shown of them."""
         async with access.scoped(request, "consent.read") as scope:
             return await consent.shown(scope, await consent.find(scope, patient_id))
 
-    @v1.post("/patients/{patient_id}/consents")
+    @v1.post("/patients/{patient_id}/consents", responses=answers(documents.Decision))
     async def record_consent(
         request: Request, patient_id: Key, body: Decided, idempotency_key: RequestKey = None
     ) -> Any:

@@ -39,6 +39,16 @@ PROBLEM: Final[dict[str, Any]] = {
 PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {"4XX": PROBLEM, 503: PROBLEM}
 
 
+EXPORT: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "everything stored about the patient",
+        "content": {
+            "application/fhir+json": {"schema": {"type": "object", "required": ["resourceType", "type", "entry"]}},
+            "application/zip": {"schema": {"type": "string", "format": "binary"}},
+        },
+    },
+    **PROBLEMS,
+}
 STREAM: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "events of alert changes; the data of each is JSON, with the fields of `permissions.FIELDS`",
@@ -59,6 +69,15 @@ class Page(TypedDict, Generic[Item]):
 
     items: list[Item]
     next: str | None
+
+
+@strict
+class CountedPage(TypedDict, Generic[Item]):
+    """A page of a list of patients or of what concerns them; whoever cares is told how many consent leaves out."""
+
+    items: list[Item]
+    next: str | None
+    withheld_by_consent: NotRequired[int]
 
 
 @strict
@@ -247,6 +266,14 @@ class PatientItem(TypedDict, total=False):
 
 
 @strict
+class ConsentLine(TypedDict):
+    """What consent withholds from the person who asks, and how the consent to care stands, in words."""
+
+    withheld: list[str]
+    note: str | None
+
+
+@strict
 class Patient(TypedDict, total=False):
     """A patient with devices and the data state of each metric."""
 
@@ -267,6 +294,7 @@ class Patient(TypedDict, total=False):
     open_alerts: list[OpenAlerts]
     links: PatientLinks
     break_glass: list[BreakGlass]
+    consent: ConsentLine | None
 
 
 @strict

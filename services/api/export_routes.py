@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from ingest.clock import Clock
 from services.api import patients, times
 from services.api.access import Access
+from services.api.documents import EXPORT
 from services.api.export.download import Download, Exports, known
 from services.api.routes import Key
 from services.store import audit
@@ -20,7 +21,7 @@ def router(access: Access, clock: Clock) -> APIRouter:
     v1 = APIRouter(prefix="/v1")
     exports = Exports(access)
 
-    @v1.get("/patients/{patient_id}/export", response_class=StreamingResponse)
+    @v1.get("/patients/{patient_id}/export", response_class=StreamingResponse, responses=EXPORT)
     async def export(
         request: Request, patient_id: Key, form: Annotated[str, Query(alias="format", max_length=20)] = "fhir"
     ) -> Download:

@@ -153,6 +153,7 @@ class Worklist(TypedDict):
     summary: dict[str, int]
     items: list[WorklistRow]
     next: str | None
+    withheld_by_consent: NotRequired[int]
 
 
 @strict

@@ -40,7 +40,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
     """Return the routes of one app."""
     v1 = APIRouter(prefix="/v1", default_response_class=Answer)
 
-    @v1.get("/patients", responses=answers(documents.Page[documents.PatientItem]))
+    @v1.get("/patients", responses=answers(documents.CountedPage[documents.PatientItem]))
     async def list_patients(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
         """List the patients one may see."""
         async with access.scoped(request, "patients.list") as scope:
@@ -80,7 +80,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
         async with access.scoped(request, "worklist.read") as scope:
             return await worklist.page(scope, times.present(clock), limit, cursor)
 
-    @v1.get("/alerts", responses=answers(documents.Page[documents.Alert]))
+    @v1.get("/alerts", responses=answers(documents.CountedPage[documents.Alert]))
     async def list_alerts(
         request: Request,
         patient: Annotated[str | None, Query(max_length=300)] = None,

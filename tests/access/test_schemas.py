@@ -75,6 +75,9 @@ WHOLE: Final = {
     "GET /v1/patients/{patient_id}/limits", "GET /v1/patients/{patient_id}/enrolments",
     "PUT /v1/patients/{patient_id}/enrolments/{key}", "GET /v1/limits", "PUT /v1/limits", "GET /v1/programmes",
     "GET /v1/programmes/{key}", "PUT /v1/programmes/{key}", "PUT /v1/programmes/{key}/state",
+    "GET /v1/patients/{patient_id}/consents", "POST /v1/patients/{patient_id}/consents", "GET /v1/consent/documents",
+    "POST /v1/consent/documents/{key}", "GET /v1/consent/basis", "PUT /v1/consent/basis",
+    "GET /v1/patients/{patient_id}/export",
 }  # fmt: skip
 
 
@@ -149,8 +152,9 @@ def test_every_address_says_what_it_shows(api: ServedApi) -> None:
         for method, operation in methods.items():
             success = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
             if method != "delete":
-                (described,) = success["content"].values()
-                assert described["schema"] not in ({}, {"title": described["schema"].get("title")}), f"{method} {path}"
+                for described in success["content"].values():
+                    schema = described["schema"]
+                    assert schema not in ({}, {"title": schema.get("title")}), f"{method} {path}"
             if path.startswith("/v1/"):
                 assert "4XX" in operation["responses"], f"{method} {path}"
 
@@ -218,7 +222,7 @@ class Asking:
             return self._listened(case, role, headers)
         response = case.call(base_url=self._url, session=self._session, headers=headers)
         case.validate_response(response, checks=self._checks, headers=headers)
-        if response.status_code == 200:
+        if response.status_code == 200 and self._address in SHOWS:
             self._within(role, json.loads(response.content))
         return int(response.status_code)
 
@@ -238,8 +242,8 @@ class Asking:
             return 200
 
     def _within(self, role: str, document: Any) -> None:
-        kind = SHOWS.get(self._address, "")
-        for one in document["items"] if kind.endswith("[]") else [document] if kind else []:
+        kind = SHOWS[self._address]
+        for one in document["items"] if kind.endswith("[]") else [document]:
             assert beyond(role, kind.removesuffix("[]"), one) == set(), f"{self._address} as {role}"
 
 
