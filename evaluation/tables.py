@@ -1,0 +1,113 @@
+"""The documents of the tasks as tables: the same rows on screen and, as Markdown, in ``docs/detection.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+BUDGETS: Final = ("0.1", "0.2", "0.3")
+
+
+class Sheet(NamedTuple):
+    """One table with the sentence above it."""
+
+    text: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """Return it as Markdown."""
+        lines = [self.text, ""]
+        if self.rows:
+            lines += [f"| {' | '.join(self.head)} |", "|" + "---|" * len(self.head)]
+            lines += [f"| {' | '.join(row)} |" for row in self.rows]
+            lines.append("")
+        return "\n".join(lines) + "\n"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number, or a dash for what is unknown."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in whole per cent."""
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def between(value: float | None, ci: list[float | None], digits: int = 1) -> str:
+    """Return a value with its interval."""
+    return f"{number(value, digits)} ({number(ci[0], digits)} to {number(ci[1], digits)})"
+
+
+def sheets(document: Mapping[str, Any]) -> list[Sheet]:
+    """Return the tables of a task's document."""
+    return _SHEETS[document["task"]](document)
+
+
+def _onset(d: Mapping[str, Any]) -> list[Sheet]:
+    return _timelines(d) if "timelines" in d else _onset_days(d)
+
+
+_OPERATING: Final = ("rule", "asked", "rate got", "found", "control", "lift, points", "lift by start, points")
+
+
+def _operating(name: str, asked: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    started = row["started"]
+    return (
+        name, asked, number(row["rate"]), percent(row["sensitivity"]), percent(row["control"]),
+        between(row["lift"], row["lift_ci"]), between(started["lift"], started["lift_ci"]),
+    )  # fmt: skip
+
+
+def _onset_days(d: Mapping[str, Any]) -> list[Sheet]:
+    rows = []
+    for name, points in ((d["detector"], d["budgets"] | {"as_shipped": d["as_shipped"]}), *d["references"].items()):
+        for asked in BUDGETS:
+            rows.append(_operating(name, f"≤ {asked}", points[asked]))
+        if points.get("as_shipped"):
+            rows.append(_operating(name, "its own", points["as_shipped"]))
+    text = (
+        f"{d['data']}: {d['n']} people ({d['not_eligible']} more are not eligible), {d['control_windows']} control "
+        f"windows, {number(d['healthy_weeks'], 0)} healthy patient-weeks; intervals resample people {d['resamples']} "
+        f"times. {d['configurations_tried']} configuration(s) tried."
+    )
+    beside = [
+        (
+            name, "its own" if point == "as_shipped" else f"≤ {point}",
+            between(row["at_rate"]["lift_difference"], row["at_rate"]["ci"]) + _unreached(row["at_rate"]),
+            between(row["at_control"]["lift_difference"], row["at_control"]["ci"]) + _unreached(row["at_control"]),
+        )
+        for name, points in d["beside"].items()
+        for point, row in points.items()
+    ]  # fmt: skip
+    head = ("beside", f"{d['detector']} at", "lift more, points, at the same rate", "at the same control share")
+    return [
+        Sheet(text, _OPERATING, rows),
+        Sheet(f"`{d['detector']}` less each reference, where both cost the same (above 0: better):", head, beside),
+    ]
+
+
+def _unreached(row: Mapping[str, Any]) -> str:
+    return "" if row["reached"] else " *"
+
+
+def _timelines(d: Mapping[str, Any]) -> list[Sheet]:
+    rates = ", ".join(f"{rule} {number(rate)}" for rule, rate in d["alerts_a_week"].items()) or "none"
+    text = (
+        f"{d['data']}: {d['n']} people, {d['labelled']} with a label, {number(d['weeks'], 0)} weeks with heart rate; "
+        f"alerts a week: {rates}. No claim is made of so few."
+    )
+    rows = [
+        (
+            one["person"], one["day_0"], str(one["nights_judged"]),
+            "; ".join(
+                f"{a['rule']} {number(a['found_day'], 0)} to {number(a['end_day'], 0)}" for a in one["alerts"]
+            ) or "none",
+        )
+        for one in d["timelines"]
+    ]  # fmt: skip
+    return [Sheet(text, ("person", "day 0", "nights judged", "alerts, from day to day"), rows)]
+
+
+_SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {"onset": _onset}
