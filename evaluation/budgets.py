@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detectors.protocol import Doubles, Rows
 from evaluation.windows import Counts
@@ -152,8 +151,3 @@ def beside(ours: Doubles, theirs: Rates) -> dict[str, Any]:
             "reached": bool(reached[0] >= cost[0] - 1e-9),
         }
     return found
-
-
-def floats(values: NDArray[np.generic]) -> list[float | None]:
-    """Return an array as numbers for the JSON."""
-    return [rounded(float(value)) for value in values]

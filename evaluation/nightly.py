@@ -12,16 +12,12 @@ from typing import Final
 import numpy as np
 
 from detectors.baseline import LEAST_MINUTES, NIGHT_HEART
-from detectors.cusum import LIMIT
 from detectors.days import close_days
 from detectors.pipeline import Pipeline
 from detectors.protocol import DAY_MS, HOUR_MS, Bools, Doubles, Ints, blank_hour
 from detectors.sums import THOUSAND
 from evaluation.days import CHANNELS, Person
 
-NAME: Final = "nightly"
-THRESHOLDS: Final = np.array([LIMIT])
-"""The limit of the sum; there is no other: the sum is capped just above it and the baseline stands still below it."""
 FIRST_DAY: Final = 20_000  # local days are counted from 1970 and must be above 0
 CLOSES_MS: Final = 11 * HOUR_MS  # the first hour after a day's end
 BASAL: Final = CHANNELS.index("basal")

@@ -61,31 +61,37 @@ def _operating(name: str, asked: str, row: Mapping[str, Any]) -> tuple[str, ...]
 
 
 def _onset_days(d: Mapping[str, Any]) -> list[Sheet]:
-    rows = []
-    for name, points in ((d["detector"], d["budgets"] | {"as_shipped": d["as_shipped"]}), *d["references"].items()):
-        for asked in BUDGETS:
-            rows.append(_operating(name, f"≤ {asked}", points[asked]))
-        if points.get("as_shipped"):
-            rows.append(_operating(name, "its own", points["as_shipped"]))
+    rows = [_operating("what runs now (`resting_heart_rate_rise`)", "its own", d["processor"])]
+    for name, points in ((d["detector"], d["budgets"]), *d["references"].items()):
+        rows += [_operating(name, f"≤ {asked}", points[asked]) for asked in BUDGETS]
+        if points.get("as_published"):
+            rows.append(_operating(name, "its own", points["as_published"]))
+    how = (
+        "configuration and limits are chosen inside the fold, so a rate may come out above the one asked for; "
+        f"`{d['detector']}` took: " + ", ".join(f"{name} ({n} folds)" for name, n in d["chosen"].items())
+        if d["nested_cv"]
+        else "each limit is the least strict one that keeps to the rate among these same people"
+    )
     text = (
         f"{d['data']}: {d['n']} people ({d['not_eligible']} more are not eligible), {d['control_windows']} control "
         f"windows, {number(d['healthy_weeks'], 0)} healthy patient-weeks; intervals resample people {d['resamples']} "
-        f"times. {d['configurations_tried']} configuration(s) tried."
+        f"times. {d['configurations_tried']} configurations were tried; {how}."
     )
     beside = [
         (
-            name, "its own" if point == "as_shipped" else f"≤ {point}",
+            name, "what runs now" if point == "processor" else f"{d['detector']} ≤ {point}",
             between(row["at_rate"]["lift_difference"], row["at_rate"]["ci"]) + _unreached(row["at_rate"]),
             between(row["at_control"]["lift_difference"], row["at_control"]["ci"]) + _unreached(row["at_control"]),
         )
         for name, points in d["beside"].items()
         for point, row in points.items()
     ]  # fmt: skip
-    head = ("beside", f"{d['detector']} at", "lift more, points, at the same rate", "at the same control share")
-    return [
-        Sheet(text, _OPERATING, rows),
-        Sheet(f"`{d['detector']}` less each reference, where both cost the same (above 0: better):", head, beside),
-    ]
+    head = ("reference", "Keepwell's", "at the same rate", "at the same control share")
+    note = (
+        "Points of lift that Keepwell's rule has more than a reference where both cost the same (below 0: the "
+        "reference is better; *: the reference never costs so much and is taken at its peak):"
+    )
+    return [Sheet(text, _OPERATING, rows), Sheet(note, head, beside)]
 
 
 def _unreached(row: Mapping[str, Any]) -> str:

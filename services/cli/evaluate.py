@@ -25,6 +25,9 @@ def register(app: typer.Typer) -> None:
     def evaluate(
         task: str = typer.Argument(..., help=", ".join(TASKS)),
         data: Path = typer.Option(None, help="the folder of recordings; which format, see above"),
+        nested_cv: bool = typer.Option(
+            False, "--nested-cv", help="choose configuration and limits inside the fold, and say how many were tried"
+        ),
         json_file: Path = typer.Option(None, "--json", help="write every figure, with its interval, into this file"),
     ) -> None:
         """Judge detection: the very code that runs in the processor, replayed in the order of time.
@@ -39,19 +42,19 @@ def register(app: typer.Typer) -> None:
         """
         if task not in TASKS:
             refuse(f"task {task!r} is not known; there are {', '.join(TASKS)}")
-        document = _run(task, data)
+        document = _run(task, data, nested_cv=nested_cv)
         if json_file is not None:
             json_file.parent.mkdir(parents=True, exist_ok=True)
             json_file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
         _tell(document)
 
 
-def _run(task: str, data: Path | None) -> dict[str, Any]:
+def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
     from evaluation.days import NotEvaluable
 
     try:
         with _progress() as told:
-            return _onset(_needed(task, data), told)
+            return _onset(_needed(task, data), told, nested_cv=nested_cv)
     except NotEvaluable as error:
         refuse(str(error))
 
@@ -64,13 +67,13 @@ def _needed(task: str, data: Path | None) -> Path:
     return data
 
 
-def _onset(data: Path, told: Any) -> dict[str, Any]:
+def _onset(data: Path, told: Any, *, nested_cv: bool) -> dict[str, Any]:
     from evaluation import onset, wearers
     from services.cli.evaluate_stream import process
 
     if wearers.is_folder_of_recordings(data):
         return wearers.evaluate(data, process, told)
-    return onset.evaluate(data, told)
+    return onset.evaluate(data, told, nested_cv=nested_cv)
 
 
 @contextmanager
