@@ -75,7 +75,7 @@ class Daily:
     score = Σ wᵢ·clip(zᵢ, ±4) / √Σ wᵢ² over the channels that are known, the basal rate among them;
     S ← clip(S + min(score, 4) - slack, 0, limit + 2); raised when S > limit, cleared when S < ``clear`` · limit.
     A day that can't be judged changes nothing: nothing clears without data. A day enters the baseline with weight
-    ``rate`` (a plain mean at first), its step bounded by 2.5 SDs, and with the share ``slow`` of it while S > limit / 2.
+    ``rate`` (a plain mean at first), its step bounded by 2.5 SDs; with the share ``slow`` of that while S > limit / 2.
     Units: as in CHANNELS. Valid: adults; each person's days in order, gaps allowed. State: 85 bytes a person.
 
     >>> detector = Daily()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from services.cli.say import refuse
 
-TASKS: Final = ("onset",)
+TASKS: Final = ("onset", "injected")
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +36,10 @@ def register(app: typer.Typer) -> None:
         the same people? DATA is a folder of daily parameters (ID_results.csv a person, day 0 the onset), or of raw
         recordings (PERSON_hr.csv.zip, PERSON_steps.csv.zip and onset.csv: timelines only).
 
+        injected: known events (a heart rate that rises by 3, 5 or 8 /min, less HRV, fever, desaturation, another
+        device, a clock that jumps) put into made-up people and, with DATA, into raw recordings: found or not, how
+        late, what the baseline takes up of them, and how long it takes to learn a new normal.
+
         How to read it: "found" without "control" says nothing, since a rule that is always on finds everybody. "lift"
         is found less control. "rate got" are alert episodes per patient-week in healthy spans. Intervals are 95 %,
         by resampling people. No server is needed; nothing is sent anywhere.
@@ -54,6 +58,8 @@ def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
 
     try:
         with _progress() as told:
+            if task == "injected":
+                return _injected(data, told)
             return _onset(_needed(task, data), told, nested_cv=nested_cv)
     except NotEvaluable as error:
         refuse(str(error))
@@ -74,6 +80,13 @@ def _onset(data: Path, told: Any, *, nested_cv: bool) -> dict[str, Any]:
     if wearers.is_folder_of_recordings(data):
         return wearers.evaluate(data, process, told)
     return onset.evaluate(data, told, nested_cv=nested_cv)
+
+
+def _injected(data: Path | None, told: Any) -> dict[str, Any]:
+    from evaluation import injected
+    from services.cli.evaluate_stream import process
+
+    return injected.evaluate(data if data is None else _needed("injected", data), process, told)
 
 
 @contextmanager
