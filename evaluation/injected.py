@@ -39,9 +39,10 @@ class Subject(NamedTuple):
 
 def evaluate(folder: Path | None, processor: Processor, told: Any = lambda *_: None) -> dict[str, Any]:
     """Return the task's document; ``folder`` of raw recordings, None: made-up people only."""
+    real = [] if folder is None else [Subject(one.name, one.streams, 0, one.onset) for one in read_wearers(folder)]
     groups = {"synthetic": [Subject(name, streams, offset, None) for name, streams, offset in background()]}
     if folder is not None:
-        groups[folder.name] = [Subject(one.name, one.streams, 0, one.onset) for one in read_wearers(folder)]
+        groups[folder.name] = real
     found = {name: _group(name, subjects, processor, told) for name, subjects in groups.items()}
     losses = [
         f"{group}, {case}: {rival} found {row['rivals'][rival]['found']} of {row['n']}, what runs now {row['found']}"

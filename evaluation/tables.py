@@ -170,4 +170,68 @@ def _bias(row: Mapping[str, Any] | None) -> str:
     return "-" if row is None else f"{number(row['median'])} ({number(row['p10'])} to {number(row['p90'])})"
 
 
-_SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {"onset": _onset, "injected": _injected}
+def _calibration(d: Mapping[str, Any]) -> list[Sheet]:
+    rates, bands = [], []
+    for missing, one in d["missing"].items():
+        rules = [
+            ("what runs now", one["processor"]),
+            *((f"daily ≤ {asked}", row) for asked, row in one["daily"].items()),
+        ]
+        for name, row in rules:
+            ages = row["ages"]
+            rates.append((percent(float(missing)), name, *(_exact(ages[age], age) for age in ages)))
+        held, width = one["coverage"]["share"], one["coverage"]["width"]
+        bands.append(
+            (percent(float(missing)), str(one["coverage"]["n"]), *(percent(held[q]) for q in ("p10", "median", "p90")),
+             number(width["median"], 1))
+        )  # fmt: skip
+    ages = list(d["missing"]["0.0"]["processor"]["ages"])
+    text = (
+        f"{d['data']}: {d['n']} people. Alert episodes per healthy patient-week by valid day of a person (exact 95 % "
+        "intervals; in the first fortnight the one-sided 95 % bound). What runs now has fixed thresholds and cannot be "
+        "asked; the limits of `daily` come from the other people, folds by person."
+    )
+    band_text = "Share of a person's healthy days within the baseline's band of 95 % (1.96 spreads), and its width:"
+    band_head = ("missing", "people", "10 % of people", "median", "90 % of people", "width, /min")
+    return [Sheet(text, ("missing", "rule", *ages), rates), Sheet(band_text, band_head, bands)]
+
+
+def _exact(row: Mapping[str, Any], age: str) -> str:
+    bound = f", ≤ {number(row['upper'])}" if age == "1 to 14" else ""
+    return between(row["rate"], row["ci"], 2) + bound
+
+
+def _subgroups(d: Mapping[str, Any]) -> list[Sheet]:
+    rows = []
+    for rule, groups in d["rules"].items():
+        for group, one in groups.items():
+            if one["n"] is None:
+                rows.append((rule, group, one["suppressed"], "", "", "", ""))
+                continue
+            rows.append(
+                (
+                    rule, group, str(one["n"]), number(one["rate"]), between(one["rate_gap"], one["rate_gap_ci"], 2),
+                    number(one["lift"], 1), between(one["lift_gap"], one["lift_gap_ci"]),
+                )
+            )  # fmt: skip
+    text = f"{d['data']}: {d['n']} people by where their data come from; gaps are to everybody else."
+    head = ("rule", "group", "people", "alerts a week", "gap", "lift, points", "gap, points")
+    return [Sheet(text, head, rows)]
+
+
+def _nab(d: Mapping[str, Any]) -> list[Sheet]:
+    rows = [(name, number(one["score"], 1), number(one["limit"], 0)) for name, one in d["profiles"].items()]
+    text = (
+        f"{d['data']}: {d['n']} files, {d['windows']} labelled windows; `daily` upwards and downwards on the value "
+        f"alone, the best of {d['limits_tried']} limits for each profile. Not a clinical figure."
+    )
+    return [Sheet(text, ("profile", "score", "limit"), rows)]
+
+
+_SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
+    "onset": _onset,
+    "injected": _injected,
+    "calibration": _calibration,
+    "subgroups": _subgroups,
+    "nab": _nab,
+}

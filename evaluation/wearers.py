@@ -60,11 +60,11 @@ def read_wearers(folder: Path) -> list[Wearer]:
     Raises:
         NotEvaluable: a file can't be read.
     """
-    labels = _labels(folder / "onset.csv")
     try:
         recordings = list(read_folder(folder))
     except NotARecording as error:
         raise NotEvaluable(str(error)) from error
+    labels = _labels(folder / "onset.csv")
     return [Wearer(one.person, in_order(one), *labels.get(one.person, (None, ""))) for one in recordings]
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from services.cli.say import refuse
 
-TASKS: Final = ("onset", "injected")
+TASKS: Final = ("onset", "injected", "calibration", "subgroups", "nab")
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +40,10 @@ def register(app: typer.Typer) -> None:
         device, a clock that jumps) put into made-up people and, with DATA, into raw recordings: found or not, how
         late, what the baseline takes up of them, and how long it takes to learn a new normal.
 
+        calibration: does it speak as often as asked (where it can be asked), by age of the baseline and with 10, 25
+        and 50 % of days missing, and do bands of 95 % hold 95 %? subgroups: rates and lift by group of people, as
+        gaps to everybody else. DATA of both as for onset. nab: the Numenta Anomaly Benchmark; DATA is a checkout of it.
+
         How to read it: "found" without "control" says nothing, since a rule that is always on finds everybody. "lift"
         is found less control. "rate got" are alert episodes per patient-week in healthy spans. Intervals are 95 %,
         by resampling people. No server is needed; nothing is sent anywhere.
@@ -58,9 +62,12 @@ def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
 
     try:
         with _progress() as told:
-            if task == "injected":
-                return _injected(data, told)
-            return _onset(_needed(task, data), told, nested_cv=nested_cv)
+            if task == "injected" and data is None:
+                return _injected(None, told)
+            folder = _needed(task, data)
+            if task == "onset":
+                return _onset(folder, told, nested_cv=nested_cv)
+            return _OTHERS[task](folder, told)
     except NotEvaluable as error:
         refuse(str(error))
 
@@ -86,7 +93,29 @@ def _injected(data: Path | None, told: Any) -> dict[str, Any]:
     from evaluation import injected
     from services.cli.evaluate_stream import process
 
-    return injected.evaluate(data if data is None else _needed("injected", data), process, told)
+    return injected.evaluate(data, process, told)
+
+
+def _calibration(data: Path, told: Any) -> dict[str, Any]:
+    from evaluation import calibration
+    from services.cli.evaluate_stream import process
+
+    return calibration.evaluate(data, process, told)
+
+
+def _subgroups(data: Path, told: Any) -> dict[str, Any]:
+    from evaluation import subgroups
+
+    return subgroups.evaluate(data, told)
+
+
+def _nab(data: Path, told: Any) -> dict[str, Any]:
+    from evaluation import nab
+
+    return nab.evaluate(data, told)
+
+
+_OTHERS: Final = {"injected": _injected, "calibration": _calibration, "subgroups": _subgroups, "nab": _nab}
 
 
 @contextmanager
