@@ -3,13 +3,14 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 ARGS ?=
 SEEDS ?= 20
+DATA ?= ../shared/data
 PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
 # One process for what needs the servers, one for the rest beside it (tests/conftest.py); ARGS="-n 0" for one alone.
 BESIDE := -n 2 --dist loadscope
 
-.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access schemas faults sim backlog audit-cost replay screenshots docs sbom lock up down clean
+.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access schemas faults sim backlog audit-cost replay evaluate screenshots docs sbom lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +67,15 @@ audit-cost: install ## Measure what the audit costs a read, on servers of its ow
 
 replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 	@$(BIN)/keepwell replay ../shared/data/wearable_hr --speed max $(ARGS)
+
+evaluate: install ## Judge detection on the shared real data and write docs/detection.md's tables: some 10 minutes. DATA=folder
+	@rm -rf build/evaluate && mkdir -p build/evaluate
+	@$(BIN)/keepwell evaluate onset --nested-cv --data $(DATA)/onset_daily --json build/evaluate/onset.json
+	@$(BIN)/keepwell evaluate onset --data $(DATA)/wearable_hr --json build/evaluate/onset_raw.json
+	@$(BIN)/keepwell evaluate calibration --data $(DATA)/onset_daily --json build/evaluate/calibration.json
+	@$(BIN)/keepwell evaluate subgroups --data $(DATA)/onset_daily --json build/evaluate/subgroups.json
+	@$(BIN)/keepwell evaluate injected --data $(DATA)/wearable_hr --json build/evaluate/injected.json
+	@$(BIN)/python -m evaluation.page build/evaluate
 
 screenshots: install ## Make the pictures of the README anew with the browser test
 	@KEEPWELL_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser $(ARGS)

@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "admin": ("admin",),
     "simulate": ("simulate",),
     "replay": ("replay",),
+    "evaluate": ("evaluate",),
     "health": ("health",),
     "config": ("config",),
     "dead": ("dead",),

@@ -1,0 +1,166 @@
+"""Does it speak as often as asked, from the first day on and with data missing; do its bands hold what they say?
+
+What runs now has fixed thresholds and no budget: its rate is told as it is. ``daily`` gets a limit for each budget from
+the other people (person-wise folds) and its rate is that of the people left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from scipy.stats import chi2
+
+from detectors.protocol import Bools, Doubles, Ints
+from evaluation import daily, nightly
+from evaluation.budgets import BUDGETS, SEED
+from evaluation.days import CHANNELS, NotEvaluable, Person, read_people
+from evaluation.heard import Processor
+from evaluation.nested import folds
+from evaluation.rivals import begins
+from evaluation.seeds import rate
+from evaluation.wearers import is_folder_of_recordings, read_wearers
+from evaluation.windows import ILL
+
+AGES: Final = ((1, 14), (15, 28), (29, 56), (57, 10_000))  # valid days of a person, the first being 1
+MISSING: Final = (0.0, 0.1, 0.25, 0.5)
+BAND: Final = 1.959964  # SDs to either side that hold 95 %
+LEARNED: Final = 5
+LEAST_JUDGED: Final = 14  # days of a person without which their coverage says nothing
+FAR_FROM_ILL: Final = 1000  # day of a person without a label
+
+
+def evaluate(folder: Path, processor: Processor, told: Any = lambda *_: None) -> dict[str, Any]:
+    """Return the task's document for a folder of daily parameters or of raw recordings."""
+    people = _nights_of(folder, processor, told) if is_folder_of_recordings(folder) else read_people(folder)
+    people = [person for person in people if len(person.day)]
+    if not people:
+        msg = f"{folder} holds nobody with a valid day"
+        raise NotEvaluable(msg)
+    return {
+        "task": "calibration",
+        "data": folder.name,
+        "n": len(people),
+        "seed": SEED,
+        "missing": {
+            str(share): _calibration([masked(person, share) for person in people], told, share) for share in MISSING
+        },
+    }
+
+
+def _nights_of(folder: Path, processor: Processor, told: Any) -> list[Person]:
+    """Return the nights that the processor makes of raw recordings, as daily values; other channels are unknown."""
+    wearers = read_wearers(folder)
+    heard = processor([one.streams for one in wearers], [0] * len(wearers), lambda n, of: told("processor", n, of))
+    people = []
+    for one, each in zip(wearers, heard, strict=True):
+        nights = each.nights
+        value = np.full((len(nights.day), len(CHANNELS)), np.nan)
+        value[:, nightly.BASAL] = nights.value
+        first = int(nights.day[0]) if len(nights.day) else 0
+        zero = first - FAR_FROM_ILL if one.onset is None else one.onset
+        people.append(Person(one.name, (nights.day - zero).astype(np.int32), value, ""))
+    return people
+
+
+def masked(person: Person, share: float) -> Person:
+    """Return a person without a share of the days, drawn from the seed and the name."""
+    seed = [SEED, *person.name.encode(), round(share * 100)]
+    kept = np.random.default_rng(seed).random(len(person.day)) >= share
+    return Person(person.name, person.day[kept], person.value[kept], person.group)
+
+
+def _calibration(people: list[Person], told: Any, share: float) -> dict[str, Any]:
+    told(f"{share:.0%} missing", round(share * 100), 100)
+    people = [person for person in people if len(person.day)]
+    nights = nightly.replay(people)
+    healthy = [(person.day < ILL[0]) | (person.day > ILL[1]) for person in people]
+    now = [night.active[None, :] for night in nights]
+    return {
+        "processor": {"asked": None, "ages": by_age(now, healthy, [0] * len(people))},
+        "daily": _budgets(people, healthy),
+        "coverage": coverage([(night.z, night.spread, night.n_days) for night in nights], healthy),
+    }
+
+
+def _budgets(people: list[Person], healthy: list[Bools]) -> dict[str, Any]:
+    paths = daily.paths(people)
+    grown = [_age(person.day) > AGES[0][1] for person in people]
+    begun = np.stack([(begins(p) & h & g).sum(1) for p, h, g in zip(paths, healthy, grown, strict=True)], axis=1)
+    weeks = np.array([(h & g).sum() / 7 for h, g in zip(healthy, grown, strict=True)])
+    found = {}
+    for budget in BUDGETS:
+        places = [0] * len(people)
+        for out in folds(len(people)):
+            others = np.setdiff1d(np.arange(len(people)), out)
+            place = limit_within(begun[:, others].sum(1), float(weeks[others].sum()), budget)
+            for i in out.tolist():
+                places[i] = place
+        found[str(budget)] = {"asked": budget, "ages": by_age(paths, healthy, places)}
+    return found
+
+
+def limit_within(episodes: Doubles, weeks: float, budget: float) -> int:
+    """Return the least strict place at which so many episodes in so many weeks keep to a budget; the last at most."""
+    over = np.flatnonzero(episodes > budget * weeks)
+    first = int(over[-1]) + 1 if len(over) else 0
+    return min(max(first, int(np.argmax(episodes))), len(episodes) - 1)
+
+
+def _age(day: Ints) -> Ints:
+    return np.arange(1, len(day) + 1, dtype=np.int32)
+
+
+def by_age(paths: Sequence[Bools], healthy: Sequence[Bools], places: Sequence[int]) -> dict[str, Any]:
+    """Return alert episodes a healthy patient-week by age of the baseline, and over all ages.
+
+    ``paths`` (T, D) a person, of which ``places`` is taken. Intervals are exact (Poisson); for the first fortnight
+    ``upper`` is the one-sided 95 % bound.
+    """
+    rows = {}
+    for first, last in (*AGES, (1, 10_000)):
+        events, days = 0, 0
+        for path, well, place in zip(paths, healthy, places, strict=True):
+            age = np.arange(1, len(well) + 1)
+            inside = well & (age >= first) & (age <= last)
+            events += int((begins(path[place]) & inside).sum())
+            days += int(inside.sum())
+        name = "all" if (first, last) == (1, 10_000) else f"{first} to {last}" if last < 10_000 else f"{first} on"
+        rows[name] = _rate(events, days / 7)
+    return rows
+
+
+def _rate(events: int, weeks: float) -> dict[str, Any]:
+    if not weeks:
+        return {"events": 0, "weeks": 0.0, "rate": None, "ci": [None, None], "upper": None}
+    exact = rate(events, weeks)
+    return {
+        "events": events,
+        "weeks": round(weeks, 2),
+        "rate": round(exact.value, 4),
+        "ci": [round(exact.low, 4), round(exact.high, 4)],
+        "upper": round(float(chi2.ppf(0.95, 2 * events + 2)) / 2 / weeks, 4),
+    }
+
+
+def coverage(said: Sequence[tuple[Doubles, Doubles, Ints]], healthy: Sequence[Bools]) -> dict[str, Any]:
+    """Return how many of each person's healthy days lay within 1.96 SDs, and how wide that band was, in /min.
+
+    ``said``: (z, spread, clean days behind the baseline), (D,) each, a person. Judged where the baseline is learned.
+    """
+    shares, widths = [], []
+    for (z, spread, n_days), well in zip(said, healthy, strict=True):
+        judged = well & np.isfinite(z) & (n_days >= LEARNED)
+        if judged.sum() >= LEAST_JUDGED:
+            shares.append(float((np.abs(z[judged]) <= BAND).mean()))
+            widths.append(float(np.median(2 * BAND * spread[judged])))
+    return {"n": len(shares), "share": _quantiles(shares), "width": _quantiles(widths)}
+
+
+def _quantiles(values: list[float]) -> dict[str, float | None]:
+    names = ("p10", "median", "p90")
+    if not values:
+        return dict.fromkeys(names)
+    return {name: round(float(q), 4) for name, q in zip(names, np.quantile(values, [0.1, 0.5, 0.9]), strict=True)}

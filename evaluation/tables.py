@@ -1,0 +1,237 @@
+"""The documents of the tasks as tables: the same rows on screen and, as Markdown, in ``docs/detection.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+BUDGETS: Final = ("0.1", "0.2", "0.3")
+
+
+class Sheet(NamedTuple):
+    """One table with the sentence above it."""
+
+    text: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+    def markdown(self) -> str:
+        """Return it as Markdown."""
+        lines = [self.text, ""]
+        if self.rows:
+            lines += [f"| {' | '.join(self.head)} |", "|" + "---|" * len(self.head)]
+            lines += [f"| {' | '.join(row)} |" for row in self.rows]
+            lines.append("")
+        return "\n".join(lines) + "\n"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a number, or a dash for what is unknown."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share in whole per cent."""
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def between(value: float | None, ci: list[float | None], digits: int = 1) -> str:
+    """Return a value with its interval."""
+    return f"{number(value, digits)} ({number(ci[0], digits)} to {number(ci[1], digits)})"
+
+
+def sheets(document: Mapping[str, Any]) -> list[Sheet]:
+    """Return the tables of a task's document."""
+    return _SHEETS[document["task"]](document)
+
+
+def _onset(d: Mapping[str, Any]) -> list[Sheet]:
+    return _timelines(d) if "timelines" in d else _onset_days(d)
+
+
+_OPERATING: Final = ("rule", "asked", "rate got", "found", "control", "lift, points", "lift by start, points")
+
+
+def _operating(name: str, asked: str, row: Mapping[str, Any]) -> tuple[str, ...]:
+    started = row["started"]
+    return (
+        name, asked, number(row["rate"]), percent(row["sensitivity"]), percent(row["control"]),
+        between(row["lift"], row["lift_ci"]), between(started["lift"], started["lift_ci"]),
+    )  # fmt: skip
+
+
+def _onset_days(d: Mapping[str, Any]) -> list[Sheet]:
+    rows = [_operating("what runs now (`resting_heart_rate_rise`)", "its own", d["processor"])]
+    for name, points in ((d["detector"], d["budgets"]), *d["references"].items()):
+        rows += [_operating(name, f"≤ {asked}", points[asked]) for asked in BUDGETS]
+        if points.get("as_published"):
+            rows.append(_operating(name, "its own", points["as_published"]))
+    how = (
+        "configuration and limits are chosen inside the fold, so a rate may come out above the one asked for; "
+        f"`{d['detector']}` took: " + ", ".join(f"{name} ({n} folds)" for name, n in d["chosen"].items())
+        if d["nested_cv"]
+        else "each limit is the least strict one that keeps to the rate among these same people"
+    )
+    text = (
+        f"{d['data']}: {d['n']} people ({d['not_eligible']} more are not eligible), {d['control_windows']} control "
+        f"windows, {number(d['healthy_weeks'], 0)} healthy patient-weeks; intervals resample people {d['resamples']} "
+        f"times. {d['configurations_tried']} configurations were tried; {how}."
+    )
+    beside = [
+        (
+            name, "what runs now" if point == "processor" else f"{d['detector']} ≤ {point}",
+            between(row["at_rate"]["lift_difference"], row["at_rate"]["ci"]) + _unreached(row["at_rate"]),
+            between(row["at_control"]["lift_difference"], row["at_control"]["ci"]) + _unreached(row["at_control"]),
+        )
+        for name, points in d["beside"].items()
+        for point, row in points.items()
+    ]  # fmt: skip
+    head = ("reference", "Keepwell's", "at the same rate", "at the same control share")
+    note = (
+        "Points of lift that Keepwell's rule has more than a reference where both cost the same (below 0: the "
+        "reference is better; *: the reference never costs so much and is taken at its peak):"
+    )
+    return [Sheet(text, _OPERATING, rows), Sheet(note, head, beside)]
+
+
+def _unreached(row: Mapping[str, Any]) -> str:
+    return "" if row["reached"] else " *"
+
+
+def _timelines(d: Mapping[str, Any]) -> list[Sheet]:
+    rates = ", ".join(f"{rule} {number(rate)}" for rule, rate in d["alerts_a_week"].items()) or "none"
+    text = (
+        f"{d['data']}: {d['n']} people, {d['labelled']} with a label, {number(d['weeks'], 0)} weeks with heart rate; "
+        f"alerts a week: {rates}. No claim is made of so few."
+    )
+    rows = [
+        (
+            one["person"], one["day_0"], str(one["nights_judged"]),
+            "; ".join(
+                f"{a['rule']} {number(a['found_day'], 0)} to {number(a['end_day'], 0)}" for a in one["alerts"]
+            ) or "none",
+        )
+        for one in d["timelines"]
+    ]  # fmt: skip
+    return [Sheet(text, ("person", "day 0", "nights judged", "alerts, from day to day"), rows)]
+
+
+def _injected(d: Mapping[str, Any]) -> list[Sheet]:
+    found = []
+    for name, one in d["backgrounds"].items():
+        rivals = list(next(iter(one["cases"].values()))["rivals"])
+        rows = [
+            (
+                case, f"{row['found']} of {row['n']}", str(row["without_the_event"]),
+                number(row["delay_median"], 1), number(row["delay_p90"], 1),
+                *(f"{row['rivals'][rival]['found']} ({row['rivals'][rival]['without_the_event']})" for rival in rivals),
+            )
+            for case, row in one["cases"].items()
+        ]  # fmt: skip
+        rate = one["rate"]
+        text = (
+            f"{name}: {one['n']} people, {number(one['weeks'], 0)} weeks with nights. Without events "
+            f"`resting_heart_rate_rise` comes {number(rate['value'])} times a week ({number(rate['low'])} to "
+            f"{number(rate['high'])}); the other rules judge the same nights and are set to be no louder. In brackets: "
+            "alerts that come without the event too. A device swap and a clock that jumps are nuisances: fewer is "
+            "better there."
+        )
+        head = ("event", "found now", "without it", "days, median", "90 %", *rivals)
+        found.append(Sheet(text, head, rows))
+        found += _learned(name, one)
+    compared = sum(
+        len(row["rivals"]) for one in d["backgrounds"].values() for row in one["cases"].values() if row["wanted"]
+    )
+    text = f"In {len(d['losses'])} of {compared} comparisons another rule finds more than what runs now."
+    return [*found, Sheet(text, (), [])]
+
+
+def _learned(name: str, one: Mapping[str, Any]) -> list[Sheet]:
+    if "contamination" not in one or "relearning" not in one:
+        return []
+    after, again = one["contamination"], one["relearning"]
+    rows = [
+        (
+            baseline, *(_bias(after[label].get(baseline)) for label in ("after_1_d", "after_14_d")),
+            f"{again[baseline]['learned']} of {again[baseline]['n']}",
+            number(again[baseline]["days_median_of_learned"], 0),
+        )
+        for baseline in after["after_1_d"]
+        if baseline in again
+    ]  # fmt: skip
+    text = (
+        f"{name}: what a baseline takes up of a week of +5 /min (median, 10 % to 90 % of people), and how many have "
+        f"learned a lasting +5 /min (4 of it) within the {number(again['followed_days_median'], 0)} days that follow:"
+    )
+    return [Sheet(text, ("baseline", "a day after, /min", "14 days after, /min", "learned", "after days"), rows)]
+
+
+def _bias(row: Mapping[str, Any] | None) -> str:
+    return "-" if row is None else f"{number(row['median'])} ({number(row['p10'])} to {number(row['p90'])})"
+
+
+def _calibration(d: Mapping[str, Any]) -> list[Sheet]:
+    rates, bands = [], []
+    for missing, one in d["missing"].items():
+        rules = [
+            ("what runs now", one["processor"]),
+            *((f"daily ≤ {asked}", row) for asked, row in one["daily"].items()),
+        ]
+        for name, row in rules:
+            ages = row["ages"]
+            rates.append((percent(float(missing)), name, *(_exact(ages[age], age) for age in ages)))
+        held, width = one["coverage"]["share"], one["coverage"]["width"]
+        bands.append(
+            (percent(float(missing)), str(one["coverage"]["n"]), *(percent(held[q]) for q in ("p10", "median", "p90")),
+             number(width["median"], 1))
+        )  # fmt: skip
+    ages = list(d["missing"]["0.0"]["processor"]["ages"])
+    text = (
+        f"{d['data']}: {d['n']} people. Alert episodes per healthy patient-week by valid day of a person (exact 95 % "
+        "intervals; in the first fortnight the one-sided 95 % bound). What runs now has fixed thresholds and cannot be "
+        "asked; the limits of `daily` come from the other people, folds by person."
+    )
+    band_text = "Share of a person's healthy days within the baseline's band of 95 % (1.96 spreads), and its width:"
+    band_head = ("missing", "people", "10 % of people", "median", "90 % of people", "width, /min")
+    return [Sheet(text, ("missing", "rule", *ages), rates), Sheet(band_text, band_head, bands)]
+
+
+def _exact(row: Mapping[str, Any], age: str) -> str:
+    bound = f", ≤ {number(row['upper'])}" if age == "1 to 14" else ""
+    return between(row["rate"], row["ci"], 2) + bound
+
+
+def _subgroups(d: Mapping[str, Any]) -> list[Sheet]:
+    rows = []
+    for rule, groups in d["rules"].items():
+        for group, one in groups.items():
+            if one["n"] is None:
+                rows.append((rule, group, one["suppressed"], "", "", "", ""))
+                continue
+            rows.append(
+                (
+                    rule, group, str(one["n"]), number(one["rate"]), between(one["rate_gap"], one["rate_gap_ci"], 2),
+                    number(one["lift"], 1), between(one["lift_gap"], one["lift_gap_ci"]),
+                )
+            )  # fmt: skip
+    text = f"{d['data']}: {d['n']} people by where their data come from; gaps are to everybody else."
+    head = ("rule", "group", "people", "alerts a week", "gap", "lift, points", "gap, points")
+    return [Sheet(text, head, rows)]
+
+
+def _nab(d: Mapping[str, Any]) -> list[Sheet]:
+    rows = [(name, number(one["score"], 1), number(one["limit"], 0)) for name, one in d["profiles"].items()]
+    text = (
+        f"{d['data']}: {d['n']} files, {d['windows']} labelled windows; `daily` upwards and downwards on the value "
+        f"alone, the best of {d['limits_tried']} limits for each profile. Not a clinical figure."
+    )
+    return [Sheet(text, ("profile", "score", "limit"), rows)]
+
+
+_SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
+    "onset": _onset,
+    "injected": _injected,
+    "calibration": _calibration,
+    "subgroups": _subgroups,
+    "nab": _nab,
+}

@@ -1,0 +1,139 @@
+"""``keepwell evaluate TASK``: detection judged on recordings, beside published rules on the same people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from services.cli.say import refuse
+
+TASKS: Final = ("onset", "injected", "calibration", "subgroups", "nab")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the ``evaluate`` command."""
+
+    @app.command()
+    def evaluate(
+        task: str = typer.Argument(..., help=", ".join(TASKS)),
+        data: Path = typer.Option(None, help="the folder of recordings; which format, see above"),
+        nested_cv: bool = typer.Option(
+            False, "--nested-cv", help="choose configuration and limits inside the fold, and say how many were tried"
+        ),
+        json_file: Path = typer.Option(None, "--json", help="write every figure, with its interval, into this file"),
+    ) -> None:
+        """Judge detection: the very code that runs in the processor, replayed in the order of time.
+
+        onset: was anything said in the 8 days up to the onset of an illness, and more than in as many other days of
+        the same people? DATA is a folder of daily parameters (ID_results.csv a person, day 0 the onset), or of raw
+        recordings (PERSON_hr.csv.zip, PERSON_steps.csv.zip and onset.csv: timelines only).
+
+        injected: known events (a heart rate that rises by 3, 5 or 8 /min, less HRV, fever, desaturation, another
+        device, a clock that jumps) put into made-up people and, with DATA, into raw recordings: found or not, how
+        late, what the baseline takes up of them, and how long it takes to learn a new normal.
+
+        calibration: does it speak as often as asked (where it can be asked), by age of the baseline and with 10, 25
+        and 50 % of days missing, and do bands of 95 % hold 95 %? subgroups: rates and lift by group of people, as
+        gaps to everybody else. DATA of both as for onset. nab: the Numenta Anomaly Benchmark; DATA is a checkout of it.
+
+        How to read it: "found" without "control" says nothing, since a rule that is always on finds everybody. "lift"
+        is found less control. "rate got" are alert episodes per patient-week in healthy spans. Intervals are 95 %,
+        by resampling people. No server is needed; nothing is sent anywhere.
+        """
+        if task not in TASKS:
+            refuse(f"task {task!r} is not known; there are {', '.join(TASKS)}")
+        document = _run(task, data, nested_cv=nested_cv)
+        if json_file is not None:
+            json_file.parent.mkdir(parents=True, exist_ok=True)
+            json_file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        _tell(document)
+
+
+def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
+    from evaluation.days import NotEvaluable
+
+    try:
+        with _progress() as told:
+            if task == "injected" and data is None:
+                return _injected(None, told)
+            folder = _needed(task, data)
+            if task == "onset":
+                return _onset(folder, told, nested_cv=nested_cv)
+            return _OTHERS[task](folder, told)
+    except NotEvaluable as error:
+        refuse(str(error))
+
+
+def _needed(task: str, data: Path | None) -> Path:
+    if data is None:
+        refuse(f"{task} needs --data, a folder of recordings; `keepwell evaluate --help` says in which format")
+    if not data.is_dir():
+        refuse(f"--data {data} is no folder; `keepwell evaluate --help` says what is expected in it")
+    return data
+
+
+def _onset(data: Path, told: Any, *, nested_cv: bool) -> dict[str, Any]:
+    from evaluation import onset, wearers
+    from services.cli.evaluate_stream import process
+
+    if wearers.is_folder_of_recordings(data):
+        return wearers.evaluate(data, process, told)
+    return onset.evaluate(data, told, nested_cv=nested_cv)
+
+
+def _injected(data: Path | None, told: Any) -> dict[str, Any]:
+    from evaluation import injected
+    from services.cli.evaluate_stream import process
+
+    return injected.evaluate(data, process, told)
+
+
+def _calibration(data: Path, told: Any) -> dict[str, Any]:
+    from evaluation import calibration
+    from services.cli.evaluate_stream import process
+
+    return calibration.evaluate(data, process, told)
+
+
+def _subgroups(data: Path, told: Any) -> dict[str, Any]:
+    from evaluation import subgroups
+
+    return subgroups.evaluate(data, told)
+
+
+def _nab(data: Path, told: Any) -> dict[str, Any]:
+    from evaluation import nab
+
+    return nab.evaluate(data, told)
+
+
+_OTHERS: Final = {"injected": _injected, "calibration": _calibration, "subgroups": _subgroups, "nab": _nab}
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=None)
+        yield lambda what, done, total: progress.update(bar, description=what, completed=done, total=total)
+
+
+def _tell(document: dict[str, Any]) -> None:
+    from evaluation.tables import sheets
+
+    console = Console(highlight=False, markup=False)
+    for sheet in sheets(document):
+        console.print(sheet.text, soft_wrap=True)
+        if sheet.rows:
+            table = Table(*sheet.head, box=None)
+            for row in sheet.rows:
+                table.add_row(*row)
+            console.print(table)

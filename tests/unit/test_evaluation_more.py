@@ -1,0 +1,204 @@
+"""Calibration, subgroups and the anomaly benchmark on tiny cases with known answers; what they say of a wrong folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from evaluation import calibration, nab, subgroups
+from evaluation.budgets import resampled
+from evaluation.calibration import by_age, coverage, limit_within, masked
+from evaluation.days import NotEvaluable, Person
+from evaluation.page import PAGE, filled
+from evaluation.windows import count
+from services.cli.evaluate_stream import process
+from services.cli.main import create_app
+from tests.unit.test_evaluation_onset import a_person, write_person
+
+STANDARD = nab.PROFILES["standard"]
+
+
+def evaluate(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(create_app("evaluate"), ["evaluate", *words])
+    return done.exit_code, done.output
+
+
+def test_rates_are_counted_by_age_of_the_baseline_and_exact() -> None:
+    active = np.zeros((1, 70), bool)
+    active[0, [13, 14, 60]] = [True, True, True]  # the 14th and 15th day are one episode; the 61st another
+    rows = by_age([active], [np.ones(70, bool)], [0])
+    assert {name: row["events"] for name, row in rows.items()} == {
+        "1 to 14": 1, "15 to 28": 0, "29 to 56": 0, "57 on": 1, "all": 2,
+    }  # fmt: skip
+    assert rows["1 to 14"]["weeks"] == 2
+    assert rows["15 to 28"]["upper"] == pytest.approx(-math.log(0.05) / 2, abs=1e-3)  # none in two weeks
+    assert rows["all"]["ci"] == [pytest.approx(0.2422 / 10, abs=1e-3), pytest.approx(7.2247 / 10, abs=1e-3)]
+
+
+def test_a_limit_keeps_to_the_budget() -> None:
+    assert limit_within(np.array([0.0, 9, 4, 2, 0]), 10, 0.3) == 3  # the first is always on: it never begins
+    assert limit_within(np.array([9.0, 8]), 10, 0.1) == 1
+
+
+def test_coverage_is_a_share_of_healthy_judged_days_and_has_a_width() -> None:
+    z = np.array([0.0] * 18 + [1.95, 1.97] + [9.0] * 5)
+    well = np.array([True] * 20 + [False] * 5)
+    found = coverage([(z, np.full(25, 2.0), np.full(25, 14, np.int32))], [well])
+    assert found["share"]["median"] == 0.95
+    assert found["width"]["median"] == pytest.approx(4 * 1.96, abs=0.01)
+    assert coverage([(z[:13], np.ones(13), np.full(13, 14, np.int32))], [well[:13]])["n"] == 0
+
+
+def test_a_mask_follows_from_the_seed_and_takes_its_share() -> None:
+    person = a_person(1)
+    half = masked(person, 0.5)
+    assert 25 <= len(half.day) <= 55
+    assert np.array_equal(half.day, masked(person, 0.5).day)
+    assert np.array_equal(masked(person, 0.0).day, person.day)
+
+
+def test_a_gap_is_to_everybody_else_and_small_cells_are_hidden() -> None:
+    day = np.arange(-60, 60, dtype=np.int32)
+    loud, quiet = np.isin(day, [-30, -28, 40, -3])[None, :], np.zeros((1, 120), bool)
+    groups = ["a"] * 6 + ["b"] * 6 + ["c"] * 2
+    people = [Person(str(i), day, np.zeros((120, 5)), group) for i, group in enumerate(groups)]
+    counts = count([(day, loud if group == "a" else quiet) for group in groups])
+    found = subgroups.gaps(people, counts, resampled(14, 200))
+    assert found["a"]["rate"] == round(3 / 7, 4)  # three episodes in 49 healthy days
+    assert found["a"]["rate_gap"] == found["a"]["rate"]
+    assert found["b"]["lift_gap"] < 0 < found["a"]["lift"]
+    assert found["c"] == {"n": None, "suppressed": "fewer than 5 people in the group or outside it"}
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> Path:
+    """One file of 1,000 rows; its window is rows 500 to 599, where the value jumps."""
+    rng = np.random.default_rng(1)
+    value = rng.normal(10, 1, 1000)
+    value[505:560] += 15
+    start = datetime(2026, 1, 1)  # noqa: DTZ001 - the benchmark's times have no zone
+    moments = [start + timedelta(minutes=5 * i) for i in range(1000)]
+    (tmp_path / "data" / "made").mkdir(parents=True)
+    (tmp_path / "labels").mkdir()
+    lines = [f"{moment},{one:.4f}" for moment, one in zip(moments, value, strict=True)]
+    (tmp_path / "data" / "made" / "up.csv").write_text("timestamp,value\n" + "\n".join(lines) + "\n")
+    edges = [f"{moments[500]}.000000", f"{moments[599]}.000000"]
+    (tmp_path / "labels" / "combined_windows.json").write_text(json.dumps({"made/up.csv": [edges]}))
+    return tmp_path
+
+
+def fired(*rows: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.isin(np.arange(1000), rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "score"),
+    [
+        ((), -1.0),  # the window is missed
+        ((500,), 1.0),  # its left edge: all there is to earn
+        ((599,), (2 / (1 + math.exp(-0.05)) - 1) / (2 / (1 + math.exp(-5)) - 1)),  # its right edge: next to nothing
+        ((500, 550, 599), 1.0),  # only the first counts
+        ((499,), -1.0 - 0.11),  # the row before it: no window is behind
+        ((600,), -1.0 + 0.11 * (2 / (1 + math.exp(5 / 99)) - 1)),  # the row after it: hardly false
+        ((999,), -1.0 - 0.11),  # more than three windows behind
+        ((149,), -1.0),  # not judged
+        ((150,), -1.0 - 0.11),
+    ],
+)
+def test_the_benchmarks_score_at_each_edge(benchmark: Path, rows: tuple[int, ...], score: float) -> None:
+    file = nab.read(benchmark)[0]
+    assert (file.windows, file.unjudged) == ([(500, 599)], 150)
+    assert nab.score(file, fired(*rows), STANDARD) == pytest.approx(score, abs=1e-3)
+
+
+def test_the_benchmark_from_silence_to_perfect(benchmark: Path) -> None:
+    files = nab.read(benchmark)
+    for profile in nab.PROFILES.values():
+        assert nab.normalised(files, [fired()], profile) == 0
+        assert nab.normalised(files, [fired(500)], profile) == pytest.approx(100)
+    document = nab.evaluate(benchmark)
+    assert document["profiles"]["standard"]["score"] > 90
+    assert set(document["profiles"]) == set(nab.PROFILES)
+
+
+def test_what_is_detected_never_depends_on_later_rows(benchmark: Path) -> None:
+    file = nab.read(benchmark)[0]
+    whole = nab.detections([file])[0]
+    # a file is brought to its units by the rows that are not judged: 150 of 1,000 rows, whatever comes after them
+    again = nab.detections([nab.File(file.name, np.concatenate([file.value[:520], np.full(480, 10.0)]), [])])[0]
+    assert np.array_equal(whole[:, :520], again[:, :520])
+    assert whole[:, :520].any()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed in range(6):
+        write_person(tmp_path, a_person(seed))
+    return tmp_path
+
+
+def test_the_commands_write_what_they_tell(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    out = tmp_path_factory.mktemp("out") / "c.json"
+    code, said = evaluate("calibration", "--data", str(folder), "--json", str(out))
+    assert code == 0, said
+    document = json.loads(out.read_text())
+    assert set(document["missing"]) == {"0.0", "0.1", "0.25", "0.5"}
+    assert document["missing"]["0.0"]["processor"]["asked"] is None  # it has no budget
+    code, said = evaluate("subgroups", "--data", str(folder))
+    assert code == 0, said
+    assert "fewer than 5" in said  # six people, all of one group: nobody is outside it
+
+
+def test_a_benchmark_is_told(benchmark: Path) -> None:
+    code, said = evaluate("nab", "--data", str(benchmark))
+    assert code == 0, said
+    assert "reward_low_FP_rate" in said
+
+
+@pytest.mark.parametrize(
+    ("task", "says"),
+    [("nab", "labels/combined_windows.json"), ("calibration", "expected is a folder"), ("subgroups", "expected is a folder"),
+     ("injected", "holds no PERSON_hr.csv.zip")],
+)  # fmt: skip
+def test_a_wrong_folder_is_named_with_what_is_expected(tmp_path: Path, task: str, says: str) -> None:
+    code, said = evaluate(task, "--data", str(tmp_path))
+    assert code == 2
+    assert says in said
+
+
+def test_people_without_a_group_are_no_subgroups(tmp_path: Path) -> None:
+    person = a_person(1)
+    write_person(tmp_path, person)
+    path = tmp_path / "p1_results.csv"
+    path.write_text(path.read_text().replace("made up", ""))
+    with pytest.raises(NotEvaluable, match="names no groups"):
+        subgroups.evaluate(tmp_path)
+
+
+def test_nobody_with_a_valid_day_is_said(tmp_path: Path) -> None:
+    write_person(tmp_path, Person("x", np.zeros(0, np.int32), np.zeros((0, 5)), ""))
+    with pytest.raises(NotEvaluable, match="nobody with a valid day"):
+        calibration.evaluate(tmp_path, process)
+
+
+def test_the_page_holds_its_markers_and_keeps_what_is_around_them() -> None:
+    document = {"task": "nab", "data": "x", "n": 1, "windows": 1, "limits_tried": 12,
+                "profiles": {"standard": {"score": 50.0, "limit": 4.0}}}  # fmt: skip
+    page = "a\n<!-- nab: made by `make evaluate` -->\nold\n<!-- end of nab -->\nb\n"
+    new = filled(page, {"nab": document})
+    assert new.startswith("a\n<!-- nab")
+    assert new.endswith("<!-- end of nab -->\nb\n")
+    assert "| standard | 50.0 | 4 |" in new
+    assert "old" not in new
+    assert filled(new, {"nab": document}) == new
+    with pytest.raises(ValueError, match="markers of onset"):
+        filled(page, {"onset": document})
+    text = PAGE.read_text("utf-8")
+    for name in ("onset", "onset_raw", "injected", "calibration", "subgroups"):
+        assert f"<!-- {name}: made by `make evaluate` -->" in text
