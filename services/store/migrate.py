@@ -40,8 +40,7 @@ def migrate_database(settings: PostgresSettings, to: str = "head") -> list[str]:
         applied = _run_migrations(settings, to)
         with psycopg.connect(settings.conninfo("admin")) as connection:
             _fill_metrics(connection)
-            if to == "head":
-                _fill_classes(connection)
+            _fill_classes(connection)
     return applied
 
 
@@ -140,6 +139,9 @@ def _fill_metrics(connection: psycopg.Connection) -> None:
 
 
 def _fill_classes(connection: psycopg.Connection) -> None:
+    there = "SELECT FROM information_schema.columns WHERE table_name = 'metric' AND column_name = 'data_class'"
+    if connection.execute(there).fetchone() is None:
+        return  # an earlier schema
     connection.cursor().executemany(
         "UPDATE metric SET data_class = %s WHERE id = %s AND data_class IS DISTINCT FROM %s",
         [(m.data_class, m.id, m.data_class) for m in catalogue().values()],
