@@ -2,7 +2,8 @@
 
 Source: Page 1954; Mishra 2020 uses a CUSUM on resting heart rate online. Deviations: the score is capped so
 that one wild night can't raise an alert alone; the sum is capped, and falls faster while raised, so that an
-episode can end; the baseline is frozen while the sum is above half its limit, so that a rise is not learned.
+episode can end; what is left of it when an episode ends is dropped, so that the next has a beginning of its own; the
+baseline is frozen while the sum is above half its limit, so that a rise is not learned.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def add_night(state: State, z: Doubles, known: Bools, night_ms: Longs) -> tuple[
     ``z`` (R,) scores in SDs, ``known`` (R,) where the night may be judged (enough minutes, baseline
     learned): a night that may not leaves everything as it is. ``night_ms`` (R,) where the night began: the
     run begins with the first night since the sum was zero. S ← min(6, max(0, S + clip(z, ±4) - slack)),
-    slack 0.5, or 1.5 while raised; raised when S > 4, cleared when S < 1. Valid: one call a night.
+    slack 0.5, or 1.5 while raised; raised when S > 4, cleared when S < 1, which makes it 0. Valid: one call a night.
 
     >>> state = np.zeros(1, CUSUM_DTYPE)
     >>> nights = [0.2, 1.5, 2.5, 3.0, 2.0, 0.5, 0.5, 0, 0, 0]
@@ -43,8 +44,8 @@ def add_night(state: State, z: Doubles, known: Bools, night_ms: Longs) -> tuple[
     after = np.clip(before + np.clip(np.nan_to_num(z), -SCORE_CAP, SCORE_CAP) - slack, 0, SUM_CAP)
     begins = known & (before == 0) & (after > 0) & ~active
     state["start_ms"] = np.where(begins, night_ms, state["start_ms"])
-    state["sum"] = np.where(known, after, before)
     raised = known & ~active & (after > LIMIT)
     cleared = known & active & (after < CLEAR)
+    state["sum"] = np.where(known, np.where(cleared, 0, after), before)
     state["active"] = (active | raised) & ~cleared
     return raised, cleared

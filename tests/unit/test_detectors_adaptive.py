@@ -288,3 +288,14 @@ def test_persist_breaks_after_a_gap() -> None:
     assert not persist.count(state, yes, no, yes, np.array([9]))[0][0]
     assert persist.count(state, yes, no, no, np.array([10]))[0][0]
     assert int(state["start_ms"][0]) == 9
+
+
+def test_an_episode_soon_after_another_begins_anew() -> None:
+    state = np.zeros(1, cusum.CUSUM_DTYPE)
+    started, at = [], 0
+    for z in (3.0, 3.0, -1.8, 0.0, 3.0, 3.0):  # the first ends with 0.2 of its sum left
+        at += 1
+        raised, _ = cusum.add_night(state, np.array([z]), np.array([True]), np.array([at]))
+        if raised[0]:
+            started.append(int(state["start_ms"][0]))
+    assert started == [1, 5]
