@@ -81,13 +81,13 @@ def steps() -> Block:
 
 
 async def within_a_second(send: Callable[[], Awaitable[list[Verdict]]], kind: type[Verdict]) -> Any:
-    """Send until the verdict is of this kind; a second after the decision it must be."""
+    """Send until the verdict is of this kind: a second after the decision, and what a busy machine adds."""
     began = time.monotonic()
     while True:
         (verdict,) = await send()
         if isinstance(verdict, kind):
             return verdict
-        assert time.monotonic() - began < 1.0, verdict
+        assert time.monotonic() - began < 4, verdict
         await asyncio.sleep(0.05)
 
 
