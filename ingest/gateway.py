@@ -34,6 +34,7 @@ from ingest.publish import BrokerUnavailable, Publisher
 from ingest.verdict import Accepted, Busy, Verdict, encode_verdicts
 
 BODY_TIMEOUT_S = 30.0
+SLOW_BODY_S = 0.5  # after so long a device is looked up again
 
 log = structlog.get_logger(__name__)
 
@@ -111,10 +112,13 @@ class _Gateway:
             metrics.SECONDS.labels("https").observe(time.monotonic() - began)
 
     async def _take(self, request: Request) -> Response:
+        began = time.monotonic()
         device = await self._authenticate(request)
         with self._load.of_device(device.id) as held:
             form = _form(request)
             body = await _body(request, held)
+            if time.monotonic() - began > SLOW_BODY_S:
+                device = await self._authenticate(request)  # revoked, handed over or not agreed to any more meanwhile?
             raws = _split(body, form)
             wait_s = self._rate.take(device.id, len(raws))
             if wait_s:

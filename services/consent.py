@@ -67,6 +67,7 @@ class Wanted(NamedTuple):
     classes: Sequence[str] | None = None
     document: str = ""  # key of a published document
     document_version: int | None = None  # None: the newest
+    language: str = ""  # of the words that were read; needed where there are several
     effective_at: datetime | None = None  # None: now
     expires_at: datetime | None = None
     reason: str = ""

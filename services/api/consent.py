@@ -9,7 +9,7 @@ from services import consent
 from services.api import withheld
 from services.api.access import Scope
 from services.api.patients import Patient, link
-from services.api.problems import not_found
+from services.api.problems import Code, Problem, not_found
 from services.api.programmes import done
 from services.api.query import Row, every, first
 from services.api.times import rfc3339
@@ -47,8 +47,12 @@ async def record(scope: Scope, patient: Patient, wanted: Wanted, present: dateti
     A patient speaks for themself here, whatever ``wanted`` says.
 
     Raises:
-        Problem: a value that is not allowed, or somebody who may not decide this.
+        Problem: a value that is not allowed, somebody who may not decide this, or a patient of another team, whom an
+            emergency opens for reading alone.
     """
+    row = await first(scope.connection, "SELECT may_decide_consent(%s) AS may", [patient.id])
+    if row is None or not row["may"]:
+        raise Problem(Code.ROLE_NOT_ALLOWED, "what a patient decides is written down by the patient's own care team")
     if scope.person.role == "patient":
         form = wanted.form.strip() or "in the patient's own account"
         wanted = wanted._replace(relation="self", decided_by=scope.person.name, form=form)

@@ -29,6 +29,7 @@ class Decided(BaseModel):
     data_classes: list[str] | None = None
     document: str = ""
     document_version: int | None = None
+    language: str = ""
     relation: str = "self"
     decided_by: str = ""
     form: str = ""
@@ -40,7 +41,8 @@ class Decided(BaseModel):
         """Return the decision as it is to be written down."""
         return Wanted(
             self.purpose, self.decision, self.relation, self.decided_by, self.form, self.data_classes, self.document,
-            self.document_version, times.parse("effective_at", self.effective_at) if self.effective_at else None,
+            self.document_version, self.language,
+            times.parse("effective_at", self.effective_at) if self.effective_at else None,
             times.parse("expires_at", self.expires_at) if self.expires_at else None, self.reason,
         )  # fmt: skip
 

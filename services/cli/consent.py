@@ -89,12 +89,18 @@ def give(
     patient: str = PATIENT, purpose: str = PURPOSE,
     document: str = typer.Option(..., help="key of the published document they agreed to"),
     version: int = typer.Option(None, min=1, help="its version; the newest where left out"),
+    language: str = typer.Option("", help="the language they read it in, where it was published in several"),
     only: list[str] = CLASS, form: str = FORM, by: str = BY, name: str = NAME, reason: str = WHY, since: str = SINCE,
     until: str = typer.Option(None, help="when it ends by itself, RFC 3339 with an offset"),
     organisation: str = ORGANISATION, as_json: bool = JSON,
 ) -> None:  # fmt: skip
     """Write down that a patient agrees."""
-    values = {"document": document, "document_version": version, "expires_at": moment("--until", until)}
+    values = {
+        "document": document,
+        "document_version": version,
+        "language": language,
+        "expires_at": moment("--until", until),
+    }
     _record(patient, purpose, "given", only, form, by, name, reason, since, organisation, as_json, **values)
 
 

@@ -23,6 +23,7 @@ BY_CONSENT: Final = "consent"  # in the payload of a pause that a consent made, 
 RULES: Final = "the rules of consent"
 MAX_TITLE: Final = 200
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+CARE: Final = "care"
 _ALL: Final = frozenset(CLASSES)
 
 
@@ -157,7 +158,7 @@ def _document(clerk: Clerk, wanted: Wanted) -> Steps[int | None]:
     if not wanted.document:
         return None
     rows = yield (
-        """SELECT id, version, purpose, requires_renewal FROM consent_document
+        """SELECT id, version, purpose, requires_renewal, language FROM consent_document
            WHERE organisation_id = %s AND key = %s ORDER BY version DESC, language""",
         [clerk.organisation_id, wanted.document],
     )
@@ -172,7 +173,12 @@ def _document(clerk: Clerk, wanted: Wanted) -> Steps[int | None]:
         raise impossible(wants, "document_version", f"{renewed} or newer: it asks everybody anew")
     if found[0][2] != wanted.purpose:
         raise impossible(wanted.document, "document", f"one about {wanted.purpose}; this one is about {found[0][2]}")
-    return int(found[0][0])
+    read = [row for row in found if wanted.language in ("", row[4])]
+    if len(read) != 1:
+        raise impossible(
+            wanted.language, "language", f"that of the words that were read: {', '.join(row[4] for row in found)}"
+        )
+    return int(read[0][0])
 
 
 def _care(clerk: Clerk, patient_id: int, wanted: Wanted) -> Steps[tuple[bool, bool, datetime]]:
@@ -195,8 +201,19 @@ def _care(clerk: Clerk, patient_id: int, wanted: Wanted) -> Steps[tuple[bool, bo
     return consent.after(before, wanted.classes, wanted.said) == _ALL, had_ended, effective
 
 
+def _at_hand(patient_id: int) -> Steps[None]:
+    """Refuse who can't see the monitoring that is to end or begin with the decision."""
+    rows = yield "SELECT EXISTS (SELECT FROM patient WHERE id = %s)", [patient_id]
+    if not rows[0][0]:
+        allowed = (
+            "one that a clinician, a nurse or the patient writes down: of this patient too much is withheld from you"
+        )
+        raise impossible(CARE, "purpose", allowed)
+
+
 def _pause(clerk: Clerk, patient_id: int, wanted: Wanted, effective: datetime) -> Steps[None]:
     """Pause the monitoring, unless somebody set a state without an end in which silence is not told anyway."""
+    yield from _at_hand(patient_id)
     rows = yield (
         """SELECT payload FROM patient_change WHERE patient_id = %s AND kind = 'monitoring' AND effective_at <= %s
            ORDER BY effective_at DESC, id DESC LIMIT 1""",
@@ -211,6 +228,7 @@ def _pause(clerk: Clerk, patient_id: int, wanted: Wanted, effective: datetime) -
 
 def _lift(clerk: Clerk, patient_id: int, effective: datetime) -> Steps[None]:
     """Let the monitoring go on where a consent had paused it."""
+    yield from _at_hand(patient_id)
     rows = yield (
         """SELECT payload, effective_at FROM patient_change WHERE patient_id = %s AND kind = 'monitoring'
            ORDER BY version DESC LIMIT 1""",

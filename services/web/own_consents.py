@@ -81,9 +81,10 @@ def add_deciding(pages: APIRouter, access: Access, clock: Clock, partitions: int
         once: Annotated[str, Form(max_length=100)],
         document: Annotated[str, Form(max_length=300)] = "",
         version: Annotated[int | None, Form()] = None,
+        language: Annotated[str, Form(max_length=35)] = "",
     ) -> Response:
         """Write down what the patient decided, once, then show how it stands."""
-        wanted = Wanted(purpose, decision, "self", "", SAID_HERE, None, document, version)
+        wanted = Wanted(purpose, decision, "self", "", SAID_HERE, None, document, version, language)
         async with access.scoped(request, "consent.record") as scope:
             found = await consent.find(scope, key)
             if await request_keys.claim(scope, once, f"consent|{found.id}|{wanted}"):

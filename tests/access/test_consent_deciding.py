@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -34,6 +36,13 @@ async def test_who_may_decide_and_who_may_write_it_down(api: ServedApi, ours: Ap
             await far.post(CONSENTS, json={"purpose": "care", "decision": "withdrawn", "form": "x"}), 404, "not_found"
         )
         problem(await far.get(CONSENTS), 404, "not_found")
+        emergency = {"reason": "found unconscious at home"}
+        assert (await far.post("/v1/patients/p1/break-glass", json=emergency)).status_code == 200
+        assert (await got(far, CONSENTS))["history"] == []  # opens reading, and nothing that lasts
+        problem(
+            await far.post(CONSENTS, json={"purpose": "care", "decision": "withdrawn", "form": "x"}),
+            403, "role_not_allowed",
+        )  # fmt: skip
     research: dict[str, Any] = {"purpose": "research", "decision": "given", "document": "study"}
     async with api.client(ours.token(account)) as paul:
         mine = await said(paul, **research, relation="guardian", decided_by="Somebody", form="")
@@ -67,6 +76,32 @@ async def test_who_may_decide_and_who_may_write_it_down(api: ServedApi, ours: Ap
             assert "old enough" in after[0]["ended_because"]
         finally:
             api.credential_clock.set(to_ms(NOW))
+
+
+async def test_a_proxy_reads_no_decision_also_not_in_a_copy(api: ServedApi, ours: ApiData) -> None:
+    patient, proxy = watched(ours), ours.person("mia", "proxy")
+    ours.consent(patient, "research", "refused")
+    teams.grant_proxy(ours.connection, proxy, patient, ["alerts"], ENROLLED, NOW + timedelta(days=9))
+    async with api.client(ours.token(proxy)) as mia:
+        copy = await mia.get("/v1/patients/p1/export?format=csv")
+        assert copy.status_code == 200
+    with zipfile.ZipFile(io.BytesIO(copy.content)) as files:
+        assert files.read("consents.csv").count(b"\n") == 1  # its heading
+
+
+async def test_who_does_not_see_the_monitoring_can_not_end_or_begin_it(api: ServedApi, ours: ApiData) -> None:
+    patient = watched(ours)
+    ours.document()
+    ours.rests(care="consent")
+    ours.consent(patient, "care", at=ENROLLED)
+    ours.consent(patient, "programme", "withdrawn", at=ENROLLED)
+    async with api.client(ours.token(ours.person("co", "coordinator"))) as co:
+        for decision in ({"decision": "withdrawn"}, {"decision": "given", "document": "words"}):
+            if decision["decision"] == "given":
+                ours.consent(patient, "care", "withdrawn")
+            refused = await said(co, 422, **decision)
+            assert refused["field"] == "purpose"
+            assert "a clinician, a nurse or the patient" in refused["allowed"]
 
 
 def profile(data: ApiData, patient: int, **facts: str) -> None:
@@ -115,7 +150,9 @@ async def test_a_document_is_never_changed_and_a_new_one_asks_anew_only_where_it
         assert (await boss.post(path, json=words | {"language": "de", "version": 1})).status_code == 200
         assert problem(await boss.post(path, json=words | {"version": 1}), 422, "invalid")["field"] == "version"
         assert problem(await boss.post(path, json=words | {"purpose": "care"}), 422, "invalid")["field"] == "purpose"
-        await said(ada, purpose="research", decision="given", document="study")
+        unread = await said(ada, 422, purpose="research", decision="given", document="study")
+        assert (unread["field"], unread["allowed"]) == ("language", "that of the words that were read: de, en")
+        await said(ada, purpose="research", decision="given", document="study", language="en")
         assert (await boss.post(path, json=words)).json()["version"] == 2
         assert {one["state"] for one in await research_of(ada)} == {"given"}
         assert (await boss.post(path, json=words | {"requires_renewal": True})).json()["version"] == 3

@@ -23,6 +23,7 @@ from services.api.problems import Code, Problem, invalid
 AT_ONCE: Final = 2  # exports of one process: each holds a connection of the pool while it lasts
 AHEAD: Final = 2  # pieces made before the client has taken them
 STALLED_S: Final = 60.0  # a client that takes nothing for so long is given up
+LONGEST_S: Final = 900.0  # and so is one that takes it piece by piece for ever: rights are judged at the beginning
 LIMITS: Final = "SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '90s'"
 
 log = structlog.get_logger("keepwell.api.export")
@@ -76,7 +77,7 @@ class Exports:
         sending, receiving = anyio.create_memory_object_stream[bytes](AHEAD)
 
         async def make() -> None:
-            async with self._slots, sending, self._access.snapshot(scope) as inside:
+            async with self._slots, sending, asyncio.timeout(LONGEST_S), self._access.snapshot(scope) as inside:
                 await inside.connection.execute(LIMITS)
                 gone = tuple(await withheld.classes(inside, patient.id))
                 source = Source(inside.connection, patient, now, await opened(inside, patient), gone)

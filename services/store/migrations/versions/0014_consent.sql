@@ -266,10 +266,22 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
     JOIN my_withholding() w ON w.patient_id = one.id
     WHERE w.classes @> consent_classes() OR p_kind IN ('alert', 'any')
 $$;
--- A patient whose consent one may read or write down: of one's teams, whatever they agreed to, or oneself.
+-- A patient whose consent one may write down: of one's teams, whatever they agreed to, or oneself; and may read: also in an
+-- emergency. A proxy neither.
+CREATE FUNCTION is_me(p_patient int) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM person p WHERE p.id = current_person() AND p.role = 'patient' AND p.patient_id = p_patient)
+$$;
+CREATE FUNCTION is_opened_to_me(p_patient int) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM person_grant g
+                   WHERE g.person_id = current_person() AND g.patient_id = p_patient AND g.purpose IS NULL)
+$$;
+CREATE FUNCTION may_decide_consent(p_patient int) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT EXISTS (SELECT 1 FROM public.cared_for v WHERE v.patient_id = p_patient) OR public.is_me(p_patient)
+$$;
 CREATE FUNCTION may_see_consent(p_patient int) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT EXISTS (SELECT 1 FROM public.cared_for v WHERE v.patient_id = p_patient)
-        OR p_patient = ANY (public.my_grants(NULL))
+    SELECT EXISTS (SELECT 1 FROM public.cared_for v WHERE v.patient_id = p_patient) OR public.is_opened_to_me(p_patient)
 $$;
 CREATE FUNCTION consent_patient(p_key text)
 RETURNS TABLE (id int, key text, name text, time_zone text, enrolled_at timestamptz)
@@ -394,12 +406,12 @@ BEGIN
 END $$;
 CREATE POLICY by_sight ON consent TO keepwell_api
     USING (organisation_id = current_organisation() AND may_see_consent(patient_id))
-    WITH CHECK (organisation_id = current_organisation() AND may_see_consent(patient_id) AND recorded_by = current_person());
+    WITH CHECK (organisation_id = current_organisation() AND may_decide_consent(patient_id) AND recorded_by = current_person());
 CREATE POLICY writer ON consent TO keepwell_writer USING (true) WITH CHECK (true);  -- the processor erases
 GRANT SELECT (patient_id), DELETE ON consent TO keepwell_writer;
 GRANT SELECT, INSERT ON consent_rules, consent_document, consent TO keepwell_api;
-REVOKE ALL ON FUNCTION consent_standing, withheld, my_withholding, my_withheld, my_withheld_metrics, my_denial, consent_patient,
+REVOKE ALL ON FUNCTION is_me, is_opened_to_me, consent_standing, withheld, my_withholding, my_withheld, my_withheld_metrics, my_denial, consent_patient,
     consent_state, consent_age_facts, alert_withheld_for, withheld_at_the_doors FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION my_withholding, my_denial, consent_patient, consent_state, consent_age_facts TO keepwell_api;
+GRANT EXECUTE ON FUNCTION is_me, is_opened_to_me, my_withholding, my_denial, consent_patient, consent_state, consent_age_facts TO keepwell_api;
 GRANT EXECUTE ON FUNCTION my_withheld, my_withheld_metrics TO keepwell_api, keepwell_reader;
 GRANT EXECUTE ON FUNCTION withheld_at_the_doors TO keepwell_gateway;
