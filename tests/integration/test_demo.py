@@ -64,6 +64,7 @@ def test_a_bug_put_in_on_purpose_is_noticed(stack: LiveStack, tmp_path: Path, bu
     assert any(told in problem for problem in document["broken"])
 
 
+@pytest.mark.slow
 def test_a_fever_added_live_is_on_the_worklist_within_seconds(stack: LiveStack, tmp_path: Path) -> None:
     log = tmp_path / "demo.log"
     with log.open("w") as output:

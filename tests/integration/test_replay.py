@@ -129,6 +129,7 @@ def test_other_boundaries_another_session_and_shuffled_rows_store_nothing_twice(
         assert rows(run, tables) == before
 
 
+@pytest.mark.slow
 def test_lost_readings_are_found_out(run: ReplayRun, tmp_path: Path) -> None:
     folder, other = tmp_path / "people", tmp_path / "others"
     folder.mkdir()

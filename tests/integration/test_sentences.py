@@ -67,6 +67,7 @@ SPOILT = [  # what is made untrue, whose sentences must be found out
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_an_untrue_number_is_noticed(bench: Bench) -> None:
     await live(bench, days=9)
     assert check(bench).problems == []
