@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from aiokafka.errors import KafkaError
 
 from ingest.frame import CONTENT_TYPE, encode
 from services.settings import MetricsSettings, Settings
@@ -28,7 +29,7 @@ from tests.faults.measure import Memory, alert_latencies
 from tests.faults.offline import Alert
 from tests.faults.proxy import Proxy
 from tests.faults.watch import Watch, sign_in
-from tests.fix_doors import Process, drop_database, environment, free_port, migrated_settings
+from tests.fix_doors import Process, drop_database, drop_topics, environment, free_port, migrated_settings
 from tests.fix_faults import START_S, Group, System, alerts, eventually
 from tests.fix_stack import LiveStack
 
@@ -202,6 +203,8 @@ class Trial:
             await asyncio.to_thread(drop_database, settings)
             if self.also_drop is not None:
                 await asyncio.to_thread(drop_database, self.also_drop)
+            with contextlib.suppress(KafkaError, OSError):  # a row that broke off may have left no broker
+                await drop_topics(settings)
         self.outcome.took_s = time.monotonic() - began
         return self.outcome
 
