@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 import subprocess
 from collections.abc import Sequence
@@ -52,6 +53,8 @@ def as_json(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def joined(documents: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[Outcome]]:
     """Return where several runs of one commit took place, and their outcomes, from what `as_json` wrote.
 
+    Of a row that was run again with the same seed the later run counts; what broke before stays on the page.
+
     Raises:
         ValueError: they are of different commits.
     """
@@ -59,13 +62,17 @@ def joined(documents: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[Ou
     if len(commits) != 1:
         msg = f"runs of {', '.join(sorted(commits))} are no one run: take those of one commit"
         raise ValueError(msg)
-    outcomes = [
-        Outcome(**{name: value for name, value in one.items() if name not in ("name", "how", "passed")})
-        for document in documents
-        for one in document["outcomes"]
-    ]
+    newest: dict[tuple[int, int], Outcome] = {}
+    before: list[Outcome] = []  # broken ones that were run again: the page tells of them
+    for document in documents:
+        for one in document["outcomes"]:
+            read = Outcome(**{name: value for name, value in one.items() if name not in ("name", "how", "passed")})
+            old = newest.get((read.seed, read.row))
+            before += [old] if old is not None and not old.passed else []
+            newest[read.seed, read.row] = read
     load = max(one["load"] for one in documents)
-    return documents[-1] | {"load": load}, sorted(outcomes, key=lambda one: (one.seed, one.row))
+    where = documents[-1] | {"load": load, "before": before}
+    return where, [newest[place] for place in sorted(newest)]
 
 
 def machine() -> dict[str, Any]:
@@ -107,6 +114,11 @@ def page(
     ]
     lines += [_line(one, [o for o in outcomes if o.row == one.number]) for one in rows]
     lines += _broken(rows, outcomes)
+    if where.get("before"):
+        lines += [
+            "\nRun again with the same seed, and above as it went then; the first time:",
+            *_broken(rows, where["before"]),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -164,7 +176,8 @@ def _broken(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[str]:
         return []
     lines = ["\n## What did not hold\n"]
     for one in bad:
-        lines.append(f"- **{one.row} {named[one.row]}**, seed {one.seed}: {'; '.join(one.problems)}")
+        told = "; ".join(re.sub(r"/\S+/", "…/", problem.partition("\n")[0]) for problem in one.problems)  # no folders
+        lines.append(f"- **{one.row} {named[one.row]}**, seed {one.seed}: {told}")
     lines.append('\nTo see one again: `make faults SEEDS=1 ARGS="--first SEED --rows ROW"`.')
     return lines
 
