@@ -97,6 +97,7 @@ class Engine:
             else:
                 self._worsen(hot, patient_id, episode, finding, revealed)
         elif episode is not None:
+            self._lower(hot, patient_id, episode, episode.settled)
             self.resolve(hot, patient_id, episode, finding.at_ms, finding.evidence)
 
     def provisional(self, hot: Hot, patient_id: int, finding: Finding) -> None:
@@ -130,10 +131,14 @@ class Engine:
                 self.withdraw(hot, patient_id, episode, episode.found_ms)
                 continue
             borne_out = max((p for p in (episode.settled, unsettled) if p is not None), key=ORDER.__getitem__)
-            if ORDER[borne_out] < ORDER[episode.priority]:
-                episode.priority = borne_out
-                words = episode.evidence if episode.settled == borne_out else None
-                self._change(hot, patient_id, episode, "settled", episode.found_ms, words)
+            self._lower(hot, patient_id, episode, borne_out)
+
+    def _lower(self, hot: Hot, patient_id: int, episode: Episode, borne_out: Priority | None) -> None:
+        """Take back a worsening that was told and that the data, as far as they are known now, do not bear out."""
+        if borne_out is not None and ORDER[borne_out] < ORDER[episode.priority]:
+            episode.priority = borne_out
+            words = episode.evidence if episode.settled == borne_out else None
+            self._change(hot, patient_id, episode, "settled", episode.found_ms, words)
 
     def raise_alert(
         self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, revealed: Revealed | None = None
@@ -278,10 +283,8 @@ class Engine:
         change = self._changes.closing_after(patient_id, episode.found_ms, up_to_ms)
         if change is None:
             return False
-        settled = episode.settled
-        if settled is not None and settled != episode.priority and episode.worse_ms >= change.effective_ms:
-            episode.priority = settled  # it became worse when nobody was to be told any more
-            self._change(hot, patient_id, episode, "settled", episode.found_ms, episode.evidence)
+        if episode.worse_ms >= change.effective_ms:  # it became worse when nobody was to be told any more
+            self._lower(hot, patient_id, episode, episode.settled)
         self.resolve_by_person(hot, patient_id, episode, change.effective_ms, change)
         if episode.evidence is not None and episode.settled is not None:
             level = self._rules[episode.rule].priority.index(episode.settled)

@@ -184,3 +184,19 @@ def test_what_was_held_and_ended_before_anybody_was_to_be_told_is_never_told() -
     engine.settled(hot, 1, Finding(0, "spo2_low", "cleared", held.start_ms, T0 + 90 * MINUTE, 0, held.evidence))
     engine.pass_on(0, hot, 1, "spo2_low", T0 + 300 * MINUTE)
     assert (effects.events, hot.held) == ([], {})
+
+
+def test_a_worsening_that_all_the_data_do_not_bear_out_is_taken_back_before_the_alert_ends() -> None:
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, Changes())
+    raised = finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE)
+    engine.provisional(hot, 1, raised)
+    worst = {**raised.evidence, "change": "worsened", "worst": 82.0, "threshold": 85.0}
+    engine.provisional(hot, 1, Finding(0, "spo2_low", "worsened", T0 + 5 * MINUTE, T0 + 15 * MINUTE, 1, worst))
+    engine.settled(hot, 1, raised)  # then a late row breaks the run below 85 %, and all of it settles in one batch
+    clear = {**raised.evidence, "change": "cleared", "clear_from_ms": T0 + 20 * MINUTE, "clear_n": 3, "clear_s": 600}
+    engine.settled(hot, 1, Finding(0, "spo2_low", "cleared", T0 + 5 * MINUTE, T0 + 30 * MINUTE, 0, clear))
+    told = [(one.change, one.priority) for one in effects.events]
+    assert told[-2:] == [("settled", "medium"), ("resolved", "medium")]
+    assert effects.changes[-2].evidence == {"utc_offset_min": 0, **raised.evidence}
+    assert hot.episodes == []
