@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import psycopg
+import structlog
 from numpy import int32
 from numpy.typing import NDArray
 
@@ -17,9 +18,21 @@ from services.store.reader import Reader
 from services.store.writer import HotRow
 
 # Bounds on what a frozen writer can hold up, and on what a frozen server can: a batch takes well under a second.
+# PostgreSQL holds to none of them while it waits for the rows of a COPY: who is frozen there keeps the fence and all
+# its locks for as long as its machine answers. So whoever connects anew, as everybody does who waited for such a lock
+# in vain, ends the writers' sessions that have waited for their client so long.
 LIMITS: Final = (
     "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'; SET statement_timeout = '50s'"
 )
+
+FROZEN_S: Final = 30.0
+END_FROZEN: Final = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()
+      AND state = 'active' AND wait_event = 'ClientRead' AND query LIKE 'COPY stage_%%'
+      AND query_start < clock_timestamp() - make_interval(secs => %s)"""
+
+log = structlog.get_logger("keepwell.store")
 
 
 class Transaction(Reader):
@@ -39,7 +52,7 @@ class Session:
         self._aside: psycopg.AsyncConnection | None = None
 
     async def connect(self) -> bool:
-        """Connect where there is no connection; return whether it is a new one.
+        """Connect where there is no connection, ending writers frozen inside a COPY; return whether it is a new one.
 
         Raises:
             psycopg.OperationalError: the database can't be reached.
@@ -48,6 +61,9 @@ class Session:
             return False
         self._connection = await psycopg.AsyncConnection.connect(self._conninfo, autocommit=True)
         await self._connection.execute(LIMITS)
+        ended = await self._connection.execute(END_FROZEN, [FROZEN_S])
+        if ended.rowcount:
+            log.warning("frozen_writers_ended", sessions=ended.rowcount, longer_than_s=FROZEN_S)
         return True
 
     async def take_over(
