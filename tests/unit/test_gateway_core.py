@@ -33,11 +33,13 @@ class OneDevice:
 
     ready = True
     gone = False
+    revoked = False
 
     async def by_token(self, token: str) -> Device | None:
         if self.gone:
             raise RegistryUnavailable
-        return Device(5, "watch-1", 2, (Assignment(9, 0, 2**62),)) if token == TOKEN else None
+        known = token == TOKEN and not self.revoked
+        return Device(5, "watch-1", 2, (Assignment(9, 0, 2**62),)) if known else None
 
     async def by_key(self, key: str) -> Device | None:
         if self.gone:
@@ -153,6 +155,20 @@ def test_a_large_body_without_a_length_is_413(gateway: Gateway) -> None:
             yield b" " * 65_536
 
     problem(gateway.send("POST", "/v1/frames", long()), 413, "body_too_large")
+
+
+def test_a_body_that_comes_slowly_meets_what_was_revoked_meanwhile(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.gateway.SLOW_BODY_S", 0.0)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'{"frames": ['
+        gateway.devices.revoked = True
+        yield json.dumps(FRAME).encode() + b"]}"
+
+    problem(gateway.send("POST", "/v1/frames", slow()), 401, "unauthenticated")
+    assert gateway.shelf.frames == []
 
 
 def test_a_gzip_bomb_is_413(gateway: Gateway) -> None:
