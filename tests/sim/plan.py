@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from ingest.assign import Assignment, Device
 from services.control import Kind
-from tests.sim.stories import HOUR, KINDS, MINUTE, START, Row, Sent, closing, sent, story
+from tests.sim.stories import GAP_TO_MIN, HOUR, KINDS, MINUTE, START, Row, Sent, closing, sent, story
 
 BOUND_MS: Final = 120_000
 WITHIN_MS: Final = 90_000  # how far frames of a plan that keeps the bound overtake each other, re-sends left room
@@ -195,8 +195,12 @@ def _change(plan: Plan, chance: Random) -> None:
     """Let somebody change what is watched of a patient, in time, late or ahead of the readings, once or more often."""
     if chance.random() > 0.25:
         return
-    # One whose device went to somebody else has no event time any more: the clock would carry the change out.
-    patient = chance.choice([one for one in plan.patients if len(plan.devices[one].assignments) == 1])
+    # One whose readings end before has no event time any more: the clock would carry the change out, and the
+    # undisturbed run has no clock.
+    patients = [one for one in plan.patients if _goes_on(plan, one)]
+    if not patients:
+        return
+    patient = chance.choice(patients)
     states = chance.choice(SEQUENCES)
     for state, minute in zip(states, sorted(chance.sample(range(30, 230), len(states))), strict=True):
         effective = START + minute * MINUTE
@@ -204,6 +208,12 @@ def _change(plan: Plan, chance: Random) -> None:
         until = effective + chance.choice((20, 70)) * MINUTE if state == "paused" else None
         plan.changes.append(Change(at, patient, state, effective, until))
     plan.calm.discard(patient)
+
+
+def _goes_on(plan: Plan, device: int) -> bool:
+    """Tell whether a device keeps its patient and measures to the end."""
+    kind, hours, *_ = plan.stories[device]
+    return len(plan.devices[device].assignments) == 1 and not (kind == "gap" and hours * 60 <= GAP_TO_MIN)
 
 
 def _individualise(plan: Plan, chance: Random) -> None:

@@ -19,6 +19,7 @@ START: Final = 1_760_072_400_000  # 2025-10-10T05:00:00Z: 06:00 where these peop
 OFFSET_MIN: Final = 60
 STEP: Final = 5  # minutes between two readings
 METRICS: Final = ("heart_rate", "steps", "spo2", "body_temperature")
+GAP_FROM_MIN, GAP_TO_MIN = 90, 270  # three hours of nothing: longer than silence allows
 KINDS: Final = ("calm", "desaturation", "worsening", "tachycardia", "fever", "walk", "flicker", "gap", "battery")
 
 Row = tuple[str, int, float]  # metric, instant, value as float32 gives it back
@@ -48,7 +49,7 @@ def story(kind: str, hours: int, frame_min: int, salt: int) -> tuple[Sent, ...]:
     for begin in range(0, hours * 60, frame_min):
         inside = (minutes >= begin) & (minutes < begin + frame_min)
         if kind == "gap":
-            inside &= (minutes < 90) | (minutes >= 270)  # three hours of nothing: longer than silence allows
+            inside &= (minutes < GAP_FROM_MIN) | (minutes >= GAP_TO_MIN)
         if inside.any():
             rows = [(m, START + int(t) * MINUTE, float(v)) for m in values
                     for t, v in zip(minutes[inside], values[m][inside], strict=True)]  # fmt: skip
