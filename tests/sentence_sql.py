@@ -33,6 +33,7 @@ from tests.sentence_rules import (
     MINUTES,
     NIGHT,
     RUN,
+    STEPS,
     UNPACK,
     USUAL,
     VITALS,
@@ -54,6 +55,7 @@ from tests.sentence_words import (
     since,
     span,
 )  # fmt: skip
+from tests.slow_rise import nights
 
 
 class Told(NamedTuple):
@@ -237,8 +239,11 @@ class _Patient:
             if "second hour" in text:
                 before = self._hour_before(told)
             opening = [*span(told.at - HOUR, told.at, told.offset)]
-        known = self._used_before(rule, told, day)
-        usual = median(known)
+        if rule.slow:
+            usual, n = self._slow_mean(rule, told, day)
+        else:
+            known = self._used_before(rule, told, day)
+            usual, n = median(known), len(known)
         if "in a row" in text and (before is None or before <= usual):
             msg = f"the one before was {before}, not above the usual {usual}"
             raise Untrue(msg)
@@ -248,7 +253,19 @@ class _Patient:
         elif (" above" in text) != (value > usual):
             msg = f"{value} is not on that side of {usual}"
             raise Untrue(msg)
-        return [*opening, *shown, str(len(known))]
+        closing: Expected = []
+        if told.rule == "resting_heart_rate_new_normal" and told.change != "resolved":
+            first = day_of(told.start, told.offset)
+            closing = [str(first.day), MONTHS[first.month - 1]]
+        return [*opening, *shown, str(n), *closing]
+
+    def _slow_mean(self, rule: UsualRule, told: Told, day: date) -> tuple[float, int]:
+        """Return what the night of a day is compared with, and how many nights lie behind it."""
+        values = self._daily(rule, told.offset)
+        steps: dict[date, float] = dict(self._connection.execute(STEPS.encode(), {"offset": told.offset}).fetchall())
+        days = sorted(one for one in values.keys() | steps.keys() if one <= day)
+        night = nights((values.get(one), steps.get(one)) for one in days)[-1]
+        return night.usual, night.n
 
     def _used_before(self, rule: UsualRule, told: Told, day: date) -> list[float]:
         """Return the recomputed values of the days the baseline knew, the latest 14."""
