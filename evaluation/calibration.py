@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import chi2
 
+from detectors.daily import LIMITS
 from detectors.protocol import Bools, Doubles, Ints
 from evaluation import daily, nightly
 from evaluation.budgets import BUDGETS, SEED
@@ -79,10 +80,16 @@ def _calibration(people: list[Person], told: Any, share: float) -> dict[str, Any
     nights = nightly.replay(people)
     healthy = [(person.day < ILL[0]) | (person.day > ILL[1]) for person in people]
     now = [night.active[None, :] for night in nights]
+    said = [(night.z, night.spread, night.n_days) for night in nights]
     return {
         "processor": {"asked": SHIPPED_BUDGET, "ages": by_age(now, healthy, [0] * len(people))},
         "daily": _budgets(people, healthy),
-        "coverage": coverage([(night.z, night.spread, night.n_days) for night in nights], healthy),
+        "coverage": {
+            "every day": coverage(said, healthy),
+            "while nothing is told": coverage(
+                said, [well & (night.sum <= LIMITS["0.1"] / 2) for well, night in zip(healthy, nights, strict=True)]
+            ),
+        },
     }
 
 

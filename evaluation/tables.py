@@ -193,19 +193,20 @@ def _calibration(d: Mapping[str, Any]) -> list[Sheet]:
         for name, row in rules:
             ages = row["ages"]
             rates.append((percent(float(missing)), name, *(_exact(ages[age], age) for age in ages)))
-        held, width = one["coverage"]["share"], one["coverage"]["width"]
-        bands.append(
-            (percent(float(missing)), str(one["coverage"]["n"]), *(percent(held[q]) for q in ("p10", "median", "p90")),
-             number(width["median"], 1))
-        )  # fmt: skip
+        for when, band in one["coverage"].items():
+            held = (percent(band["share"][q]) for q in ("p10", "median", "p90"))
+            bands.append((percent(float(missing)), when, str(band["n"]), *held, number(band["width"]["median"], 1)))
     ages = list(d["missing"]["0.0"]["processor"]["ages"])
     text = (
         f"{d['data']}: {d['n']} people. Alert episodes per healthy patient-week by valid day of a person (exact 95 % "
         "intervals; in the first fortnight the one-sided 95 % bound). What runs now has the limit "
         "shipped for 0.1; the other limits of `daily` come from the other people, folds by person."
     )
-    band_text = "Share of a person's healthy days within the baseline's band of 95 % (1.96 spreads), and its width:"
-    band_head = ("missing", "people", "10 % of people", "median", "90 % of people", "width, /min")
+    band_text = (
+        "Share of a person's healthy days within the fortnight's band of 95 % (1.96 spreads), and its width; while a "
+        "rise is told, or halfway to it, that baseline stands still:"
+    )
+    band_head = ("missing", "days", "people", "10 % of people", "median", "90 % of people", "width, /min")
     return [Sheet(text, ("missing", "rule", *ages), rates), Sheet(band_text, band_head, bands)]
 
 

@@ -135,8 +135,9 @@ def test_a_daily_value_and_its_baseline_can_be_recomputed() -> None:
     baseline = state["baselines"][4, NIGHT_HEART]
     everything = table.take((table.row == 4) & table.used_for_baseline)
     assert float(baseline["median"]) == pytest.approx(np.median(everything.value), abs=1e-4)
-    spread = max(1.2**2, ((len(past) - 1) * (1.4826 * np.median(np.abs(past.value - median))) ** 2
-                          + 5 * 2.5**2) / (len(past) + 4))  # fmt: skip
+    value = past.value.tolist()
+    missed = [(one - np.median(value[:n])) ** 2 / (1 + np.pi / 2 / n) for n, one in enumerate(value) if n]
+    spread = max(1.2**2, ((len(past) - 1) * np.mean(missed) + 5 * 2.5**2) / (len(past) + 4))
     doubt = np.pi / 2 * spread / len(past)
     assert night.center[0] == pytest.approx((median * 81 + 60 * doubt) / (81 + doubt), abs=1e-3)
     assert night.spread[0] == pytest.approx(np.sqrt(spread + 81 * doubt / (81 + doubt)), abs=1e-3)
