@@ -22,6 +22,9 @@ DAYS = 14
 LEARNED = 5
 """As many clean days a baseline needs to be more than ``learning``."""
 
+STALE_DAYS = 28
+"""After so many days without a clean one the center is in doubt by one more spread."""
+
 ERROR_RATE = 1 / 28
 """Weight of a day in the mean square by which days miss the median."""
 
@@ -63,7 +66,7 @@ PAIRS: Final[tuple[Pair, ...]] = (
 """Every baseline a person has."""
 
 NIGHT_HEART, REST_HEART = 0, 1
-NIGHT_BREATH, NIGHT_SKIN = 5, 7
+NIGHT_SPO2, NIGHT_BREATH, NIGHT_SKIN, NIGHT_HRV = 3, 5, 7, 10
 PAIR_METRIC = np.array([VITALS.index(pair.metric) for pair in PAIRS], np.int16)
 PAIR_CONTEXT = np.array([pair.contexts[0] for pair in PAIRS], np.uint8)
 LEAST_MINUTES = np.array([pair.least_minutes for pair in PAIRS], np.uint16)
@@ -106,12 +109,13 @@ _CENTER, _BETWEEN, _DAY, _WITHIN, _FLOOR = map(_prior, ("center", "between", "da
 MINUTE_SD = _prior("minute")
 
 
-def usual(baselines: State) -> Usual:
-    """Return what the baselines (..., P) of BASELINE_DTYPE expect.
+def usual(baselines: State, day: Ints | None = None) -> Usual:
+    """Return what the baselines (R, P) of BASELINE_DTYPE expect of local day ``day`` (R,), of the next one by default.
 
     spread² = ((n-1)·error + 5·day²) / (n-1+5), at least floor²; the median's own variance is
-    v = (π/2)·spread²/n; center = (median·between² + population·v) / (between² + v); what remains in doubt
-    about it is between²·v / (between² + v). So the first days are judged against the population with an
+    v = (π/2)·spread²/n + spread²·a/28, a the days since the last clean one: what was not learned for long is known
+    less, so that no baseline is left behind for ever; center = (median·between² + population·v) / (between² + v); what
+    remains in doubt about it is between²·v / (between² + v). So the first days are judged against the population with an
     honest, wide spread, and after a week the person counts for nearly all. Units: the metric's. Valid: any n.
 
     >>> one = np.zeros(len(PAIRS), BASELINE_DTYPE)
@@ -122,7 +126,8 @@ def usual(baselines: State) -> Usual:
     n = baselines["n"].astype(np.int32)
     more = np.maximum(n - 1, 0)
     spread = np.maximum((more * baselines["error"] + PRIOR_DAYS * _DAY**2) / (more + PRIOR_DAYS), _FLOOR**2)
-    doubt = np.pi / 2 * spread / np.maximum(n, 1)
+    age = 0 if day is None else np.maximum(day[:, None] - baselines["last_day"].astype(np.int32) - 1, 0)
+    doubt = spread * (np.pi / 2 / np.maximum(n, 1) + age / STALE_DAYS)
     share = np.where(n > 0, _BETWEEN**2 / (_BETWEEN**2 + doubt), 0.0)
     median = baselines["median"]
     center = share * median + (1 - share) * _CENTER

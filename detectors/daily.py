@@ -71,7 +71,7 @@ def state_dtype(settings: DailySettings = SHIPPED) -> np.dtype[np.void]:
     """Return what is kept of a person."""
     c = len(settings.weights)
     fields = [("mean", "f4", (c,)), ("variance", "f4", (c,)), ("n", "u1", (c,)), ("sum", "f4"), ("active", "u1")]
-    return np.dtype([*fields, ("since", "i4")])  # since: the day on which the sum left zero
+    return np.dtype([*fields, ("since", "u2")])  # since: the day on which the sum left zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Daily:
     baseline with weight ``rate`` (a plain mean at first), as at most ``reach`` SDs away; with the share ``slow`` of
     that while S > limit / 2. Its spread learns from at most 2.5 SDs, and while
     S > limit / 2 from nothing (``steady``).
-    Units: as in CHANNELS. Valid: adults; each person's days in order, gaps allowed. State: 27 bytes a person.
+    Units: as in CHANNELS. Valid: adults; each person's days in order, gaps allowed. State: 25 bytes a person.
 
     >>> detector = Daily()
     >>> state = detector.new_state(1)

@@ -6,12 +6,14 @@ literature on wearables; what counts as clean is written at ``_clean``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Self
 
 import numpy as np
 
-from detectors import persist, rise
+from detectors import drift, persist, rise
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -32,6 +34,7 @@ from detectors.protocol import (
     DAY_MS,
     MINUTE_MS,
     Bools,
+    Bytes,
     Change,
     Doubles,
     Evidence,
@@ -41,9 +44,10 @@ from detectors.protocol import (
     Longs,
     Rows,
     Rule,
+    Shorts,
     State,
 )
-from detectors.rules import NEW_NORMAL, NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, RESTING_HEART
+from detectors.rules import DRIFTS, NEW_NORMAL, NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, RESTING_HEART
 from detectors.score import p_value, z_of_days
 from detectors.settled import Days
 from detectors.sums import DAY_DTYPE, day_means
@@ -69,38 +73,60 @@ def close_days(
     """
     values, variance = day_means(state["day"])
     values = np.where(state["day"]["n"] >= LEAST_MINUTES, values, np.nan)
-    expected = usual(state["baselines"])
+    expected = usual(state["baselines"], state["open_day"])
     z = z_of_days(values, expected)
     known = np.isfinite(z) & expected.learned()
-    began, ended = _local(state, hour, SLEEP_FROM - 1440), _local(state, hour, SLEEP_TO)
-    at = np.minimum(_local(state, hour, DAY_FROM), hour.hour_ms)
-
-    def tell(
-        rule: Rule, of: Callable[[int], Evidence], start_ms: Longs, raised: Bools, cleared: Bools
-    ) -> list[Finding]:
-        findings = []
-        for i in np.flatnonzero(raised | cleared).tolist():
-            change: Change = "raised" if raised[i] else "cleared"
-            span = {"change": change, "from_ms": int(began[i]), "to_ms": int(ended[i])}
-            evidence = of(i) | span | {"utc_offset_min": int(hour.utc_offset_min[i])}
-            findings.append(Finding(int(slots[i]), rule.id, change, int(start_ms[i]), int(at[i]), 0, evidence))
-        return findings
-
-    def of_pair(pair: int) -> Callable[[int], Evidence]:
-        return lambda i: day_evidence(state[i], pair, float(values[i, pair]), expected, i, float(z[i, pair]))
-
+    said = _Findings.of(state, hour, slots)
     heart = rise.judge(state, values[:, NIGHT_HEART], limit)
     of_heart = partial(rise.evidence, heart, state, limit)
-    since = began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
-    findings = tell(RESTING_HEART, of_heart, since, heart.said.raised, heart.said.cleared)
-    findings += tell(NEW_NORMAL, of_heart, since, heart.asked, heart.answered)
+    since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
+    said.add(RESTING_HEART, of_heart, since, {"raised": heart.said.raised, "cleared": heart.said.cleared})
+    said.add(NEW_NORMAL, of_heart, since, {"raised": heart.asked, "cleared": heart.answered})
     for pair, rule, name in NIGHT_RULES:
-        findings += tell(rule, of_pair(pair), *_nights(state, name, z[:, pair], known[:, pair], began))
+        of_pair = partial(_night_evidence, state, values, expected, z, pair)
+        start, raised, cleared = _nights(state, name, z[:, pair], known[:, pair], said.began)
+        said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
     clean = _clean(state, z, expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
     _learn(state, clean, values, variance)
+    drifted = drift.judge(state)
+    for place, rule in enumerate(DRIFTS):
+        changes = {name: which[:, place] for name, which in drifted.changes.items()}
+        said.add(rule, partial(drift.evidence, state, place), said.began, changes, drifted.level[:, place])
     table = _table(state, slots, values, expected, z, clean)
     state["day"] = np.zeros((), DAY_DTYPE)
-    return findings, table
+    return said.findings, table
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the close of R patients' days says, in the order in which it is said."""
+
+    slots: Rows
+    began: Longs  # (R,) of the night, Unix ms
+    ended: Longs
+    at: Longs  # (R,) the day's end
+    offset: Shorts  # (R,) minutes
+    findings: list[Finding] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, state: State, hour: HourSlice, slots: Rows) -> Self:
+        began, ended = _local(state, hour, SLEEP_FROM - 1440), _local(state, hour, SLEEP_TO)
+        return cls(slots, began, ended, np.minimum(_local(state, hour, DAY_FROM), hour.hour_ms), hour.utc_offset_min)
+
+    def add(
+        self, rule: Rule, of: Callable[[int], Evidence], start_ms: Longs, changes: Mapping[Change, Bools],
+        level: Bytes | None = None,
+    ) -> None:  # fmt: skip
+        for change, which in changes.items():
+            for i in np.flatnonzero(which).tolist():
+                span = {"change": change, "from_ms": int(self.began[i]), "to_ms": int(self.ended[i])}
+                evidence = of(i) | span | {"utc_offset_min": int(self.offset[i])}
+                start, at, step = int(start_ms[i]), int(self.at[i]), 0 if level is None else max(int(level[i]) - 1, 0)
+                self.findings.append(Finding(int(self.slots[i]), rule.id, change, start, at, step, evidence))
+
+
+def _night_evidence(state: State, values: Doubles, expected: Usual, z: Doubles, pair: int, i: int) -> Evidence:
+    return day_evidence(state[i], pair, float(values[i, pair]), expected, i, float(z[i, pair]))
 
 
 def day_evidence(patient: np.void, pair: int, value: float, expected: Usual, i: int, z: float) -> Evidence:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from detectors.baseline import DAYS as BASELINE_DAYS
 from detectors.daily import MOST_DAYS
 from detectors.limits import DEFAULT_LIMITS
 from detectors.rules import (
     CHECK_VALUE,
+    DRIFTS,
     NEW_NORMAL,
     NIGHT_BREATH_RISE,
     NIGHT_SKIN_RISE,
@@ -214,6 +216,28 @@ def _new_normal(evidence: Told, voice: Voice) -> str:
     return f"{told}. It has been higher since the night to {since}: is this a new normal?"
 
 
+def _drift(evidence: Told, voice: Voice) -> str:
+    metric, unit, digits = evidence["metric"], UNITS[evidence["metric"]], DECIMALS[evidence["metric"]]
+    now, first = (average(metric, evidence[key]) for key in ("value", "usual"))
+    apart = f"{abs(float(now) - float(first)):.{digits}f}"
+    side = "above" if float(now) > float(first) else "below"
+    compared = f"{apart} {side}" if float(apart) else "equal to"
+    date = _date(_EPOCH + timedelta(days=evidence["day"]))
+    back = "is back near" if evidence.get("change") == "cleared" else "has drifted from"
+    return (
+        f"{voice[1]}{_ASLEEP[metric]} {back} the first weeks: to {date} the median of {evidence['n_days']} nights is "
+        f"{now} {unit}, {compared} the first {BASELINE_DAYS} nights' {first} {unit}"
+    )
+
+
+_ASLEEP: Final[Mapping[str, str]] = {
+    "heart_rate": "resting heart rate",
+    "spo2": "oxygen saturation while asleep",
+    "respiratory_rate": "respiratory rate while asleep",
+    "hrv_rmssd": "heart rate variability while asleep",
+}
+
+
 def _rest_hour(evidence: Told, voice: Voice) -> str:
     what = f"{voice[1]}heart rate at rest {_span(evidence['from_ms'], evidence['to_ms'], evidence)}"
     return _against_usual(evidence, voice, what, f"median of {evidence['n_days']} days") + _again(evidence, "hour")
@@ -276,6 +300,7 @@ _SENTENCES: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
     **{limit.rule: _limit for limit in DEFAULT_LIMITS},
     RESTING_HEART.id: _rise,
     NEW_NORMAL.id: _new_normal,
+    **{rule.id: _drift for rule in DRIFTS},
     NIGHT_SKIN_RISE.id: _night("skin temperature while asleep"),
     NIGHT_BREATH_RISE.id: _night("respiratory rate while asleep"),
     REST_HEART_HOURS.id: _rest_hour,

@@ -31,6 +31,7 @@ PIPELINE_DTYPE = np.dtype(
         ("baselines", BASELINE_DTYPE, (len(PAIRS),)),
         ("rise", state_dtype()),
         ("asked", "u1"),  # whether the rise is a new normal
+        ("drift", "u1"),  # levels told of what drifted from the first fortnight, two bits each
         ("skin", PERSIST_DTYPE),
         ("breath", PERSIST_DTYPE),
         ("rest", PERSIST_DTYPE),

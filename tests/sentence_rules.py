@@ -77,6 +77,12 @@ class UsualRule(NamedTuple):
     slow: bool = False  # compared with a slow mean of all nights before, not with a fortnight's median
 
 
+DRIFT: Final = {  # metric → decimals, usable minutes asleep that make a night
+    "heart_rate_drift": ("heart_rate", 0, 180),
+    "spo2_drift": ("spo2", 1, 20),
+    "respiratory_rate_drift": ("respiratory_rate", 1, 20),
+    "hrv_rmssd_drift": ("hrv_rmssd", 0, 5),
+}
 USUAL: Final = {
     "resting_heart_rate_rise": UsualRule("heart_rate", 0, True, 180, slow=True),
     "resting_heart_rate_new_normal": UsualRule("heart_rate", 0, True, 180, slow=True),
@@ -89,6 +95,8 @@ GATE: Final = {
     "heart_rate": (30, 220, 60, 30),
     "skin_temperature": (25, 40, 3, 240),
     "respiratory_rate": (6, 40, 20, 120),
+    "spo2": (70, 100, 15, 180),
+    "hrv_rmssd": (5, 250, 1000000, 60),
 }
 VITALS: Final = (
     "heart_rate", "steps", "spo2", "respiratory_rate", "skin_temperature", "body_temperature", "hrv_rmssd",

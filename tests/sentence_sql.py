@@ -24,6 +24,7 @@ from tests.sentence_rules import (
     BASELINE_DAYS,
     CONFUSED,
     DAY,
+    DRIFT,
     GATE,
     GOOD,
     HOUR,
@@ -161,6 +162,8 @@ class _Patient:
         """
         if told.rule in LIMITS:
             return self._of_limit(told, LIMITS[told.rule], tokens)
+        if told.rule in DRIFT:
+            return self._of_drift(told)
         if told.rule in USUAL:
             return self._of_usual(told, USUAL[told.rule], text)
         if told.rule.startswith("check_value_"):
@@ -258,6 +261,21 @@ class _Patient:
             first = day_of(told.start, told.offset)
             closing = [str(first.day), MONTHS[first.month - 1]]
         return [*opening, *shown, str(n), *closing]
+
+    def _of_drift(self, told: Told) -> Expected:
+        """The median of the fortnight that ends with the day, and that of the first fortnight."""
+        metric, decimals, least = DRIFT[told.rule]
+        day = day_of(told.at - MINUTE, told.offset)
+        values = self._daily(UsualRule(metric, decimals, True, least), told.offset)
+        rows = self._connection.execute(
+            """SELECT v.day FROM daily_value v JOIN metric m ON m.id = v.metric_id
+               WHERE v.patient_id = %s AND m.key = %s AND v.context = 'asleep' AND v.used AND v.day <= %s ORDER BY 1""",
+            [self._patient, metric, day],
+        ).fetchall()
+        used = [values[row[0]] for row in rows]
+        now, first = median(used[-BASELINE_DAYS:]), median(used[:BASELINE_DAYS])
+        shown: Expected = [Shown(now, decimals), Apart(decimals), str(BASELINE_DAYS), Shown(first, decimals)]
+        return [str(day.day), MONTHS[day.month - 1], str(BASELINE_DAYS), *shown]
 
     def _slow_mean(self, rule: UsualRule, told: Told, day: date) -> tuple[float, int]:
         """Return what the night of a day is compared with, and how many nights lie behind it."""

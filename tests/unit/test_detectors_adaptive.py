@@ -8,6 +8,8 @@ from detectors import persist
 from detectors.adult_limits import ADULT_LIMITS
 from detectors.afresh import start_afresh
 from detectors.baseline import LEARNED, NIGHT_HEART, REST_HEART, usual
+from detectors.daily import LIMITS
+from detectors.days import close_days
 from detectors.limit_sets import alarm_range
 from detectors.pipeline import Pipeline
 from detectors.protocol import (
@@ -112,6 +114,34 @@ def test_the_anchor_is_the_first_fortnight_for_ever() -> None:
     live(pipeline, state, range(20, 60), drift)
     assert (state["baselines"]["anchor"][known, NIGHT_HEART] == anchor[known]).all()
     assert (state["baselines"]["median"][known, NIGHT_HEART] < anchor[known] - 2).mean() > 0.9
+
+
+def nightly_rates(rates: NDArray[np.float64]) -> list[Finding]:
+    """What the close of each day says of nightly rates (days, R) alone."""
+    days, people = rates.shape
+    state = Pipeline().new_state(people)
+    found = []
+    for number in range(days):
+        day = local_day(1) + number
+        state["open_day"], state["day"]["n"][:, NIGHT_HEART] = day, 180
+        state["day"]["sum"][:, NIGHT_HEART] = np.rint(rates[number] * 1000) * 180
+        hour = blank_hour(range(people), [day * DAY_MS + 11 * HOUR_MS] * people, [0] * people)
+        found += close_days(state, hour, np.arange(people), LIMITS["0.1"])[0]
+    return found
+
+
+def test_a_decline_too_slow_for_every_other_rule_is_told_from_the_first_weeks() -> None:
+    """A beat in a month: the slow mean follows, and after some months the fortnight is far from the first one."""
+    noise = np.random.default_rng(2).normal(60, 2, (600, MANY))
+    climb = np.repeat(np.maximum(0, np.arange(600) - 30)[:, None] / 28, MANY, 1)
+    told = [finding for finding in nightly_rates(noise + climb) if finding.rule == "heart_rate_drift"]
+    assert {finding.row for finding in told if finding.change == "raised"} == set(range(MANY))
+    assert len({finding.row for finding in told if finding.change == "worsened"}) > MANY // 2
+    for finding in told:
+        evidence = finding.evidence
+        assert evidence["difference"] == pytest.approx(evidence["value"] - evidence["usual"])
+        assert evidence["difference"] > 8 * (1 + finding.level)
+    assert "heart_rate_drift" not in {finding.rule for finding in nightly_rates(noise)}
 
 
 def test_a_daily_value_and_its_baseline_can_be_recomputed() -> None:
