@@ -115,8 +115,8 @@ def usual(baselines: State, day: Ints | None = None) -> Usual:
     spread² = ((n-1)·error + 5·day²) / (n-1+5), at least floor²; the median's own variance is
     v = (π/2)·spread²/n + spread²·a/28, a the days since the last clean one: what was not learned for long is known
     less, so that no baseline is left behind for ever; center = (median·between² + population·v) / (between² + v); what
-    remains in doubt about it is between²·v / (between² + v). So the first days are judged against the population with an
-    honest, wide spread, and after a week the person counts for nearly all. Units: the metric's. Valid: any n.
+    remains in doubt about it is between²·v / (between² + v). So the first days are judged against the population with
+    an honest, wide spread, and after a week the person counts for nearly all. Units: the metric's. Valid: any n.
 
     >>> one = np.zeros(len(PAIRS), BASELINE_DTYPE)
     >>> expected = usual(one)
