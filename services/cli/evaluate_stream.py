@@ -13,6 +13,7 @@ from uuid import UUID
 
 import numpy as np
 
+from detectors.daily import Budget
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from detectors.protocol import LIMIT_METRICS, VITALS
@@ -33,14 +34,18 @@ LIMITED: Final = [catalogue()[metric].id for metric in LIMIT_METRICS]
 
 
 def process(
-    people: Sequence[Streams], offsets_min: Sequence[int], told: Callable[[int, int], None] = lambda *_: None
+    people: Sequence[Streams],
+    offsets_min: Sequence[int],
+    told: Callable[[int, int], None] = lambda *_: None,
+    budget: Budget = "0.1",
 ) -> list[Heard]:
     """Return what the processor says of N people's readings, all in time, side by side.
 
-    ``told`` hears how many days are done, of how many. Metrics that no detector looks at are left out.
+    ``told`` hears how many days are done, of how many; ``budget`` is that of the processor's settings. Metrics that no
+    detector looks at are left out.
     """
     tables = [_table(slot, streams) for slot, streams in enumerate(people)]
-    core = Core(Pipeline(), Limits(), 1, capacity=max(len(people), 1))
+    core = Core(Pipeline(budget=budget), Limits(), 1, capacity=max(len(people), 1))
     first = [int(table.t_ms.min()) // HOUR_MS * HOUR_MS if len(table) else 0 for table in tables]
     for slot, offset in enumerate(offsets_min):
         start = first[slot]
