@@ -98,6 +98,23 @@ def spark(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+SCORE_STATES: Final = {"complete": "Complete", "partial": "Partial", "unknown": "Not known", "off": "Off"}
+# why a parameter of a clinical score has no points, where nothing else says it
+NOT_COUNTED: Final = {
+    "missing": "missing: never received",
+    "doubted": "not counted: doubted by the device, or not at rest",
+    "needs_oxygen": "not counted: above 92 % it goes by supplemental oxygen, which is not known",
+    "apart": "not counted: pulse and pressure are more than 15 min apart",
+}
+
+
+def not_counted(parameter: dict[str, Any]) -> str:
+    """Return why a parameter of a clinical score does not count; empty where it does."""
+    if parameter["state"] == "too_old":
+        return f"too old: counts for {parameter['max_age_s'] // 3600} h"
+    return NOT_COUNTED.get(parameter["state"], "")
+
+
 # keys of an alert's evidence → how they are called; others are shown by their own name
 EVIDENCE: Final = {
     "value": "Value",

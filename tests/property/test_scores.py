@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.scores import SCORES, ClinicalScore
+from detectors.scores import SCORES
+from detectors.scores.clinical import ClinicalScore
 from detectors.scores.observations import MAX_AGE_S, PARAMETERS, Observations
 
 RANGES = {

@@ -9,9 +9,13 @@ from typing import Final
 import numpy as np
 import pytest
 
-from detectors.scores import MEWS, NEWS2, QSOFA, SCORES, SHOCK_INDEX, ClinicalScore
-from detectors.scores.clinical import STATES, Scored
+from detectors.scores import SCORES
+from detectors.scores.clinical import STATES, ClinicalScore, Scored
+from detectors.scores.mews import MEWS
+from detectors.scores.news2 import NEWS2
 from detectors.scores.observations import MAX_AGE_S, PARAMETERS, Observations
+from detectors.scores.qsofa import QSOFA
+from detectors.scores.shock_index import SHOCK_INDEX
 
 RR, SPO2, O2, SBP, HR, ACVPU, TEMP = PARAMETERS
 
@@ -82,7 +86,7 @@ def points_of(scored: Scored, score: ClinicalScore, key: str) -> int:
 
 
 def state_of(scored: Scored, score: ClinicalScore, key: str) -> str:
-    return STATES[scored.states[0, score.parameters.index(key)]]
+    return STATES[int(scored.states[0, score.parameters.index(key)])]
 
 
 def band_of(scored: Scored, score: ClinicalScore) -> str:
