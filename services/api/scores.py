@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors.protocol import Condition
 from detectors.scores import SCORES
-from detectors.scores.clinical import STATES, UNSCORED, ClinicalScore, Scored
+from detectors.scores.clinical import STATES, UNSCORED, ClinicalScore, Scored, rounded
 from detectors.scores.observations import CONSCIOUSNESS, MAX_AGE_S, PARAMETERS, WHO, Observations
 from ingest.catalogue import catalogue
 from services import profile
@@ -86,6 +86,7 @@ def _score(
     total = None if np.isnan(scored.total[0]) else round(float(scored.total[0]), score.decimals or None)
     state = _state(scored, total)
     band = None if scored.band[0] == UNSCORED else score.bands[scored.band[0]]
+    at_least = state == "partial" and band is not score.bands[-1]  # nothing is above the last
     off_reason = OFF[WHO[scored.off[0]]] if state == "off" else None
     shown = {
         "score": score.key,
@@ -99,7 +100,7 @@ def _score(
         "total": total,
         "known": known,
         "of": of,
-        "band": band and {"key": band.key, "title": band.title, "at_least": state == "partial"},
+        "band": band and {"key": band.key, "title": band.title, "at_least": at_least},
         "red": [key for key, red in zip(score.parameters, scored.red[0], strict=True) if red],
         "parameters": [
             _parameter(key, STATES[scored.states[0, place]], int(scored.points[0, place]), found.get(key), now)
@@ -126,9 +127,10 @@ def _sentence(shown: dict[str, Any], decimals: int) -> str:
         return f"Not known: {of}"
     total, band = words.number(shown["total"], decimals), shown["band"]
     if shown["state"] == "complete":
-        return f"{total}, all {shown['of']} parameters known: {band['title']}"
-    rest = f"at least {band['title']}" if band else "what is missing could raise it, so no risk is told"
-    return f"At least {total}, {of}: {rest}"
+        return f"{total}, complete: {band['title']}"
+    if band is None:
+        return f"At least {total}, {of}: what is missing could raise it, so no risk is told"
+    return f"At least {total}, {of}: {'at least ' if band['at_least'] else ''}{band['title']}"
 
 
 def _parameter(key: str, state: str, points: int, one: Observed | None, now: datetime) -> dict[str, Any]:
@@ -150,15 +152,17 @@ def _parameter(key: str, state: str, points: int, one: Observed | None, now: dat
 
 
 def _value(key: str, one: Observed) -> str:
-    """Return a value in words."""
+    """Return a value in words, rounded as it is scored: 38.05 °C is not shown as 38.0 and scored as 38.1."""
     metric = catalogue()[key]
+    steps = int(rounded(np.array(one.value), 10.0**-metric.decimals))
+    text = f"{words.number(steps / 10**metric.decimals, metric.decimals)} {words.unit(metric.unit)}"
     if key == "consciousness":
-        return CONSCIOUSNESS[int(one.value + 0.5)]
+        return CONSCIOUSNESS[steps]
     if key != OXYGEN:
-        return f"{words.number(one.value, metric.decimals)} {words.unit(metric.unit)}"
+        return text
     if one.at is None:
-        return "oxygen at home, by the profile" if one.value else "air: no oxygen at home, by the profile"
-    return f"on oxygen, {words.number(one.value, metric.decimals)} L/min" if one.value >= 0.05 else "air"
+        return "oxygen at home, by the profile" if steps else "air: no oxygen at home, by the profile"
+    return f"on oxygen, {text}" if steps else "air"
 
 
 def _notes(who: profile.Profile | None) -> list[str]:

@@ -88,9 +88,9 @@ async def test_what_is_known_is_summed_and_what_is_not_is_named(api: ServedApi, 
     assert document["notes"] == ["Age not known: these scores are for people of 16 and over who are not pregnant."]
     news2 = one(document, "news2")
     assert (news2["state"], news2["total"], news2["known"], news2["of"], news2["spo2_scale"]) == ("partial", 8, 4, 7, 1)
-    assert news2["band"] == {"key": "high", "title": "high risk", "at_least": True}
+    assert news2["band"] == {"key": "high", "title": "high risk", "at_least": False}
     assert news2["red"] == ["spo2"]
-    assert news2["sentence"] == "At least 8, 4 of 7 parameters known: at least high risk"
+    assert news2["sentence"] == "At least 8, 4 of 7 parameters known: high risk"
     assert {entry["metric"]["key"]: (entry["points"], entry["state"]) for entry in news2["parameters"]} == {
         "respiratory_rate": (None, "too_old"), "spo2": (3, "known"), "supplemental_oxygen": (None, "missing"),
         "systolic_pressure": (2, "known"), "heart_rate": (2, "known"), "consciousness": (None, "missing"),
@@ -100,6 +100,7 @@ async def test_what_is_known_is_summed_and_what_is_not_is_named(api: ServedApi, 
     assert (pulse["value"], pulse["words"], pulse["age_s"], pulse["source"]) == (118, "118 /min", 120, "reading")
     assert {"system": "http://loinc.org", "code": "8867-4"} in pulse["code"]["coding"]
     assert pulse["metric"]["unit"] == "/min"
+    assert parameter(news2, "body_temperature")["words"] == "38.1 °C"  # as it is scored
     assert (parameter(news2, "respiratory_rate")["value"], parameter(news2, "respiratory_rate")["age_s"]) == (26, 3660)
     assert one(document, "mews")["sentence"] == (
         "At least 3, 3 of 5 parameters known: what is missing could raise it, so no risk is told"
@@ -291,9 +292,7 @@ async def test_from_the_devices_request_to_the_score(alone: Settings, stack: Liv
                 assert (news2["total"], news2["spo2_scale"], news2["red"]) == (11, 2, [])
                 assert news2["state"] == ("complete" if seq else "partial")
                 assert news2["sentence"] == (
-                    "11, all 7 parameters known: high risk"
-                    if seq
-                    else "At least 11, 6 of 7 parameters known: at least high risk"
+                    "11, complete: high risk" if seq else "At least 11, 6 of 7 parameters known: high risk"
                 )
     assert one(document, "mews")["total"] == 2 + 1 + 2 + 0 + 2
     assert one(document, "qsofa")["total"] == 2
