@@ -195,6 +195,11 @@ async def test_only_who_may_know_sees_them_and_only_with_consent(api: ServedApi,
         assert "At least 3, 1 of 7 parameters known: at least low to medium risk" in re.sub(r"\s+", " ", page)
         assert "Red, 3 points by itself: oxygen saturation" in re.sub(r"\s+", " ", page)
         await got(client, SCORES)
+        async with api.client(ours.token(ours.person("carl", "coordinator"))) as other:
+            brief = await other.get("/patients/p1", headers={"Accept": "text/html"})
+            assert brief.status_code == 200
+            assert "NEWS2" not in brief.text
+            problem(await other.get(SCORES), 403, "role_not_allowed")
         ours.consent(patient, "care", at=ENROLLED, document=ours.document())
         ours.consent(patient, "care", "refused", ["vitals"])
         ours.rests(care="consent")
