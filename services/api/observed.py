@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from detectors.scores.observations import MAX_AGE_S, PARAMETERS
-from ingest.catalogue import by_id, catalogue
+from ingest.catalogue import catalogue
 from ingest.clock import to_datetime, to_ms
 from ingest.frame import GOOD, IMPLAUSIBLE
 from services.api.query import Connection, every
@@ -108,8 +108,3 @@ def _table(rows: list[tuple[Any, ...]]) -> Table:
 def _plain(value: float) -> float:
     """Return a stored float32 as the short decimal it was."""
     return round(float(value), 4)
-
-
-def title(key: str) -> str:
-    """Return how a parameter is called, without what its codes mean."""
-    return by_id()[catalogue()[key].id].title.partition(",")[0].partition(" (")[0]

@@ -11,23 +11,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.protocol import Condition
 from detectors.scores import SCORES
-from detectors.scores.clinical import STATES, UNSCORED, ClinicalScore, Scored, rounded
-from detectors.scores.observations import CONSCIOUSNESS, MAX_AGE_S, PARAMETERS, WHO, Observations
+from detectors.scores.clinical import STATES, UNSCORED, ClinicalScore, Scored
+from detectors.scores.observations import MAX_AGE_S, PARAMETERS, WHO, Observations
 from ingest.catalogue import catalogue
 from services import profile
-from services.api import individual, observed, withheld, words
+from services.api import individual, observed, score_words, withheld, words
 from services.api.access import Scope
 from services.api.export import fhir
 from services.api.observed import Observed
 from services.api.patients import Patient
 from services.api.times import rfc3339
 
-OFF: Final[dict[Condition, str]] = {
-    "under_16": "its table is for people of 16 and over",
-    "pregnant": "its table does not hold in pregnancy",
-}
 OXYGEN: Final = "supplemental_oxygen"
 
 
@@ -58,7 +53,7 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     return {
         "patient": patient.brief(),
         "at": rfc3339(now),
-        "notes": _notes(one.profile),
+        "notes": score_words.notes(one.profile),
         "scores": [_score(score, score.work_out(seen), found, now, one.profile) for score in SCORES],
     }
 
@@ -87,7 +82,7 @@ def _score(
     state = _state(scored, total)
     band = None if scored.band[0] == UNSCORED else score.bands[scored.band[0]]
     at_least = state == "partial" and band is not score.bands[-1]  # nothing is above the last
-    off_reason = OFF[WHO[scored.off[0]]] if state == "off" else None
+    off_reason = score_words.OFF[WHO[scored.off[0]]] if state == "off" else None
     shown = {
         "score": score.key,
         "version": score.version,
@@ -109,7 +104,7 @@ def _score(
     }
     if score.key == "news2":
         shown["spo2_scale"] = 2 if profile.on_scale_2(who) else 1
-    return shown | {"sentence": _sentence(shown, score.decimals)}
+    return shown | {"sentence": score_words.sentence(shown, score.decimals)}
 
 
 def _state(scored: Scored, total: float | None) -> str:
@@ -118,64 +113,19 @@ def _state(scored: Scored, total: float | None) -> str:
     return "unknown" if total is None else "complete" if scored.complete[0] else "partial"
 
 
-def _sentence(shown: dict[str, Any], decimals: int) -> str:
-    """Return a score in words: of a partial one no more than what it is at least."""
-    of = f"{shown['known']} of {shown['of']} parameters known"
-    if shown["state"] == "off":
-        return f"Off: {shown['off_reason']}"
-    if shown["state"] == "unknown":
-        return f"Not known: {of}"
-    total, band = words.number(shown["total"], decimals), shown["band"]
-    if shown["state"] == "complete":
-        return f"{total}, complete: {band['title']}"
-    if band is None:
-        return f"At least {total}, {of}: what is missing could raise it, so no risk is told"
-    return f"At least {total}, {of}: {'at least ' if band['at_least'] else ''}{band['title']}"
-
-
 def _parameter(key: str, state: str, points: int, one: Observed | None, now: datetime) -> dict[str, Any]:
     metric = catalogue()[key]
     if one is not None and not one.counts:
         state = "doubted"
     return {
-        "metric": words.metric(metric.id) | {"title": observed.title(key)},
+        "metric": words.metric(metric.id) | {"title": score_words.title(key)},
         "code": fhir.code(metric),
         "state": state,
         "points": None if points == UNSCORED else points,
         "value": None if one is None or one.at is None else one.value,
-        "words": None if one is None else _value(key, one),
+        "words": None if one is None else score_words.value(key, one.value, from_profile=one.at is None),
         "at": None if one is None else rfc3339(one.at),
         "age_s": None if one is None or one.at is None else int(one.age_s(now)),
         "max_age_s": MAX_AGE_S[key],
         "source": None if one is None else "profile" if one.at is None else "reading",
     }
-
-
-def _value(key: str, one: Observed) -> str:
-    """Return a value in words, rounded as it is scored: 38.05 °C is not shown as 38.0 and scored as 38.1."""
-    metric = catalogue()[key]
-    steps = int(rounded(np.array(one.value), 10.0**-metric.decimals))
-    text = f"{words.number(steps / 10**metric.decimals, metric.decimals)} {words.unit(metric.unit)}"
-    if key == "consciousness":
-        return CONSCIOUSNESS[steps]
-    if key != OXYGEN:
-        return text
-    if one.at is None:
-        return "oxygen at home, by the profile" if steps else "air: no oxygen at home, by the profile"
-    return f"on oxygen, {text}" if steps else "air"
-
-
-def _notes(who: profile.Profile | None) -> list[str]:
-    """Return what of the profile bears on the scores, in words."""
-    said = []
-    if who is None or (who.birth_date is None and who.age_band is None):
-        said.append("Age not known: these scores are for people of 16 and over who are not pregnant.")
-    if who is None:
-        return said
-    if who.oxygen is not None:
-        low, high = who.oxygen.target
-        scale = "scale 2" if profile.on_scale_2(who) else "scale 1, because scale 2 is for 88 to 92 % only"
-        said.append(f"NEWS2 takes SpO2 {scale}: {low} to {high} % wanted, set by {who.oxygen.set_by}.")
-    if who.pacemaker or who.rate_limiting_drugs:
-        said.append("A pacemaker or drugs hold the pulse: its points and the shock index may be too low.")
-    return said
