@@ -5,4 +5,5 @@ which never adapt and look at every reading on arrival. ``pipeline`` is the adap
 minutes: ``gate`` drops what can't be true, ``context`` says asleep, at rest or active, ``baseline`` keeps
 what is usual for this person, ``score`` says how unusual a value is, ``daily``, ``rise`` and ``persist`` turn that
 into findings, ``datastate`` says what is known at all. ``explain`` puts a finding into one plain sentence.
+``scores`` works out published clinical scores, which never adapt and raise nothing.
 """

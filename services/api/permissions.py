@@ -21,6 +21,7 @@ patients.list           team          team          team         team          t
 patient.read            team          team          team         team          team                team             -           organisation   self     self
 monitoring.read         team          team          team         team          -                   team             -           -              self     self
 trend.read              team          team          -            team          -                   team             -           -              self     self
+scores.read             team          team          -            team          -                   -                -           -              -        -
 frame.read              team          team          -            -             -                   team             -           -              -        -
 worklist.read           team          team          team         team          -                   -                -           -              -        -
 alerts.list             team          team          team         team          -                   -                -           -              self     self

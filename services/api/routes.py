@@ -10,10 +10,23 @@ from pydantic import BaseModel, ConfigDict
 
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
-from services.api import alerts, break_glass, documents, events, frames, pages, patients, times, trends, worklist
+from services.api import (
+    alerts,
+    break_glass,
+    documents,
+    events,
+    frames,
+    pages,
+    patients,
+    scores,
+    times,
+    trends,
+    worklist,
+)
 from services.api import more_documents as more
 from services.api.access import Access, credential
 from services.api.documents import STREAM, answers
+from services.api.score_documents import Scores
 from services.api.stream import AlertHub
 
 Limit = Annotated[int, Query(ge=1, le=pages.MAX_LIMIT)]
@@ -73,6 +86,14 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
             begin, end = trends.span(first, last, times.present(clock))
             scope.detail.update(metric=metric, **{"from": times.rfc3339(begin), "to": times.rfc3339(end)})
             return Answer(await trends.document(scope, patient, metric, begin, end, points))
+
+    @v1.get("/patients/{patient_id}/scores", responses=answers(Scores))
+    async def read_scores(request: Request, patient_id: Key) -> Any:
+        """Show the clinical scores of the newest values, each with what it is made of and what is missing."""
+        async with access.scoped(request, "scores.read") as scope:
+            patient = await patients.find(scope, patient_id)
+            await scores.deny_withheld(scope, patient)
+            return await scores.document(scope, patient, times.present(clock))
 
     @v1.get("/worklist", responses=answers(more.Worklist))
     async def read_worklist(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from detectors.rules import RULES
 from services.api import words
+from services.api.observed import AT_REST
 from services.api.times import age, zone
 
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_PAD = 132.0, 34.0, 3.0
@@ -96,6 +97,25 @@ def spark(row: dict[str, Any]) -> dict[str, Any]:
         "words": f"{row['metric']['title']}, last 24 h by the hour: "
         f"{words.number(low, decimals)} to {words.number(high, decimals)} {row['metric']['unit_words']}",
     }
+
+
+SCORE_STATES: Final = {"complete": "Complete", "partial": "Partial", "unknown": "Not known", "off": "Off"}
+# why a parameter of a clinical score has no points, where nothing else says it
+NOT_COUNTED: Final = {
+    "missing": "missing: never received",
+    "doubted": "not counted: doubted by the device",
+    "needs_oxygen": "not counted: above 92 % it goes by supplemental oxygen, which is not known",
+    "apart": "not counted: pulse and pressure are more than 15 min apart",
+}
+
+
+def not_counted(parameter: dict[str, Any]) -> str:
+    """Return why a parameter of a clinical score does not count; empty where it does."""
+    if parameter["state"] == "too_old":
+        return f"too old: counts for {parameter['max_age_s'] // 3600} h"
+    if parameter["state"] == "doubted" and parameter["metric"]["key"] in AT_REST:
+        return f"{NOT_COUNTED['doubted']}, or not at rest"
+    return NOT_COUNTED.get(parameter["state"], "")
 
 
 # keys of an alert's evidence → how they are called; others are shown by their own name

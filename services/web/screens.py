@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from detectors.rules import ADAPTIVE_RULES
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
-from services.api import alerts, break_glass, changes, events, patients, permissions, times, words, worklist
+from services.api import alerts, break_glass, changes, events, patients, permissions, scores, times, words, worklist
 from services.api.access import Access, Scope
 from services.api.identity.front import Identity
 from services.api.problems import Code, Problem
@@ -292,6 +292,7 @@ async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
         "renewable": RENEWABLE if scope.may("patient.new_normal") else frozenset(),
         "renewals": await changes.renewals(scope, found) if scope.may("patient.new_normal") else {},
         "opened": await break_glass.of_patient(scope, found),
+        "scores": await scores.document(scope, found, now) if await scores.open_to(scope, found) else None,
         "request_key": secrets.token_urlsafe,
         "may_acknowledge": scope.may("alert.acknowledge"),
         "sees_alerts": scope.sees("alert"),

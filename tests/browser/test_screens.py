@@ -230,6 +230,23 @@ async def test_the_patient_page_explains_and_draws(page: Page) -> None:
     assert painted > 10
 
 
+async def test_a_score_is_partial_and_names_what_is_missing(page: Page) -> None:
+    for key, told, why in (
+        (
+            "p04",
+            r"^At least \d+, 2 of 7 parameters known: (at least medium risk|high risk|at least low to medium)",
+            "missing: never received",
+        ),
+        ("p05", r"^Not known: 0 of 7 parameters known$", "too old: counts for 1 h"),
+        ("p08", r"^Not known: 0 of 7 parameters known$", "missing: never received"),
+    ):
+        await page.goto(f"/patients/{key}")
+        news2 = page.get_by_role("article", name="NEWS2")
+        await expect(news2.locator(".sentence")).to_have_text(re.compile(told))
+        await expect(news2).to_contain_text(why)
+        await expect(news2.locator(".flag")).to_have_text("Partial" if key == "p04" else "Not known")
+
+
 async def test_it_says_when_the_connection_is_lost_and_when_it_is_back(
     context: BrowserContext, migrated: Settings, ward: Ward
 ) -> None:
