@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from detectors.rules import RULES
 from services.api import words
 from services.api.times import age, zone
+from services.api.weeks.quantities import signed
 
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_PAD = 132.0, 34.0, 3.0
 SPARK_GAP_MS: Final = 2 * 3_600_000  # two hours between closed hours' middles: one is missing
@@ -96,6 +97,37 @@ def spark(row: dict[str, Any]) -> dict[str, Any]:
         "words": f"{row['metric']['title']}, last 24 h by the hour: "
         f"{words.number(low, decimals)} to {words.number(high, decimals)} {row['metric']['unit_words']}",
     }
+
+
+COMPARED: Final = {
+    "first_weeks": "Last 4 weeks, with the first weeks",
+    "four_weeks_before": "Last 4 weeks, with the 4 before",
+    "eight_weeks": "Slope of 8 weeks, a week",
+    "same_weekdays": "Last 7 days, with the same weekdays",
+}
+
+
+def day(text: str) -> str:
+    """Return a local day as people write it: ``22 Nov 2026``."""
+    when = date.fromisoformat(text)
+    return f"{when.day} {when:%b %Y}"
+
+
+def difference(change: dict[str, Any]) -> str:
+    """Return a comparison's difference with its word: ``+3.1, higher``."""
+    word = {"higher": "higher", "lower": "lower"}.get(change["state"], "no clear change")
+    return f"{_signed(change, 'change')}, {word}"
+
+
+def interval(change: dict[str, Any]) -> str:
+    """Return the interval of a difference; an open end is said to be open."""
+    return f"{_signed(change, 'low')} to {_signed(change, 'high')}"
+
+
+def _signed(change: dict[str, Any], which: str) -> str:
+    value = change[which]
+    places = change["decimals"] + (change["kind"] == "eight_weeks")
+    return "open" if value is None else signed(value, places)
 
 
 # keys of an alert's evidence → how they are called; others are shown by their own name

@@ -1,0 +1,103 @@
+"""What weeks of a patient's days come to: statements made on read; nothing is stored, and nothing alerts.
+
+A night counts to the day it ends on; steps and wear go by the patient's calendar days that are over. What consent or a
+grant does not open is left out and named, never said to be unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from detectors import trends
+from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, PAIRS
+from detectors.courses import recovery, wear
+from detectors.robust import CONFIDENCE
+from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART
+from detectors.trends import SPAN, Change, Daily
+from services.api import patients, withheld
+from services.api.access import Scope
+from services.api.patients import Patient
+from services.api.query import every
+from services.api.times import rfc3339, zone
+from services.api.weeks import days as stored
+from services.api.weeks import statements
+from services.api.weeks.days import Days
+from services.api.weeks.quantities import day_of, iso
+
+NIGHT_OVER: Final = timedelta(hours=14)  # a day of nights ends at 10:00 and carries the date on which it does
+LOOKED_BACK: Final = timedelta(days=2 * SPAN)  # an episode that began earlier is no longer followed
+FOLLOWED: Final = {
+    RESTING_HEART.id: ("resting_heart_rate", NIGHT_HEART),
+    NIGHT_BREATH_RISE.id: ("respiratory_rate", NIGHT_BREATH),
+}
+VITALS: Final = frozenset({"vitals"})
+NEEDS: Final[Mapping[str, frozenset[str]]] = {
+    "steps": VITALS | {"activity"}
+}  # the heart rate tells whether it was worn
+CALENDAR: Final = ("steps", "wear")
+
+
+async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]:
+    """Return every statement about a patient's weeks, as far as the scope's person may see what it is made of."""
+    here = now.astimezone(zone(patient.time_zone))
+    today = day_of(here)
+    shut = await _shut(scope, patient)
+    days = await stored.read(scope.connection, patient, here, today)
+    whole = {
+        "patient": patient.brief(),
+        "time_zone": patient.time_zone,
+        "to": iso(today - 1),
+        "confidence": CONFIDENCE,
+        "changes": [
+            statements.change(key, said, plain=scope.plain)
+            for key, daily in days.of.items()
+            if not NEEDS.get(key, VITALS) & shut
+            for said in _changes(key, daily, today)
+        ],
+        "recoveries": [] if VITALS & shut or not scope.sees("alert") else await _recoveries(scope, patient, days, here),
+        "wear": None
+        if VITALS & shut
+        else statements.wear(wear(days.of["wear"], days.expected, today - 1), plain=scope.plain),
+        "not_shown": sorted(shut),
+    }
+    return scope.show("weeks", whole)
+
+
+async def _shut(scope: Scope, patient: Patient) -> frozenset[str]:
+    """Return the classes of data behind these statements that are not open to the scope's person."""
+    behind = VITALS | {"activity"}
+    if "readings" not in await patients.opened(scope, patient):
+        return behind
+    return behind & set(await withheld.classes(scope, patient.id))
+
+
+def _changes(key: str, daily: Daily, today: int) -> list[Change]:
+    last = today - 1 if key in CALENDAR else today
+    asked = [trends.against_first_weeks, trends.against_four_weeks_before, trends.over_eight_weeks]
+    return [compare(daily, last) for compare in asked + [trends.against_weekdays] * (key == "steps")]
+
+
+async def _recoveries(scope: Scope, patient: Patient, days: Days, here: datetime) -> list[dict[str, Any]]:
+    rows = await every(
+        scope.connection,
+        """SELECT DISTINCT ON (rule) id, rule, started_at, resolved_at FROM alert
+           WHERE patient_id = %s AND rule = ANY(%s) AND state <> 'withdrawn' AND revised_by IS NULL AND started_at > %s
+           ORDER BY rule, started_at DESC""",
+        [patient.id, list(FOLLOWED), here - LOOKED_BACK],
+    )
+    made = []
+    for row in rows:
+        key, pair = FOLLOWED[row["rule"]]
+        start = _night(row["started_at"], here)
+        end = None if row["resolved_at"] is None else _night(row["resolved_at"], here)
+        said = recovery(days.of[key], start, end, day_of(here), PAIRS[pair].floor)
+        link = {"alert": f"/v1/alerts/{row['id']}", "started_at": rfc3339(row["started_at"])}
+        made.append(statements.recovery(key, said, start, plain=scope.plain) | link)
+    return made
+
+
+def _night(at: datetime, here: datetime) -> int:
+    """Return the day of nights an instant belongs to; its last one still does."""
+    return day_of(at.astimezone(here.tzinfo) + NIGHT_OVER - timedelta(milliseconds=1))
