@@ -74,7 +74,7 @@ _OWN: Final = {
     "state": "*",
     "monitoring": "state since until",
     "trend": "*",
-    "weeks": "*",
+    "weeks": "patient time_zone to confidence changes recoveries wear not_shown",
     "alert": f"id patient metric kind priority state provisional late {_EVENT_TIMES} sentence acknowledged link events",
     "acknowledged": "at",
     "event": "change priority late at",

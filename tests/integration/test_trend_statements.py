@@ -185,6 +185,23 @@ async def test_a_pause_is_no_gap_and_a_drawer_is_no_quiet_day(api: ServedApi, ou
     assert (paused["days_expected"], paused["longest_gap_days"], paused["gap_since"]) == (22, 11, "2026-11-11")
 
 
+async def test_what_says_nothing_of_somebody_is_off_and_says_why(api: ServedApi, ours: ApiData, grace: int) -> None:
+    person = ours.person("grace", "patient", "Grace")
+    teams.link_patient(ours.connection, person, grace)
+    async with api.client(ours.token(ours.person())) as client:
+        profile = {"profile": {"pacemaker": True}, "reason": "since 2019"}
+        assert (await client.put("/v1/patients/p1/profile", json=profile)).status_code == 200
+        whole = await said(client)
+        page = (await client.get("/patients/p1")).text
+    assert [one["quantity"] for one in whole["off"]] == ["resting_heart_rate", "hrv_rmssd"]
+    assert {change["quantity"] for change in whole["changes"]} == {
+        "respiratory_rate", "body_temperature", "steps", "wear",
+    }  # fmt: skip
+    assert "Off: Resting heart rate asleep: a pacemaker sets the heart rate at rest" in page
+    async with api.client(ours.token(person)) as client:
+        assert "off" not in await said(client)
+
+
 async def test_what_is_not_open_is_named_and_never_said_to_be_unknown(
     api: ServedApi, ours: ApiData, grace: int
 ) -> None:

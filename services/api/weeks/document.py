@@ -13,18 +13,20 @@ from typing import Any, Final
 from detectors import trends
 from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, PAIRS
 from detectors.courses import recovery, wear
+from detectors.protocol import Longs
 from detectors.robust import CONFIDENCE
-from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART
+from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART, WHY_OFF
 from detectors.trends import SPAN, Change, Daily
-from services.api import patients, withheld
+from ingest.clock import to_ms
+from services import profile
+from services.api import individual, patients, withheld
 from services.api.access import Scope
 from services.api.patients import Patient
 from services.api.query import every
 from services.api.times import rfc3339, zone
 from services.api.weeks import days as stored
 from services.api.weeks import statements
-from services.api.weeks.days import Days
-from services.api.weeks.quantities import day_of, iso
+from services.api.weeks.quantities import QUANTITIES, day_of, iso
 
 NIGHT_OVER: Final = timedelta(hours=14)  # a day of nights ends at 10:00 and carries the date on which it does
 LOOKED_BACK: Final = timedelta(days=2 * SPAN)  # an episode that began earlier is no longer followed
@@ -45,6 +47,8 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     today = day_of(here)
     shut = await _shut(scope, patient)
     days = await stored.read(scope.connection, patient, here, today)
+    off = await _off(scope, patient, now)
+    shown = {key: daily for key, daily in days.of.items() if key not in off and not NEEDS.get(key, VITALS) & shut}
     whole = {
         "patient": patient.brief(),
         "time_zone": patient.time_zone,
@@ -52,14 +56,12 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
         "confidence": CONFIDENCE,
         "changes": [
             statements.change(key, said, plain=scope.plain)
-            for key, daily in days.of.items()
-            if not NEEDS.get(key, VITALS) & shut
+            for key, daily in shown.items()
             for said in _changes(key, daily, today)
         ],
-        "recoveries": [] if VITALS & shut or not scope.sees("alert") else await _recoveries(scope, patient, days, here),
-        "wear": None
-        if VITALS & shut
-        else statements.wear(wear(days.of["wear"], days.expected, today - 1), plain=scope.plain),
+        "recoveries": await _recoveries(scope, patient, shown, here) if scope.sees("alert") else [],
+        "wear": _wear(shown, days.expected, today - 1, plain=scope.plain),
+        "off": [{"quantity": key, "title": QUANTITIES[key].title, "reason": why} for key, why in off.items()],
         "not_shown": sorted(shut),
     }
     return scope.show("weeks", whole)
@@ -73,26 +75,42 @@ async def _shut(scope: Scope, patient: Patient) -> frozenset[str]:
     return behind & set(await withheld.classes(scope, patient.id))
 
 
+async def _off(scope: Scope, patient: Patient, now: datetime) -> dict[str, str]:
+    """Return the quantities that say nothing of a patient with this profile, each with why."""
+    one = await individual.read(scope.connection, patient.id, now)
+    who = profile.conditions(one.profile, to_ms(now))
+    reasons = {key: [WHY_OFF[c] for c in quantity.not_for if c in who] for key, quantity in QUANTITIES.items()}
+    return {key: "; ".join(found) for key, found in reasons.items() if found}
+
+
 def _changes(key: str, daily: Daily, today: int) -> list[Change]:
     last = today - 1 if key in CALENDAR else today
     asked = [trends.against_first_weeks, trends.against_four_weeks_before, trends.over_eight_weeks]
     return [compare(daily, last) for compare in asked + [trends.against_weekdays] * (key == "steps")]
 
 
-async def _recoveries(scope: Scope, patient: Patient, days: Days, here: datetime) -> list[dict[str, Any]]:
+def _wear(shown: Mapping[str, Daily], expected: Longs, last: int, *, plain: bool) -> dict[str, Any] | None:
+    return statements.wear(wear(shown["wear"], expected, last), plain=plain) if "wear" in shown else None
+
+
+async def _recoveries(
+    scope: Scope, patient: Patient, shown: Mapping[str, Daily], here: datetime
+) -> list[dict[str, Any]]:
+    """Return what became of the latest episode of each rule on nights that are shown."""
+    followed = {rule: which for rule, which in FOLLOWED.items() if which[0] in shown}
     rows = await every(
         scope.connection,
         """SELECT DISTINCT ON (rule) id, rule, started_at, resolved_at FROM alert
            WHERE patient_id = %s AND rule = ANY(%s) AND state <> 'withdrawn' AND revised_by IS NULL AND started_at > %s
            ORDER BY rule, started_at DESC""",
-        [patient.id, list(FOLLOWED), here - LOOKED_BACK],
+        [patient.id, list(followed), here - LOOKED_BACK],
     )
     made = []
     for row in rows:
-        key, pair = FOLLOWED[row["rule"]]
+        key, pair = followed[row["rule"]]
         start = _night(row["started_at"], here)
         end = None if row["resolved_at"] is None else _night(row["resolved_at"], here)
-        said = recovery(days.of[key], start, end, day_of(here), PAIRS[pair].floor)
+        said = recovery(shown[key], start, end, day_of(here), PAIRS[pair].floor)
         link = {"alert": f"/v1/alerts/{row['id']}", "started_at": rfc3339(row["started_at"])}
         made.append(statements.recovery(key, said, start, plain=scope.plain) | link)
     return made

@@ -14,7 +14,11 @@ from services.api.weeks.quantities import Quantity, date_words
 _AGAINST: Final = {
     "first_weeks": ("in the last four weeks", "in your first weeks here", "your first weeks here"),
     "four_weeks_before": ("in the last four weeks", "in the four weeks before", "the four weeks before"),
-    "same_weekdays": ("in the last seven days", *2 * ("what is usual for you on those days of the week",)),
+    "same_weekdays": (
+        "in the last seven days",
+        "is usual for you on those weekdays",
+        "what is usual for you on those weekdays",
+    ),
 }
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
+from detectors.protocol import Condition
+from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART
+
 EPOCH: Final = date(1970, 1, 1)
 
 
@@ -23,17 +26,19 @@ class Quantity:
     metric: str = ""
     context: str = ""
     days: str = "nights"
+    not_for: tuple[Condition, ...] = ()  # of whom it says nothing
 
 
 QUANTITIES: Final[Mapping[str, Quantity]] = {
     quantity.key: quantity
     for quantity in (
         Quantity("resting_heart_rate", "Resting heart rate asleep", "/min", 1, "your resting heart rate at night",
-                 "beats a minute", "heart_rate", "asleep"),
+                 "beats a minute", "heart_rate", "asleep", not_for=RESTING_HEART.not_for),
         Quantity("hrv_rmssd", "Heart rate variability asleep (RMSSD)", "ms", 0,
-                 "the change between your heartbeats at night", "ms", "hrv_rmssd", "asleep"),
+                 "the change between your heartbeats at night", "ms", "hrv_rmssd", "asleep",
+                 not_for=("paced", "night_work")),
         Quantity("respiratory_rate", "Respiratory rate asleep", "/min", 1, "your breathing rate at night",
-                 "breaths a minute", "respiratory_rate", "asleep"),
+                 "breaths a minute", "respiratory_rate", "asleep", not_for=NIGHT_BREATH_RISE.not_for),
         Quantity("body_temperature", "Body temperature", "°C", 1, "your body temperature", "°C", "body_temperature",
                  "rest", "days"),
         Quantity("steps", "Steps a day", "steps", 0, "your step count", "steps a day", days="days"),

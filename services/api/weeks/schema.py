@@ -74,6 +74,15 @@ class Wear(TypedDict):
 
 
 @strict
+class Off(TypedDict):
+    """A quantity that says nothing of somebody with this profile, and why."""
+
+    quantity: Quantity
+    title: str
+    reason: str
+
+
+@strict
 class Weeks(TypedDict, total=False):
     """Statements about a patient's weeks; classes of data that are not open to whoever asks are named."""
 
@@ -84,4 +93,5 @@ class Weeks(TypedDict, total=False):
     changes: list[Change]
     recoveries: list[Recovery]
     wear: Wear | None
+    off: list[Off]
     not_shown: list[str]
