@@ -8,6 +8,7 @@ Sources and deviations: see ``detectors.robust``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Self
 
@@ -103,78 +104,70 @@ def against_first_weeks(daily: Daily, last: int) -> Change:
     ('higher', 61.0, 3.0, 52)
     """
     earlier = daily.take(daily.clean & (daily.day <= last - SPAN)).take(slice(DAYS))
-    said = _compared("first_weeks", earlier, DAYS, daily.within(last - SPAN + 1, last), LEAST_DAYS)
-    if said.state not in ("higher", "lower") or said.reference is None:
+    lately = daily.within(last - SPAN + 1, last)
+    said = _compared("first_weeks", earlier, DAYS, lately, LEAST_DAYS)
+    if said.change is None or said.reference is None or not said.change.sure:
         return said
-    return _with_since(said, _left(daily.within(int(earlier.day[-1]) + 1, last), said.reference, said.state, last))
+    later = daily.within(int(earlier.day[-1]) + 1, last)
+    return replace(said, since=_left(later, said.reference, said.change.value > 0, last))
 
 
 def against_four_weeks_before(daily: Daily, last: int) -> Change:
     """Compare the four weeks to ``last`` with the four before them."""
-    before = daily.within(last - 2 * SPAN + 1, last - SPAN)
-    after = daily.within(last - SPAN + 1, last)
-    return _with_since(_compared("four_weeks_before", before, LEAST_DAYS, after, LEAST_DAYS), last - SPAN + 1)
+    before, lately = daily.within(last - 2 * SPAN + 1, last - SPAN), daily.within(last - SPAN + 1, last)
+    return _compared("four_weeks_before", before, LEAST_DAYS, lately, LEAST_DAYS, since=last - SPAN + 1)
 
 
 def over_eight_weeks(daily: Daily, last: int) -> Change:
     """Return the slope a week over the eight weeks to ``last``: what creeps is seen here before it is in levels."""
-    before, after = daily.within(last - 2 * SPAN + 1, last - SPAN), daily.within(last - SPAN + 1, last)
-    said = _compared("eight_weeks", before, LEAST_DAYS, after, LEAST_DAYS)
-    if said.change is None:
-        return said
-    both = daily.within(last - 2 * SPAN + 1, last)
-    slope = robust.slope(both.day.astype(np.float64), both.value)
-    weekly = Estimate(7 * slope.value, 7 * slope.low, 7 * slope.high, slope.p)
-    return _of("eight_weeks", weekly, before, LEAST_DAYS, after, LEAST_DAYS, since=last - 2 * SPAN + 1)
+    before, lately = daily.within(last - 2 * SPAN + 1, last - SPAN), daily.within(last - SPAN + 1, last)
+    since = last - 2 * SPAN + 1
+    return _compared("eight_weeks", before, LEAST_DAYS, lately, LEAST_DAYS, since=since, by=_slope_a_week)
 
 
 def against_weekdays(daily: Daily, last: int) -> Change:
     """Compare the week to ``last`` with the person's habit: the medians of the same weekdays of eight weeks before."""
     before, week = daily.within(last - 7 * HABIT_WEEKS - 6, last - 7), daily.within(last - 6, last)
-    habit = np.array([np.median(found) if len(found) >= WEEK_LEAST else np.nan for found in _by_weekday(before)])
-    before, week = (part.take(np.isfinite(habit[part.day % 7])) for part in (before, week))
-    needed = HABIT_LEAST_DAYS, HABIT_LEAST_LAST
-    if len(before) < needed[0] or len(week) < needed[1]:
-        return Change("same_weekdays", "unknown", None, None, None, None, len(week), needed[1], len(before), needed[0])
-    usual = habit[week.day % 7]
-    change = robust.shift(
-        before.day.astype(np.float64), before.value - habit[before.day % 7], week.day.astype(np.float64),
-        week.value - usual,
-    )  # fmt: skip
-    return Change(
-        "same_weekdays", _state(change), float(week.value.mean()), float(usual.mean()), change, last - 6, len(week),
-        needed[1], len(before), needed[0],
-    )  # fmt: skip
+    weekdays = [before.value[before.day % 7 == weekday] for weekday in range(7)]
+    habit = np.array([np.median(found) if len(found) >= WEEK_LEAST else np.nan for found in weekdays])
+    apart = [Daily.of(part.day, part.value - habit[part.day % 7]) for part in (before, week)]
+    said = _compared("same_weekdays", apart[0], HABIT_LEAST_DAYS, apart[1], HABIT_LEAST_LAST, since=last - 6)
+    if said.change is None:
+        return replace(said, value=None, reference=None)
+    usual = habit[apart[1].day % 7]
+    return replace(said, value=float((usual + apart[1].value).mean()), reference=float(usual.mean()))
 
 
-def _compared(kind: Kind, before: Daily, before_needed: int, after: Daily, needed: int) -> Change:
+def _shift(before: Daily, after: Daily) -> Estimate:
+    return robust.shift(before.day.astype(np.float64), before.value, after.day.astype(np.float64), after.value)
+
+
+def _slope_a_week(before: Daily, after: Daily) -> Estimate:
+    day = np.concatenate([before.day, after.day]).astype(np.float64)
+    a_day = robust.slope(day, np.concatenate([before.value, after.value]))
+    return Estimate(7 * a_day.value, 7 * a_day.low, 7 * a_day.high, a_day.p)
+
+
+def _compared(
+    kind: Kind, before: Daily, before_needed: int, after: Daily, needed: int, *, since: int | None = None,
+    by: Callable[[Daily, Daily], Estimate] = _shift,
+) -> Change:  # fmt: skip
     """Compare two stretches; unknown where either has too few days."""
-    if len(before) < before_needed or len(after) < needed:
-        return Change(
-            kind, "unknown", after.median(), before.median(), None, None, len(after), needed, len(before), before_needed
-        )
-    change = robust.shift(before.day.astype(np.float64), before.value, after.day.astype(np.float64), after.value)
-    return _of(kind, change, before, before_needed, after, needed, since=None)
-
-
-def _of(
-    kind: Kind, change: Estimate, before: Daily, before_needed: int, after: Daily, needed: int, since: int | None
-) -> Change:
+    enough = len(before) >= before_needed and len(after) >= needed
+    change = by(before, after) if enough else None
     return Change(
-        kind, _state(change), after.median(), before.median(), change, since, len(after), needed, len(before),
-        before_needed,
+        kind, _state(change), after.median(), before.median(), change, since if enough else None, len(after), needed,
+        len(before), before_needed,
     )  # fmt: skip
 
 
-def _with_since(said: Change, since: int | None) -> Change:
-    return said if said.change is None else replace(said, since=since)
-
-
-def _state(change: Estimate) -> ChangeState:
+def _state(change: Estimate | None) -> ChangeState:
+    if change is None:
+        return "unknown"
     return "no_clear_change" if not change.sure else "higher" if change.value > 0 else "lower"
 
 
-def _left(daily: Daily, level: float, side: ChangeState, last: int) -> int | None:
+def _left(daily: Daily, level: float, above: bool, last: int) -> int | None:
     """Return the first day of the last run in which the median of seven days lay on one side of a level."""
     began = None
     for day in range(last, int(daily.day[0]) - 1, -1):
@@ -182,11 +175,7 @@ def _left(daily: Daily, level: float, side: ChangeState, last: int) -> int | Non
         if len(week) < WEEK_LEAST:
             continue
         middle = float(np.median(week.value))
-        if middle == level or (middle > level) != (side == "higher"):
+        if middle == level or (middle > level) != above:
             break
         began = day
     return began
-
-
-def _by_weekday(daily: Daily) -> list[Doubles]:
-    return [daily.value[daily.day % 7 == weekday] for weekday in range(7)]
