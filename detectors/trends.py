@@ -168,14 +168,17 @@ def _state(change: Estimate | None) -> ChangeState:
 
 
 def _left(daily: Daily, level: float, above: bool, last: int) -> int | None:
-    """Return the first day of the last run in which the median of seven days lay on one side of a level."""
+    """Return the first day of the last run in which the median of seven days lay on one side of a level.
+
+    A week with too few days ends it: what was then nobody knows.
+    """
     began = None
     for day in range(last, int(daily.day[0]) - 1, -1):
         week = daily.within(day - 6, day)
-        if len(week) < WEEK_LEAST:
-            continue
-        middle = float(np.median(week.value))
-        if middle == level or (middle > level) != above:
+        middle = week.median() if len(week) >= WEEK_LEAST else None
+        if middle is None and began is None:
+            continue  # of the very last days nothing is known
+        if middle is None or not (middle > level if above else middle < level):
             break
         began = day
     return began

@@ -98,6 +98,14 @@ def test_a_step_is_told_with_its_size_its_day_and_its_normal() -> None:
     assert (before.state, before.since, before.compared_days) == ("higher", LAST - 27, 28)
 
 
+def test_since_when_goes_no_further_back_than_is_known() -> None:
+    day = np.r_[np.arange(45), np.arange(60, LAST - 4)]
+    daily = Daily.of(day, np.where(day < 40, 60, 64) + day % 3)
+    said = trends.against_first_weeks(daily, LAST)
+    assert (said.state, said.since) == ("higher", 62)  # the third day after the gap is the first that has a week
+    assert trends.against_first_weeks(daily.within(0, LAST - 20), LAST).state == "unknown"
+
+
 def test_no_day_is_on_both_sides() -> None:
     daily = Daily.of(np.arange(41), np.r_[np.full(14, 60.0), np.full(27, 70.0)] + np.arange(41) % 2)
     assert trends.against_first_weeks(daily, 40).state == "unknown"  # the 14th day is the first of the four weeks
