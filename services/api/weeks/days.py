@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -97,9 +98,9 @@ async def _not_asked(connection: Connection, patient: Patient, here: datetime) -
         [patient.id, here],
     )
     days: set[int] = set()
-    for row, following in zip(rows, [*(row["effective_at"] for row in rows[1:]), here], strict=True):
+    for row, following in pairwise([*rows, {"effective_at": here}]):
         if not STATES[row["payload"]["state"]].silence:
-            until = min(monitoring.until_of(row) or following, following)
+            until = min(monitoring.until_of(row) or here, following["effective_at"])
             begin, end = (day_of(at.astimezone(here.tzinfo)) for at in (row["effective_at"], until))
             days |= set(range(begin, end + 1))
     return days
