@@ -113,6 +113,12 @@ def day(text: str) -> str:
     return f"{when.day} {when:%b %Y}"
 
 
+def compared(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the comparisons of quantities of which any day is known."""
+    known = {one["quantity"] for one in changes if one["days"] or one["compared_days"]}
+    return [one for one in changes if one["quantity"] in known]
+
+
 def difference(change: dict[str, Any]) -> str:
     """Return a comparison's difference with its word: ``+3.1, higher``."""
     word = {"higher": "higher", "lower": "lower"}.get(change["state"], "no clear change")

@@ -233,9 +233,9 @@ async def test_the_patient_page_explains_and_draws(page: Page) -> None:
 async def test_the_patient_page_says_what_weeks_come_to(page: Page) -> None:
     await page.goto("/patients/p04")
     weeks = page.get_by_role("region", name="Over weeks")
-    await expect(weeks).to_contain_text("3.0 /min higher against this person's first weeks (54.0 /min, 14 nights)")
+    await expect(weeks).to_contain_text("3.0 /min higher than in this person's first weeks (54.0 /min, 14 nights)")
     await expect(weeks).to_contain_text("Not known, too few days: Heart rate variability asleep (RMSSD)")
-    await weeks.get_by_text("Every comparison").click()
+    await weeks.get_by_text("Comparisons, one by one").click()
     row = weeks.get_by_role("row", name="Last 4 weeks, with the 4 before").first
     await expect(row).to_contain_text("+3.0, higher")
     await expect(weeks.locator(".state.unknown").first).to_contain_text("not known")

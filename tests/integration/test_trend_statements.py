@@ -91,13 +91,13 @@ async def test_the_team_reads_how_far_from_whose_normal_since_when_and_how_sure(
     assert 0 < heart["low"] < 3 < heart["high"]
     assert heart["p"] < 0.01
     assert heart["sentence"].startswith(
-        "Resting heart rate asleep in the last 4 weeks: 3.0 /min higher against this person's first weeks (60.0 /min, "
+        "Resting heart rate asleep in the last 4 weeks: 3.0 /min higher than in this person's first weeks (60.0 /min, "
         "14 nights); 99 % interval +"
     )
     assert heart["sentence"].endswith(", 28 nights; since 27 Oct")
     breath = one(whole, "respiratory_rate", "first_weeks")
     assert (breath["state"], breath["change"]) == ("no_clear_change", 0.0)
-    assert "no clear change against this person's first weeks (15.0 /min, 14 nights)" in breath["sentence"]
+    assert "no clear change from this person's first weeks (15.0 /min, 14 nights)" in breath["sentence"]
     hrv = one(whole, "hrv_rmssd", "first_weeks")
     assert (hrv["state"], hrv["days"], hrv["days_needed"], hrv["change"]) == ("unknown", 13, 14, None)
     assert "not known; of the nights needed 13 of 14 are there" in hrv["sentence"]

@@ -36,11 +36,11 @@ def every_change() -> list[Change]:
 def test_the_team_reads_size_interval_normal_days_and_date() -> None:
     heart = QUANTITIES["resting_heart_rate"]
     assert words.change(heart, FIRST) == (
-        "Resting heart rate asleep in the last 4 weeks: 3.0 /min higher against this person's first weeks (60.0 /min, "
+        "Resting heart rate asleep in the last 4 weeks: 3.0 /min higher than in this person's first weeks (60.0 /min, "
         "14 nights); 99 % interval +1.2 to +4.9, 26 nights; since 3 Oct"
     )
     assert words.change(heart, replace(FIRST, state="no_clear_change", change=OPEN)).endswith(
-        "no clear change against this person's first weeks (60.0 /min, 14 nights); too few days to bound it, 26 nights"
+        "no clear change from this person's first weeks (60.0 /min, 14 nights); too few days to bound it, 26 nights"
     )
     assert words.wear(WORN) == "Wear is falling: 21 of 28 days with at least 10 h of data, longest gap 3 d from 14 Oct"
     assert words.recovery(heart, replace(BACK, state="not_back", since=None, share=0.4), 20_720) == (

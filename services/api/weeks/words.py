@@ -14,16 +14,16 @@ from detectors.trends import SPAN, Change
 from services.api.weeks.quantities import Quantity, date_words, signed
 
 _AGAINST: Final = {
-    "first_weeks": ("in the last 4 weeks", "this person's first weeks"),
-    "four_weeks_before": ("in the last 4 weeks", "the 4 weeks before"),
-    "eight_weeks": ("over the last 8 weeks", ""),
-    "same_weekdays": ("in the last 7 days", "the same weekdays of the 8 weeks before"),
+    "first_weeks": ("in the last 4 weeks", "in", "this person's first weeks"),
+    "four_weeks_before": ("in the last 4 weeks", "in", "the 4 weeks before"),
+    "eight_weeks": ("over the last 8 weeks", "", ""),
+    "same_weekdays": ("in the last 7 days", "on", "the same weekdays of the 8 weeks before"),
 }
 
 
 def change(quantity: Quantity, said: Change) -> str:
     """Return a comparison as a sentence."""
-    lately, earlier = _AGAINST[said.kind]
+    lately, when, earlier = _AGAINST[said.kind]
     name = f"{quantity.title} {lately}"
     if said.change is None:
         now, before = f"{said.days} of {said.days_needed}", f"{said.compared_days} of {said.compared_needed}"
@@ -34,9 +34,10 @@ def change(quantity: Quantity, said: Change) -> str:
     then = f"{earlier} ({said.reference:.{places}f} {quantity.unit}, {said.compared_days} {quantity.days})"
     sure = f"{_interval(said.change, places)}, {said.days} {quantity.days}"
     if said.state == "no_clear_change":
-        return f"{name}: no clear change against {then}; {sure}"
+        return f"{name}: no clear change from {then}; {sure}"
     since = f"; since {date_words(said.since)}" if said.kind == "first_weeks" and said.since is not None else ""
-    return f"{name}: {abs(said.change.value):.{places}f} {quantity.unit} {said.state} against {then}; {sure}{since}"
+    amount = f"{abs(said.change.value):.{places}f} {quantity.unit} {said.state}"
+    return f"{name}: {amount} than {when} {then}; {sure}{since}"
 
 
 def recovery(quantity: Quantity, said: Recovery, start: int) -> str:
