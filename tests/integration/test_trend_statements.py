@@ -50,12 +50,18 @@ def nights(
 
 
 def hours(data: ApiData, patient: int, metric: str, first: str, last: str, mean: float, of_day: str = "true") -> None:
-    """Store closed hours of a metric from one local hour to another, those of the day for which ``of_day`` holds."""
+    """Store closed hours of a metric from one local hour to another, those for which ``of_day`` holds, and their days."""
     data.connection.execute(
         f"""INSERT INTO rollup SELECT %s, %s, 3600, t AT TIME ZONE 'Europe/Berlin', 60, %s, %s, %s, %s, %s
             FROM (SELECT t, extract(hour FROM t) AS hour, extract(dow FROM t) AS dow
                   FROM generate_series(%s::timestamp, %s::timestamp, '1 hour') AS t) AS s WHERE {of_day}""".encode(),
         [patient, catalogue()[metric].id, *[mean] * 5, first, last],
+    )
+    data.connection.execute(
+        """INSERT INTO rollup SELECT patient_id, metric_id, 86400, date_trunc('day', t0, 'UTC'), sum(n), min(low), max(high),
+                                     avg(mean), min(q10), max(q90) FROM rollup
+           WHERE patient_id = %s AND metric_id = %s AND bucket_s = 3600 GROUP BY 1, 2, 4 ON CONFLICT DO NOTHING""",
+        [patient, catalogue()[metric].id],
     )
 
 

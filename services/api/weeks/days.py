@@ -42,22 +42,19 @@ async def read(connection: Connection, patient: Patient, here: datetime, today: 
         """SELECT m.key, v.context, array_agg(v.day - date '1970-01-01') AS day, array_agg(v.value) AS value,
                   array_agg(v.used) AS used
            FROM daily_value v JOIN metric m ON m.id = v.metric_id
-           WHERE v.patient_id = %s AND m.key = ANY(%s) GROUP BY 1, 2""",
-        [patient.id, [night.metric for night in nights]],
+           JOIN unnest(%s::text[], %s::text[]) AS q (key, context) ON (q.key, q.context) = (m.key, v.context)
+           WHERE v.patient_id = %s GROUP BY 1, 2""",
+        [[night.metric for night in nights], [night.context for night in nights], patient.id],
     )
     found = {(row["key"], row["context"]): Daily.of(row["day"], row["value"], row["used"]) for row in rows}
     of = {night.key: found.get((night.metric, night.context), NOTHING) for night in nights}
-    began = await first(
-        connection,
-        "SELECT min(t0) AS at FROM rollup_view WHERE patient_id = %s AND metric_id = %s AND bucket_s = 3600",
-        [patient.id, HEART],
-    )
-    if began is None or began["at"] is None:
+    by_day = {row["day"]: row for row in await _hours(connection, patient, here)}
+    worn = [day for day, row in by_day.items() if row["hours"]]
+    if not worn:
         return Days(of | {"steps": NOTHING, "wear": NOTHING}, np.zeros(0, np.int64))
-    start = day_of(began["at"].astimezone(here.tzinfo)) + 1  # nobody wore the device before they had it
+    start = min(worn) + 1  # nobody wore the device before they had it
     asked = (set(range(start, start + BEGINNING)) | set(range(today - LATELY, today))) & set(range(start, today))
     asked -= await _not_asked(connection, patient, here)
-    by_day = {row["day"]: row for row in await _hours(connection, patient, began["at"], here)}
     return Days(of | _calendar(by_day, asked), np.array(sorted(asked), np.int64))
 
 
@@ -72,8 +69,15 @@ def _calendar(by_day: dict[int, Row], asked: set[int]) -> dict[str, Daily]:
     return {"steps": Daily.of(list(walked), list(walked.values())), "wear": Daily.of(list(hours), list(hours.values()))}
 
 
-async def _hours(connection: Connection, patient: Patient, began: datetime, here: datetime) -> list[Row]:
-    """Return of each calendar day how many closed hours have a heart rate, and the steps; a day more at each end."""
+async def _hours(connection: Connection, patient: Patient, here: datetime) -> list[Row]:
+    """Return of each calendar day that is read how many closed hours have a heart rate, and the steps."""
+    began = await first(  # of days, for row-level security looks at every row of a view
+        connection,
+        "SELECT min(t0) AS at FROM rollup_view WHERE patient_id = %s AND metric_id = %s AND bucket_s = 86400",
+        [patient.id, HEART],
+    )
+    if began is None or began["at"] is None:
+        return []
     return await every(
         connection,
         """SELECT (t0 AT TIME ZONE %(zone)s)::date - date '1970-01-01' AS day,
@@ -84,7 +88,7 @@ async def _hours(connection: Connection, patient: Patient, began: datetime, here
              AND (t0 < %(beginning)s OR t0 > %(lately)s) GROUP BY 1""",
         {
             "zone": str(zone(patient.time_zone)), "heart": HEART, "steps": STEPS, "patient": patient.id,
-            "beginning": began + timedelta(days=BEGINNING + 2), "lately": here - timedelta(days=LATELY + 2),
+            "beginning": began["at"] + timedelta(days=BEGINNING + 3), "lately": here - timedelta(days=LATELY + 2),
         },
     )  # fmt: skip
 
