@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 from services.cli import say
+from services.cli.rules_apply import apply
 from services.cli.rules_file import FILE, opened
+from services.cli.rules_show import export, history, show
 from services.cli.say import JSON
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help=HELP, no_args_is_help=True)
     app.add_typer(group, name="rules")
     group.command("test")(try_examples)
-    group.command("schema")(schema)
+    for command in (show, apply, history, export, schema):
+        group.command(command.__name__)(command)
 
 
 def try_examples(files: list[Path] = FILE, as_json: bool = JSON) -> None:
