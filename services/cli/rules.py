@@ -10,6 +10,7 @@ from rich.console import Console
 
 from services.cli import say
 from services.cli.rules_apply import apply
+from services.cli.rules_dry_run import dry_run
 from services.cli.rules_file import FILE, opened
 from services.cli.rules_show import export, history, show
 from services.cli.say import JSON
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 DIFFERS: Final = 1
 HELP: Final = """Write safety limits as files: one layer each, with examples of what they find.
 
-    keepwell rules test copd.yaml                       runs the file's examples; needs no server
-    keepwell rules dry-run copd.yaml --from 2026-11-01T00:00Z      what it would have found, on what is stored
+    keepwell rules export programme copd > copd.yaml    a layer, to begin from
+    keepwell rules test copd.yaml         runs its examples; needs no server
+    keepwell rules dry-run copd.yaml --from 2026-11-01T00:00Z      on what is stored
     keepwell rules apply copd.yaml --reason "board of November"
-    keepwell rules show patient p20                     what holds for somebody, and which layer says so
-    keepwell rules export programme copd > copd.yaml    a layer as a file, to begin from
+    keepwell rules show patient p20       what holds, and which layer says so
 
 The format, and what a layer can say: docs/rules.md.
 """
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help=HELP, no_args_is_help=True)
     app.add_typer(group, name="rules")
     group.command("test")(try_examples)
+    group.command("dry-run")(dry_run)
     for command in (show, apply, history, export, schema):
         group.command(command.__name__)(command)
 

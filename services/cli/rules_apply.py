@@ -55,7 +55,7 @@ def apply(
     if not yes:  # no transaction waits for an answer
         typer.confirm(f"Set version {one.version} of the limits of {one.aim}?", abort=True, err=True)
     with desk(organisation, one.aim) as at:
-        version = _written(at, one, before, reason.strip(), effective)
+        version = _written(at, one, at.layer(), reason.strip(), effective)
     say.told({"for": str(one.aim), "version": version, "changed": True, "patients_told": len(at.patients)}, as_json)
 
 

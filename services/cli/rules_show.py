@@ -71,6 +71,8 @@ def _of(at: Desk) -> LimitSet:
 
 
 def _shown(limit: Limit, own: LimitSet) -> dict[str, Any]:
+    from detectors.rules import WHY_OFF
+
     side = f"{'at or ' if limit.inclusive else ''}{limit.side}"
     return {
         "rule": limit.rule,
@@ -79,5 +81,5 @@ def _shown(limit: Limit, own: LimitSet) -> dict[str, Any]:
         "persist_s": limit.persist_s,
         "clear_s": limit.clear_s,
         "from": own.origin.get(limit.rule, "everybody"),
-        "state": "off, by the profile" if limit.rule in own.off else "on",
+        "state": f"off: {'; '.join(WHY_OFF[each] for each in limit.not_for)}" if limit.rule in own.off else "on",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -173,6 +174,18 @@ def test_a_file_without_an_example_tests_nothing_and_says_so(tmp_path: Path) -> 
         1, "copd.yaml: no example, so nothing was tested; docs/rules.md shows how to write one\n"
     )  # fmt: skip
     assert run(tmp_path, "for: ward\n")[0] == 2
+
+
+def test_the_example_of_the_manual_holds_and_its_refusals_are_the_real_ones(tmp_path: Path) -> None:
+    page = (DOCS / "rules.md").read_text("utf-8")
+    (said,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    code, told = run(tmp_path, said)
+    assert (code, told.count("ok  "), told.count("FAIL")) == (0, 5, 0), told
+    assert not list(jsonschema.Draft202012Validator(schema.schema()).iter_errors(text.parse(said).said))
+    broken = said.replace("[88, 84]", "[97, 84]").replace("respiratory_rate_high:", "fevr:", 1)
+    told = run(tmp_path, broken)[1].replace(f"{RULES}.", "spo2_low, tachycardia_at_rest, […].")
+    (shown,) = re.findall(r"```\n(keepwell: .*?)```", page, re.DOTALL)
+    assert told == shown
 
 
 def example(layer: str, profile: str, readings: str, expect: str) -> str:
