@@ -51,25 +51,32 @@ def incidents(alerts: Sequence[Alert]) -> int:
     return found
 
 
-def unmatched(these: Sequence[Alert], those: Sequence[Alert]) -> list[Alert]:
-    """Return the alerts without one of the same rule at the same time among the others; each stands for one.
+def compared(before: Sequence[Alert], after: Sequence[Alert]) -> tuple[list[Alert], list[Alert]]:
+    """Return the alerts of one patient that are gained, and those that are lost.
+
+    An alert of the same rule at an overlapping time is the same one, even where it begins elsewhere or has another
+    priority; each stands for one other. Alerts of one rule do not overlap in one run, so one sweep finds all pairs.
 
     >>> low = Alert("spo2_low", "medium", 10, 20)
-    >>> unmatched([low, low._replace(start_ms=30, end_ms=40)], [low._replace(start_ms=15)])
-    [Alert(rule='spo2_low', priority='medium', start_ms=30, end_ms=40)]
+    >>> compared([low], [low._replace(start_ms=15), low._replace(start_ms=30, end_ms=40)])
+    ([Alert(rule='spo2_low', priority='medium', start_ms=30, end_ms=40)], [])
     """
-    left, lonely = list(those), []
-    for alert in these:
-        same = next((one for one in left if one.rule == alert.rule and _overlap(one, alert)), None)
-        if same is None:
-            lonely.append(alert)
+    gained: list[Alert] = []
+    lost: list[Alert] = []
+    olds, news = sorted(before, key=_sweep), sorted(after, key=_sweep)
+    while olds and news:
+        old, new = olds[0], news[0]
+        if old.rule == new.rule and old.start_ms <= new.last_ms and new.start_ms <= old.last_ms:
+            del olds[0], news[0]
+        elif (old.rule, old.last_ms) < (new.rule, new.last_ms):
+            lost.append(olds.pop(0))
         else:
-            left.remove(same)
-    return lonely
+            gained.append(news.pop(0))
+    return [*gained, *news], [*lost, *olds]
 
 
-def _overlap(one: Alert, other: Alert) -> bool:
-    return one.start_ms <= other.last_ms and other.start_ms <= one.last_ms
+def _sweep(alert: Alert) -> tuple[str, int]:
+    return alert.rule, alert.start_ms
 
 
 @dataclass(slots=True)
@@ -133,8 +140,9 @@ class Comparison:
         self.days += tried.days
         self.before.add(tried.before, tried.days)
         self.after.add(tried.after, tried.days)
-        self.gained.add(patient, unmatched(tried.after, tried.before))
-        self.lost.add(patient, unmatched(tried.before, tried.after))
+        gained, lost = compared(tried.before, tried.after)
+        self.gained.add(patient, gained)
+        self.lost.add(patient, lost)
 
     def document(self) -> dict[str, Any]:
         """Return everything for programs."""

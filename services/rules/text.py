@@ -78,8 +78,8 @@ class Check:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the next step for a word that is not known: the ones it is nearest to, or to leave it out.
 
-    >>> nearest("spo2_lo", ["spo2_low", "fever", "spo2_high_on_oxygen"])
-    'write spo2_low or spo2_high_on_oxygen, or leave it out'
+    >>> nearest("spo2_lo", ["spo2_low", "fever", "systolic_low"])
+    'write spo2_low or systolic_low, or leave it out'
     """
     near = get_close_matches(word, known, cutoff=0.5)
     return f"write {' or '.join(near)}, or leave it out" if near else "leave it out"
