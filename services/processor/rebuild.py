@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
 import psycopg
 import structlog
 
@@ -163,8 +164,12 @@ class Rebuilder:
             async with self._office.reading() as reader:
                 readings = await reader.stored(replay.patient_id, replay.read_to_ms, to_ms)
                 await self._know_devices(reader, readings.device.tolist())
-            for _ in replay.stretch(readings, to_ms, now):
-                await asyncio.sleep(0)  # live batches and heartbeats come first
+            replay.read_to_ms = to_ms
+            replay.take(readings)
+            for hour_ms in [*(np.unique(readings.t_ms // HOUR_MS) * HOUR_MS + HOUR_MS).tolist(), to_ms]:
+                if hour_ms > replay.at_ms:
+                    replay.step(min(hour_ms, to_ms), now)
+                    await asyncio.sleep(0)  # live batches and heartbeats come first
 
     async def _know_devices(self, reader: Reader, devices: list[int]) -> None:
         unknown = sorted(set(devices) - self._core.device_keys.keys())

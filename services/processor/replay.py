@@ -6,7 +6,6 @@ is collected in ``effects`` and written by nobody but the rebuild that asked for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -74,15 +73,6 @@ class Replay:
         """Take stored readings in; the next `step` looks at them."""
         readings.slot[:] = SLOT
         self.core.pending[SLOT].append(readings)
-
-    def stretch(self, readings: Table, to_ms: int, now: Hot) -> Iterator[None]:
-        """Take the stored readings from ``read_to_ms`` up to an instant in, an hour at each step of the iterator."""
-        self.read_to_ms = to_ms
-        self.take(readings)
-        for hour_ms in [*(np.unique(readings.t_ms // HOUR_MS) * HOUR_MS + HOUR_MS).tolist(), to_ms]:
-            if hour_ms > self.at_ms:
-                self.step(min(hour_ms, to_ms), now)
-                yield
 
     def step(self, to_ms: int, now: Hot) -> None:
         """Settle everything before an instant, but nothing that the live state ``now`` has not settled."""

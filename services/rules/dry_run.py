@@ -8,7 +8,6 @@ clinical alerts that neither a monitoring state nor the profile kept quiet. What
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -98,7 +97,9 @@ async def _go_through(reader: Reader, plan: Plan, now: Hot, replays: Sequence[Re
         devices = await reader.device_keys(sorted(set(readings.device.tolist())))
         for replay in replays:
             replay.core.device_keys.update(devices)
-            deque(replay.stretch(Table.concatenate([readings]), to_ms, now), maxlen=0)
+            replay.take(Table.concatenate([readings]))  # a copy: each has its own
+            if to_ms > replay.at_ms:
+                replay.step(to_ms, now)  # however the data are cut, the same is found
         days += len(np.unique(readings.t_ms[readings.t_ms >= plan.from_ms] // DAY_MS))
         at_ms = to_ms
     return days

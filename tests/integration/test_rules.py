@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner, Result
 
 from ingest.clock import to_datetime
+from services.cli.main import create_app
+from services.rules import dry_run
+from services.rules.compare import Comparison
 from services.settings import Settings
+from services.store.reader import Reader
 from tests.api_data import ApiData
 from tests.fix_doors import environment
 from tests.fix_processor import HOUR, T0, Bench, block, stamped
@@ -24,10 +29,16 @@ MINE = ("--organisation", "o")
 COUNTS = "SELECT (SELECT count(*) FROM alert), (SELECT count(*) FROM patient_change), (SELECT count(*) FROM outbox)"
 
 
-def keepwell(settings: Settings, *words: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "services.cli.main", "rules", *words]
-    env = environment(settings) | {"COLUMNS": "200"}
-    return subprocess.run(argv, env=env, input=answer, capture_output=True, text=True, timeout=60, check=False)
+def keepwell(settings: Settings, *words: str, answer: str = "", group: str = "rules") -> Result:
+    """Run a command in this process: the settings as its only environment, what it says apart from what it asks."""
+    others = {key: None for key in os.environ if key.startswith("KEEPWELL_")}
+    env = others | environment(settings) | {"COLUMNS": "200"}
+    return CliRunner().invoke(create_app(group), [group, *words], input=answer, env=env, catch_exceptions=False)
+
+
+async def run(bench: Bench, *words: str) -> Result:
+    """Run a command about the bench's organisation, in a thread: it has an event loop of its own."""
+    return await asyncio.to_thread(keepwell, bench.settings, *words, *MINE)
 
 
 def written(folder: Path, aim: str, version: int, *rules: str) -> str:
@@ -53,14 +64,14 @@ async def test_a_stricter_limit_gains_the_known_episode_a_looser_one_loses_it_an
     before = await bench.rows(COUNTS)
     span = ("--from", to_datetime(T0).isoformat(), "--to", to_datetime(T0 + 24 * HOUR).isoformat())
 
-    def tried(*rules: str, show: int = 20) -> dict[str, Any]:
+    async def tried(*rules: str, show: int = 20) -> dict[str, Any]:
         file = written(tmp_path, "organisation", 1, *rules)
-        done = keepwell(bench.settings, "dry-run", file, *span, "--json", "--show", str(show), *MINE)
-        assert done.returncode == 0, done.stderr
+        done = await run(bench, "dry-run", file, *span, "--json", "--show", str(show))
+        assert done.exit_code == 0, done.stderr
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 
-    stricter = tried("spo2_low: {levels: [92, 85]}")
+    stricter = await tried("spo2_low: {levels: [92, 85]}")
     assert (stricter["patients"], stricter["patient_weeks"]) == (20, round(2 / 7, 2))
     assert [stricter[side]["alerts"] for side in ("before", "after")] == [1, 2]
     assert stricter["before"]["incidents_per_patient_week"] == 3.5
@@ -75,14 +86,14 @@ async def test_a_stricter_limit_gains_the_known_episode_a_looser_one_loses_it_an
         at[0],
     )
     assert gained["to"].startswith(at[1][:13])
-    looser = tried("spo2_low: {levels: [88, 85]}")
+    looser = await tried("spo2_low: {levels: [88, 85]}")
     assert looser["gained"]["alerts"] == 0
     assert (looser["lost"]["by_rule"], looser["lost"]["patients"]) == ({"spo2_low": 1}, 1)
     assert looser["lost"]["shown"][0]["from"] == str(to_datetime(T0 + 4 * HOUR))
     assert looser["after"]["alerts"] == 0
-    same = tried("fever: {levels: [38.5, 39.5]}")
+    same = await tried("fever: {levels: [38.5, 39.5]}")
     assert same["before"] == same["after"]
-    assert tried("spo2_low: {levels: [92, 85]}", show=0)["gained"] == stricter["gained"] | {"shown": []}
+    assert (await tried("spo2_low: {levels: [92, 85]}", show=0))["gained"] == stricter["gained"] | {"shown": []}
     assert await bench.rows(COUNTS) == before
     with psycopg.connect(bench.settings.postgres.conninfo("admin")) as admin:
         rows = admin.execute("SELECT action, actor, detail->>'for' FROM access_audit").fetchall()
@@ -93,20 +104,31 @@ async def test_a_dry_run_begins_at_a_checkpoint_and_with_the_layers_there_are(be
     """Three days: what a patient's own limit makes of the last one, tried over an organisation's that was set since."""
     await stored(bench, 1, *([97] * 50), 91, 97, 97, *([97] * 20))
     file = written(tmp_path, "organisation", 1, "spo2_low: {levels: [92, 85]}")
-    applied = keepwell(bench.settings, "apply", file, "--reason", "board", "--yes", *MINE)
-    assert applied.returncode == 0, applied.stderr
+    applied = await run(bench, "apply", file, "--reason", "board", "--yes")
+    assert applied.exit_code == 0, applied.stderr
     assert "spo2_low: as elsewhere → 92, 85, for 20 of 20 people" in applied.stderr
+    assert await bench.rows("SELECT count(*) > 0 FROM baseline_checkpoint WHERE day < '2025-10-12'") == [(True,)]
     own = written(tmp_path, "patient p1", 1, "spo2_low: {levels: [90, 85]}")
     span = ("--from", to_datetime(T0 + 49 * HOUR).isoformat(), "--to", to_datetime(T0 + 60 * HOUR).isoformat())
-    done = keepwell(bench.settings, "dry-run", own, *span, *MINE)
-    assert done.returncode == 0, done.stderr
+    done = await run(bench, "dry-run", own, *span)
+    assert done.exit_code == 0, done.stderr
     assert done.stdout.splitlines()[-2:] == [
         "lost: 1 alerts of 1 patients (spo2_low 1)",
         f"  p1: spo2_low medium, {to_datetime(T0 + 50 * HOUR):%Y-%m-%d %H:%M} to {to_datetime(T0 + 51 * HOUR + 600_000):%Y-%m-%d %H:%M}",
     ]
     assert "gained: 0 alerts of 0 patients" in done.stdout
     late = ("--from", to_datetime(T0 + 52 * HOUR).isoformat(), *span[2:])
-    assert "lost: 0 alerts" in keepwell(bench.settings, "dry-run", own, *late, *MINE).stdout
+    assert "lost: 0 alerts" in (await run(bench, "dry-run", own, *late)).stdout
+
+
+async def test_a_dry_run_can_only_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def writing(reader: Reader, *_: object) -> None:
+        await reader._connection.execute("DELETE FROM outbox")
+
+    monkeypatch.setattr(dry_run, "tried", writing)
+    plan, conninfo = dry_run.Plan("patient", {}, T0, T0 + HOUR, T0, HOUR), bench.settings.postgres.conninfo("admin")
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        await dry_run.dry_run(conninfo, plan, {1: "p1"}, Comparison(0), str)
 
 
 def test_a_file_is_applied_once_asked_for_and_refused_when_it_is_stale(
@@ -115,17 +137,22 @@ def test_a_file_is_applied_once_asked_for_and_refused_when_it_is_stale(
     patient = ours.patient("p1")
     mine = ("--organisation", ours.key)
     file = written(tmp_path, "patient p1", 1, "fever: {levels: [38, 39]}")
-    assert keepwell(migrated, "apply", file, "--reason", " ", *mine).returncode == 2
+    assert keepwell(migrated, "apply", file, "--reason", " ", *mine).exit_code == 2
     unasked = keepwell(migrated, "apply", file, "--reason", "neutropenia", *mine, answer="n\n")
-    assert (unasked.returncode, "Set version 1 of the limits of patient p1?" in unasked.stderr) == (1, True)
+    assert (unasked.exit_code, "Set version 1 of the limits of patient p1?" in unasked.stderr) == (1, True)
     done = keepwell(migrated, "apply", file, "--reason", "neutropenia", "--json", *mine, answer="y\n")
-    assert json.loads(done.stdout) == {"for": "patient p1", "version": 1, "changed": True, "patients_told": 1}
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "for": "patient p1",
+        "version": 1,
+        "changed": True,
+        "patients_told": 1,
+    }
     assert "fever: as elsewhere → 38, 39, for 1 of 1 people" in done.stderr
     again = keepwell(migrated, "apply", file, "--reason", "neutropenia", "--yes", *mine)
-    assert (again.returncode, "changed=False" in again.stdout) == (0, True)
+    assert (again.exit_code, "changed=False" in again.stdout) == (0, True)
     other = written(tmp_path, "patient p1", 1, "fever: {levels: [38.5, 39]}")
     stale = keepwell(migrated, "apply", other, "--reason", "x", "--yes", *mine)
-    assert stale.returncode == 2
+    assert stale.exit_code == 2
     assert "version = 1 does not follow: the limits of patient p1 are at version 1" in stale.stderr
     exported = keepwell(migrated, "export", "patient", "p1", *mine).stdout
     assert exported == "for: patient p1\nversion: 2\nrules:\n  fever:\n    levels: [38, 39]\n"
@@ -162,9 +189,8 @@ def test_a_programmes_layer_is_its_limits_and_leaves_the_rest_of_it_alone(
     mine = ("--organisation", ours.key)
     file = written(tmp_path, "programme copd", 2, "spo2_low: {levels: [88, 84]}")
     missing = keepwell(migrated, "apply", file, "--reason", "x", "--yes", *mine)
-    assert (missing.returncode, "`keepwell programme set` first" in missing.stderr) == (2, True)
-    argv = [sys.executable, "-m", "services.cli.main", "programme", "set", "copd", '{"name": "COPD"}', *mine]
-    subprocess.run(argv, env=environment(migrated), capture_output=True, timeout=60, check=True)
+    assert (missing.exit_code, "`keepwell programme set` first" in missing.stderr) == (2, True)
+    assert keepwell(migrated, "set", "copd", '{"name": "COPD"}', *mine, group="programme").exit_code == 0
     assert "not taken for a programme" in keepwell(
         migrated, "apply", file, "--reason", "x", "--from", "2026-01-01T00:00Z", "--yes", *mine
     ).stderr  # fmt: skip
@@ -184,12 +210,11 @@ def test_limits_for_adults_are_not_set_for_a_child_and_whom_nobody_knows_is_told
 ) -> None:
     ours.patient("p1")
     mine = ("--organisation", ours.key)
-    argv = [sys.executable, "-m", "services.cli.main", "patient", "profile", "p1",
-            '{"age_band": "under_16", "adult_limits": "off"}', *mine]  # fmt: skip
-    subprocess.run(argv, env=environment(migrated), capture_output=True, timeout=60, check=True)
+    child = '{"age_band": "under_16", "adult_limits": "off"}'
+    assert keepwell(migrated, "profile", "p1", child, *mine, group="patient").exit_code == 0
     file = written(tmp_path, "patient p1", 1, "bradycardia: {levels: [40, 30]}")
     refused = keepwell(migrated, "apply", file, "--reason", "x", "--yes", *mine)
-    assert (refused.returncode, "only limits that hold under 16" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "only limits that hold under 16" in refused.stderr) == (2, True)
     for words, said in (
         (("show", "patient", "nobody"), "there is no patient nobody"),
         (("show", "ward", "3"), "'ward 3' names nobody's limits"),
@@ -197,4 +222,4 @@ def test_limits_for_adults_are_not_set_for_a_child_and_whom_nobody_knows_is_told
         (("dry-run", file, "--from", "2026-11-01T00:00Z", "--to", "2026-11-01T00:30Z"), "not an hour before --to"),
     ):
         refused = keepwell(migrated, *words, *mine)
-        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+        assert (refused.exit_code, said in refused.stderr) == (2, True), refused.stderr
