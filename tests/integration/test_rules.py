@@ -49,10 +49,11 @@ def written(folder: Path, aim: str, version: int, *rules: str) -> str:
 
 
 async def stored(bench: Bench, patient: int, *hours: float) -> None:
-    """An hour of oxygen saturation of each value, a reading every five minutes, from T0 on."""
-    await bench.frames(
-        [stamped(patient, i, [block("spo2", T0 + i * HOUR, [value] * 12, 300)]) for i, value in enumerate(hours)]
-    )
+    """An hour of oxygen saturation of each value, a reading every five minutes, from T0 on; a day at once."""
+    blocks = [block("spo2", T0 + i * HOUR, [value] * 12, 300) for i, value in enumerate(hours)]
+    frames = [stamped(patient, i, [one]) for i, one in enumerate(blocks)]
+    for begin in range(0, len(frames), 24):
+        await bench.frames(frames[begin : begin + 24])
 
 
 async def test_a_stricter_limit_gains_the_known_episode_a_looser_one_loses_it_and_nothing_is_written(
@@ -128,7 +129,7 @@ async def test_a_dry_run_can_only_read(bench: Bench, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(dry_run, "tried", writing)
     plan, conninfo = dry_run.Plan("patient", {}, T0, T0 + HOUR, T0, HOUR), bench.settings.postgres.conninfo("admin")
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
-        await dry_run.dry_run(conninfo, plan, {1: "p1"}, Comparison(0), str)
+        await dry_run.dry_run(conninfo, plan, {1: "p1"}, Comparison(0), lambda _: None)
 
 
 def test_a_file_is_applied_once_asked_for_and_refused_when_it_is_stale(
