@@ -19,11 +19,15 @@ from services.rules.compare import Comparison
 from services.settings import Settings
 from services.store.reader import Reader
 from tests.api_data import ApiData
+from tests.cast import cast
 from tests.fix_doors import environment
-from tests.fix_processor import HOUR, T0, Bench, block, stamped
+from tests.fix_faults import stamped_story
+from tests.fix_processor import BOUNDS, DAY, HOUR, T0, Bench, block, stamped
 
 pytestmark = pytest.mark.stack
 
+ALERTS = """SELECT rule, priority, started_at FROM alert WHERE patient_id = %s AND kind = 'clinical'
+            AND state <> 'withdrawn' AND found_at >= %s AND found_at < %s ORDER BY 1, 2, 3"""
 HEAD = "for: {aim}\nversion: {version}\nrules:\n"
 MINE = ("--organisation", "o")
 COUNTS = "SELECT (SELECT count(*) FROM alert), (SELECT count(*) FROM patient_change), (SELECT count(*) FROM outbox)"
@@ -120,6 +124,28 @@ async def test_a_dry_run_begins_at_a_checkpoint_and_with_the_layers_there_are(be
     assert "gained: 0 alerts of 0 patients" in done.stdout
     late = ("--from", to_datetime(T0 + 52 * HOUR).isoformat(), *span[2:])
     assert "lost: 0 alerts" in (await run(bench, "dry-run", own, *late)).stdout
+
+
+@pytest.mark.slow
+async def test_the_rules_there_are_find_what_was_found(bench: Bench) -> None:
+    """People of eight days with safety and adaptive alerts: replayed from the beginning and from a checkpoint."""
+    people = [person for person in cast(8) if person.key in ("spo2", "infection", "fever")]
+    for patient, person in enumerate(people, 1):
+        frames = stamped_story(patient, person, 8)
+        for begin in range(0, len(frames), 24):
+            await bench.frames(frames[begin : begin + 24])
+    reader, end_ms = Reader(bench.connection), T0 + 8 * DAY - HOUR
+    found = 0
+    for patient in range(1, len(people) + 1):
+        for from_ms in (T0, T0 + 3 * DAY + HOUR):
+            plan = dry_run.Plan("patient", {}, from_ms, end_ms, end_ms, BOUNDS.silence_ms)
+            tried = await dry_run.tried(reader, plan, patient, [])
+            told = await bench.rows(ALERTS, patient, to_datetime(from_ms), to_datetime(end_ms))
+            alerts = [(one.rule, one.priority, to_datetime(one.start_ms)) for one in tried.before]
+            assert sorted(alerts) == told, (people[patient - 1].key, from_ms)
+            assert tried.after == tried.before
+            found += len(told)
+    assert found > 3
 
 
 async def test_a_dry_run_can_only_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
