@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 from rich.console import Console
 
 from services.cli import say
-from services.cli.audited import noted, noted_of
 from services.cli.patient_write import SINCE, now
 from services.cli.rules_file import FILE, opened
-from services.cli.rules_layer import Desk, desk
+from services.cli.rules_layer import WRITE, Desk, desk
 from services.cli.say import JSON, ORGANISATION, moment, refuse
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from services.rules.layers import Layer
 
 AT_ONCE: Final = 500  # patients whose changes are looked at together
-ACTION: Final = {"organisation": "limits.write", "programme": "programme.write", "patient": "patient.limits"}
 
 
 def apply(
@@ -102,15 +100,11 @@ def _written(at: Desk, one: RulesFile, before: Layer, reason: str, effective: da
 
     at_ = now()
     who = Who(at.organisation_id, None, None, reason, at_, at.settings.kafka.partitions, one.version - 1)
-    patients, detail = list(at.patients), {"version": one.version}
+    patients = list(at.patients)
     try:
         version = run(at.connection, layers.replace(who, one.aim, before, one.rules, patients, effective or at_))
     except (ImpossibleError, StaleError, StaleVersionError) as error:
         at.connection.rollback()
         refuse(str(error))
-    if one.aim.layer == "patient":
-        noted_of(at.connection, ACTION["patient"], patients, reason, **detail)
-    else:
-        told: dict[str, Any] = detail | {"for": str(one.aim), "patients": len(patients)}
-        noted(at.connection, ACTION[one.aim.layer], organisation_id=at.organisation_id, reason=reason, **told)
+    at.noted(WRITE, version=version, told=len(patients))
     return version

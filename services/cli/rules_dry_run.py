@@ -52,7 +52,7 @@ def dry_run(
         plan = _plan(one, since, until, at.settings.processor)
         patients, conninfo = at.patients, at.settings.postgres.conninfo("admin")
         if patients:
-            noted_of(at.connection, ACTION, list(patients), **{"for": str(one.aim), "begins": since, "ends": until})
+            noted_of(at.connection, ACTION, list(patients), layer=one.aim.subject, begins=since, ends=until)
     document = _run(one, plan, patients, conninfo, show)
     if as_json:
         say.told(document, as_json)

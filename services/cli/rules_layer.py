@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from services.cli.audited import noted, noted_of
 from services.cli.patient_find import found
 from services.cli.patient_write import now
 from services.cli.say import connected, refuse
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from services.processor.change import PatientChange
     from services.rules.form import Aim
     from services.rules.layers import Layer
+
+
+READ: Final[Mapping[str, str]] = {
+    "organisation": "limits.read",
+    "programme": "programme.read",
+    "patient": "profile.read",
+}
+WRITE: Final[Mapping[str, str]] = {
+    "organisation": "limits.write", "programme": "programme.write", "patient": "patient.limits",
+}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -42,6 +53,17 @@ class Desk:
             return run(self.connection, steps)
         except UnknownProgrammeError as error:
             refuse(str(error))
+
+    def noted(self, actions: Mapping[str, str], **detail: Any) -> None:
+        """Leave in the audit what was done with the layer, named as the API names it.
+
+        The reason of a change is not in it: it stays with the change, which an erasure deletes.
+        """
+        action, detail = actions[self.aim.layer], {"layer": self.aim.subject, **detail}
+        if self.aim.layer == "patient":
+            noted_of(self.connection, action, list(self.patients), **detail)
+        else:
+            noted(self.connection, action, organisation_id=self.organisation_id, **detail)
 
     def changes(self, patients: Sequence[int]) -> dict[int, list[PatientChange]]:
         """Return patient → what people said of it."""

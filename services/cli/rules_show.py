@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from services.cli import say
-from services.cli.audited import noted_of
 from services.cli.patient_write import now
 from services.cli.rules_file import WHOM, named
-from services.cli.rules_layer import Desk, desk
+from services.cli.rules_layer import READ, Desk, desk
 from services.cli.say import JSON, ORGANISATION
 
 if TYPE_CHECKING:
@@ -20,9 +19,9 @@ def show(whom: list[str] = WHOM, organisation: str = ORGANISATION, as_json: bool
     """Show the limits that hold for a patient, in a programme or for everybody, and which layer each comes from."""
     aim = named(whom)
     with desk(organisation, aim) as at:
-        if aim.layer == "patient":
-            noted_of(at.connection, "profile.read", list(at.patients))
-        say.rows([_shown(limit, own) for own in [_of(at)] for limit in own.limits], as_json, "")
+        at.noted(READ)
+        own = _of(at)
+    say.rows([_shown(limit, own) for limit in own.limits], as_json, "")
 
 
 def history(whom: list[str] = WHOM, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
@@ -33,8 +32,7 @@ def history(whom: list[str] = WHOM, organisation: str = ORGANISATION, as_json: b
     aim = named(whom)
     with desk(organisation, aim) as at:
         versions = run(at.connection, layers.history(at.organisation_id, aim))
-        if aim.layer == "patient":
-            noted_of(at.connection, "patient.changes", list(at.patients))
+        at.noted(READ)
     rows: list[dict[str, Any]] = [one._asdict() for one in versions]
     say.rows(rows, as_json, f"nobody ever set the limits of {aim}; the first file that does is version 1")
 
@@ -45,8 +43,7 @@ def export(whom: list[str] = WHOM, organisation: str = ORGANISATION) -> None:
 
     aim = named(whom)
     with desk(organisation, aim) as at:
-        if aim.layer == "patient":
-            noted_of(at.connection, "profile.read", list(at.patients))
+        at.noted(READ)
         layer = at.layer()
     file = form.RulesFile(aim, layer.version + 1, layer.rules)
     print(form.written(file), end="")  # noqa: T201 - a file on stdout, not wrapped
