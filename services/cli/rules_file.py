@@ -19,7 +19,7 @@ WHOM = typer.Argument(None, help="organisation, programme KEY or patient KEY; le
 def opened(file: Path) -> RulesFile:
     """Return the layer in a file; what is wrong in it ends the command, each thing on a line of its own."""
     from services.rules.reading import read
-    from services.rules.text import RulesFileError
+    from services.rules.trouble import RulesFileError
 
     try:
         return read(file.read_text("utf-8"))

@@ -13,7 +13,7 @@ from services import profile
 from services.impossible import ImpossibleError
 from services.limits import LIMITS
 from services.rules.form import CLEARED, Example, Expected, Reading
-from services.rules.text import Check, Place, nearest
+from services.rules.trouble import Check, Place, nearest
 
 KEYS: Final = ("name", "profile", "readings", "expect")
 TIMES: Final = ("at", "until", "every")

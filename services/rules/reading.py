@@ -11,7 +11,7 @@ from services.limits import BOUNDS, Setting
 from services.rules import text
 from services.rules.examples import examples_of
 from services.rules.form import FOR, Aim, RulesFile, aim_of
-from services.rules.text import Check, Place, RulesFileError, Trouble, nearest
+from services.rules.trouble import Check, Place, RulesFileError, Trouble, nearest
 
 KEYS: Final = ("for", "version", "rules", "examples")
 SETTINGS: Final = Setting.__struct_fields__

@@ -7,82 +7,22 @@ no number, a date a text), a key given twice is refused, and so are tags, anchor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator
+from typing import Any, Final
 
 import yaml
 
+from services.rules.trouble import Document, Place, RulesFileError, Trouble, dotted
+
 MAX_CHARACTERS: Final = 1_000_000
-Place = tuple[str | int, ...]  # from the top: keys, and places in lists
 _PLAIN: Final = (
     ("null", r"null|~|", ["n", "~", ""]),
     ("bool", r"true|false", ["t", "f"]),
     ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
     ("float", r"[-+]?(0|[1-9][0-9]*)\.[0-9]+([eE][-+]?[0-9]+)?", list("-+0123456789")),
 )
-
-
-class Trouble(NamedTuple):
-    """What is wrong in a file: where, what it says, what is allowed there, and what to do next."""
-
-    line: int
-    key: str
-    value: object
-    allowed: str
-    next_step: str
-
-    def __str__(self) -> str:
-        said = "" if self.value is ... else f" = {_short(self.value)}"
-        return f"line {self.line}: {self.key}{said} is not allowed; allowed: {self.allowed}. Next: {self.next_step}"
-
-
-class RulesFileError(ValueError):
-    """A file can't be what it is meant to be; ``troubles`` says all of it that can be told at once."""
-
-    def __init__(self, troubles: list[Trouble]) -> None:
-        super().__init__("\n".join(map(str, troubles)))
-        self.troubles = troubles
-
-
-class Document(NamedTuple):
-    """What a file says, and on which line each key and each entry of a list begins."""
-
-    said: Any
-    lines: dict[Place, int]
-
-    def line(self, place: Place) -> int:
-        """Return the line of a place, or of the nearest one around it."""
-        return next(self.lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.lines)
-
-
-class Check:
-    """Goes through a document and gathers what is wrong in it."""
-
-    def __init__(self, document: Document) -> None:
-        self.document = document
-        self.troubles: list[Trouble] = []
-
-    def refuse(self, place: Place, value: object, allowed: str, next_step: str) -> None:
-        """Say that a value is not allowed at a place; ``...``: it is the key that is not."""
-        self.troubles.append(Trouble(self.document.line(place), dotted(place), value, allowed, next_step))
-
-    def keys(self, place: Place, said: Iterable[str], known: Iterable[str]) -> None:
-        """Refuse each key of a map that is none of those known."""
-        known = tuple(known)
-        for key in said:
-            if key not in known:
-                self.refuse((*place, key), ..., ", ".join(known), nearest(key, known))
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the next step for a word that is not known: the ones it is nearest to, or to leave it out.
-
-    >>> nearest("spo2_lo", ["spo2_low", "fever", "systolic_low"])
-    'write spo2_low or systolic_low, or leave it out'
-    """
-    near = get_close_matches(word, known, cutoff=0.5)
-    return f"write {' or '.join(near)}, or leave it out" if near else "leave it out"
+_SCALARS: Final = frozenset({"str", *(name for name, *_ in _PLAIN)})
+_INDENT: Final = "look at this line and the one before it: indent with spaces, close what you open"
 
 
 class _Loader(yaml.SafeLoader):
@@ -102,17 +42,8 @@ def parse(text: str) -> Document:
         RulesFileError: no YAML, more than plain values, or a key that is given twice.
     """
     if len(text) > MAX_CHARACTERS:
-        raise RulesFileError(
-            [
-                Trouble(
-                    1,
-                    "the file",
-                    ...,
-                    f"at most {MAX_CHARACTERS:,} characters",
-                    f"shorten it by {len(text) - MAX_CHARACTERS:,}",
-                )
-            ]
-        )
+        allowed, shorter = f"at most {MAX_CHARACTERS:,} characters", f"shorten it by {len(text) - MAX_CHARACTERS:,}"
+        raise RulesFileError([Trouble(1, "the file", ..., allowed, shorter)])
     try:
         loader = _Loader(text)
         reading = _Reading(loader)
@@ -127,9 +58,6 @@ def parse(text: str) -> Document:
     if reading.troubles:
         raise RulesFileError(reading.troubles)
     return Document(said, reading.lines)
-
-
-_INDENT: Final = "look at this line and the one before it: indent with spaces, close what you open"
 
 
 class _Reading:
@@ -177,7 +105,7 @@ class _Reading:
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
         try:
             return self._loader.construct_object(node)
-        except ValueError:  # `!!int "a"`
+        except (ValueError, KeyError):  # `!!int a`, `!!bool a`
             self._refuse(node, place, "a value of the kind it says it is", "leave the tag out")
             return None
 
@@ -185,24 +113,6 @@ class _Reading:
         self.troubles.append(Trouble(node.start_mark.line + 1, dotted(place), ..., allowed, next_step))
 
 
-_SCALARS: Final = frozenset({"str", *(name for name, *_ in _PLAIN)})
-
-
-def dotted(place: Place) -> str:
-    """Return a place as people write it.
-
-    >>> dotted(("rules", "fever", "levels", 0))
-    'rules.fever.levels[0]'
-    """
-    words = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
-    return words.removeprefix(".") or "the file"
-
-
 def written(document: dict[str, Any]) -> str:
     """Return a document of plain values as YAML text that `parse` reads back as it was."""
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from services.cli.main import create_app
 from services.rules import schema, text
 from services.rules.reading import read
-from services.rules.text import RulesFileError
+from services.rules.trouble import RulesFileError, dotted
 
 DOCS = Path(__file__).parents[2] / "docs"
 HEAD = "for: organisation\nversion: 1\nrules: {}\n"
@@ -112,6 +112,7 @@ def test_everything_wrong_is_told_at_once_by_line_key_value_and_next_step() -> N
         ("[" * 600, "the text is not allowed; allowed: YAML"),
         ("? [a]\n: 1\n", "line 1: the file is not allowed; allowed: words as keys"),
         (HEAD + "examples: !!int a\n", "line 4: examples is not allowed; allowed: a value of the kind it says it is"),
+        (HEAD + "examples: !!bool a\n", "line 4: examples is not allowed; allowed: a value of the kind it says it is"),
         (HEAD + "examples: !!timestamp 2026-01-01\n", "examples is not allowed; allowed: plain values"),
         (HEAD + "examples:\n  - &a {readings: []}\n  - *a\n", "line 5: examples[1] is not allowed; allowed: each value"),
         (HEAD + "examples: [{expect: nothing}]\n", "examples[0].readings = None is not allowed"),
@@ -227,6 +228,6 @@ def test_the_schema_that_is_committed_is_the_codes_own_and_takes_what_is_read() 
     validator = jsonschema.Draft202012Validator(json.loads(committed))
     validator.check_schema(validator.schema)
     assert not list(validator.iter_errors(text.parse(COPD).said))
-    found = {text.dotted(tuple(error.absolute_path)) for error in validator.iter_errors(text.parse(BROKEN).said)}
+    found = {dotted(tuple(error.absolute_path)) for error in validator.iter_errors(text.parse(BROKEN).said)}
     assert {"for", "version", "rules.spo2_low.levels[0]", "rules.bradycardia.persist_s", "rules.hypothermia"} <= found
     assert "examples[0].readings[2].spo2" in found

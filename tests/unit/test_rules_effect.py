@@ -118,7 +118,7 @@ def test_burden_is_that_of_monitored_weeks_and_of_the_patient_at_95_percent() ->
     assert Comparison(0).document()["before"]["incidents_per_patient_week"] is None
 
 
-@pytest.mark.parametrize("name", ["compare", "examples", "form", "reading", "text", "trial"])
+@pytest.mark.parametrize("name", ["compare", "examples", "form", "reading", "trial", "trouble"])
 def test_the_examples_in_the_code_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"services.rules.{name}"))
     assert (result.failed, result.attempted > 0) == (0, True)
