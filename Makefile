@@ -80,8 +80,8 @@ evaluate: install ## Judge detection on the shared real data and write docs/dete
 screenshots: install ## Make the pictures of the README anew with the browser test
 	@KEEPWELL_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser $(ARGS)
 
-docs: install ## Write the tables of docs/operations.md and docs/access.md anew from what they describe
-	@$(BIN)/python -m deploy.operations && $(BIN)/python -m deploy.access_page
+docs: install ## Write the tables of docs/operations.md and docs/access.md and the schema of rules files anew from what they describe
+	@$(BIN)/python -m deploy.operations && $(BIN)/python -m deploy.access_page && $(BIN)/keepwell rules schema > docs/rules.schema.json
 
 sbom: install ## Write build/sbom.json: every Python package installed, its version, licence and what needs it (CycloneDX)
 	@mkdir -p build && $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(BIN)/python

@@ -69,6 +69,12 @@ def _marks(
     return (before[inverse], after[inverse]) if len(keys) else (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
+def readings_of(work: Table) -> Readings:
+    """Return readings, sorted by (slot, instant), as the safety limits look at them; other metrics are left out."""
+    index = _INDEX[work.metric]
+    return _readings(work, index, at_rest(work), index >= 0)
+
+
 def _readings(work: Table, index: NDArray[np.int16], rest: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> Readings:
     quality = work.quality[chosen]
     return Readings(
@@ -145,9 +151,7 @@ async def _around(core: Core, reader: Reader, slot: int, new: Table, metric: int
 
 
 def _judge_alone(core: Core, slot: int, around: Table) -> list[Finding]:
-    index = _INDEX[around.metric]
-    readings = _readings(around, index, at_rest(around), index >= 0)
-    return core.limits.advance(core.limits.new_state(1), readings, core.standing({0: slot}))
+    return core.limits.advance(core.limits.new_state(1), readings_of(around), core.standing({0: slot}))
 
 
 async def _list_late(
