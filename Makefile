@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
-# One process for what needs the servers, one for the rest beside it (tests/conftest.py); ARGS="-n 0" for one alone.
+# Two processes, each with servers of its own (tests/conftest.py); ARGS="-n 0" for one alone.
 BESIDE := -n 2 --dist loadscope
 
 .PHONY: help install demo test test-all test-keycloak lint types check contract seeds access schemas faults sim backlog audit-cost replay evaluate screenshots docs sbom lock up down clean
