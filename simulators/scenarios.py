@@ -22,6 +22,7 @@ from simulators.series import DAY_MS, HOUR_MS, MINUTE_MS
 ADAPTIVE: Final = frozenset(
     {
         "resting_heart_rate_rise",
+        "resting_heart_rate_new_normal",
         "heart_rate_unusual_at_rest",
         "night_skin_temperature_rise",
         "night_respiratory_rate_rise",
