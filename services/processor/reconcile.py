@@ -27,6 +27,7 @@ from services.processor.records import (
 )
 
 NOT_BORNE_OUT: Final = "data that came later do not bear this out"
+CHANGED_RULE: Final = "the rule has been changed since, and does not find this any more"
 FOREVER_MS: Final = 1 << 50
 SAFETY: Final = frozenset(rule.id for rule in RULES.values() if rule.kind == "safety")
 SEEN: Final = (
@@ -169,8 +170,9 @@ class Reconciliation:
             if row.state == "withdrawn":
                 return
             row.state, row.provisional, row.unknown_since_ms = "withdrawn", False, None
-            row.sentence = f"{row.sentence} ({NOT_BORNE_OUT})"
-            row.evidence = {**row.evidence, "withdrawn": NOT_BORNE_OUT}
+            why = CHANGED_RULE if row.rule in RULES and row.rule_version != RULES[row.rule].version else NOT_BORNE_OUT
+            row.sentence = f"{row.sentence} ({why})"
+            row.evidence = {**row.evidence, "withdrawn": why}
             self._revise(known, row, None, None if row.id in self._shadows else "withdrawn")
             return
         became = self.rebuilt[target]

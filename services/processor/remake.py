@@ -12,6 +12,7 @@ from services.processor.hot import Episode, Hot
 from services.processor.reconcile import Reconciliation, rebuilt_rows
 from services.processor.records import Effects, KnownAlert, Remade
 from services.processor.replay import OF_THE_PRESENT, REPLAYED_RULES, SLOT, Replay
+from services.processor.technical import ALL_RULES
 from services.processor.watermark import marks_of
 from services.store import kept
 from services.store.reader import Reader
@@ -64,6 +65,8 @@ async def _reconcile(reader: Reader, live: Hot, replay: Replay, effects: Effects
 def _is_of(replay: Replay, alert: KnownAlert) -> bool:
     """Tell whether a stored alert would have been found by the replay, were it still true."""
     row = alert.row
+    if row.rule_version != ALL_RULES[row.rule].version and row.state != "active":
+        return False  # an earlier version of the rule found it, and it is over: nothing to put right
     if row.rule == "device_silent" and row.started_ms > replay.hot.listened_ms:
         return False  # the clock told it, and what ended it is not settled yet
     return row.found_ms >= replay.found_from(row.rule)

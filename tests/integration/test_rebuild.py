@@ -199,3 +199,21 @@ async def test_after_an_upgrade_everybodys_usual_is_learned_anew_from_what_is_st
     ) == before
     await bench.take_over()
     assert await bench.rebuild() == 0  # once
+
+
+async def test_what_an_earlier_version_of_a_rule_found_stays_as_it_was_told_when_it_is_over(bench: Bench) -> None:
+    person = next(person for person in cast(9) if person.key == "infection")
+    await bench.frames(stamped_story(1, person, 9))
+    copied = """INSERT INTO alert SELECT (jsonb_populate_record(a, jsonb_build_object('id', gen_random_uuid(),
+                'rule_version', 1, 'state', %s::text, 'resolved_at', %s::timestamptz))).*
+                FROM alert a WHERE rule = 'resting_heart_rate_rise' RETURNING id"""
+    ((over,),) = await bench.rows(copied, "resolved", "2025-10-19Z")
+    ((lasts,),) = await bench.rows(copied.replace("a WHERE", "a WHERE rule_version = 2 AND"), "active", None)
+    await bench.rows("UPDATE patient_baseline SET layout = 1 RETURNING 1")
+    await bench.rows("UPDATE baseline_checkpoint SET layout = 1 RETURNING 1")
+    await bench.take_over()
+    assert await bench.rebuild() == 1
+    rows = dict(await bench.rows("SELECT id, (state, revised_by IS NOT NULL)::text FROM alert WHERE rule_version = 1"))
+    assert rows[over] == "(resolved,f)"
+    assert rows[lasts].endswith(",t)")
+    assert not await bench.rows("SELECT 1 FROM alert WHERE state = 'withdrawn'")
