@@ -1,7 +1,7 @@
 """Safety limits on arrival: never delayed, never adapting.
 
 Readings up to a metric's watermark advance the kept state and are final. What is newer is judged at once on a copy
-of that state: provisional. Readings behind the watermark are judged on their own stretch of stored data: late.
+of that state: provisional. Readings behind the watermark are judged elsewhere (``late.py``).
 """
 
 from __future__ import annotations
@@ -12,22 +12,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import LIMIT_METRICS, Finding, Priority, Readings
+from detectors.protocol import LIMIT_METRICS, Priority, Readings
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE
-from services.processor.core import LOOK_BACK_MS, Core
+from services.processor.core import Core
 from services.processor.episodes import Engine
 from services.processor.readings import Table
-from services.store.reader import Reader, Span
 
 REST_WINDOW_MS: Final = 10 * 60_000
 REST_STEPS: Final = 50  # fewer steps than this in the window: at rest
-LATE_CONTEXT_MS: Final = 2 * 3_600_000  # stored data looked at on either side of a late reading
 STEPS: Final = catalogue()["steps"].id
 
-_INDEX: Final = np.full(max(m.id for m in catalogue().values()) + 1, -1, np.int16)
+# catalogue number → index into LIMIT_METRICS, -1 for what no limit looks at
+INDEX: Final = np.full(max(m.id for m in catalogue().values()) + 1, -1, np.int16)
 for _place, _key in enumerate(LIMIT_METRICS):
-    _INDEX[catalogue()[_key].id] = _place
+    INDEX[catalogue()[_key].id] = _place
 
 
 def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int, int], int], slots: list[int]) -> None:
@@ -42,18 +41,18 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
     """
     work = work.sorted(work.slot, work.t_ms, work.metric, work.device)
     rest = at_rest(work)
-    index = _INDEX[work.metric]
+    index = INDEX[work.metric]
     before, after = _marks(core, work, judged_before)
     limited = index >= 0
     final = limited & (work.t_ms >= before) & (work.t_ms < after)
     rules = {rule.id for rule in core.limits.rules}
     for finding in core.limits.advance(
-        core.limit_state, _readings(work, index, rest, final), core.standing({slot: slot for slot in slots})
+        core.limit_state, readings_of(work, index, rest, final), core.standing({slot: slot for slot in slots})
     ):
         revealed = engine.revealed(finding.row, finding.at_ms, catalogue()[finding.evidence["metric"]].id)
         engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding, revealed)
     open_ones = limited & (work.t_ms >= after)
-    found = _provisional(core, engine, _readings(work, index, rest, open_ones))
+    found = _provisional(core, engine, readings_of(work, index, rest, open_ones))
     for slot in slots:
         engine.take_back(core.hot[slot], int(core.patient_of[slot]), rules, found.get(slot, {}))
 
@@ -69,7 +68,8 @@ def _marks(
     return (before[inverse], after[inverse]) if len(keys) else (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def _readings(work: Table, index: NDArray[np.int16], rest: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> Readings:
+def readings_of(work: Table, index: NDArray[np.int16], rest: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> Readings:
+    """Return the chosen readings as the limits take them; ``index`` and ``rest`` (N,) as `INDEX` and `at_rest` tell."""
     quality = work.quality[chosen]
     return Readings(
         row=work.slot[chosen],
@@ -114,53 +114,3 @@ def at_rest(work: Table) -> NDArray[np.bool_]:
     first = np.searchsorted(place, place - REST_WINDOW_MS, side="left")
     last = np.searchsorted(place, place, side="right")
     return np.asarray(total[last] - total[first] < REST_STEPS)
-
-
-async def judge_late(core: Core, engine: Engine, reader: Reader, late: Table, stored: Table) -> None:
-    """Judge readings that came after the reordering bound on the data around them: what is stored, and this batch's.
-
-    A finding is listed as late, never paged, and opens no episode; one that an alert already covers is dropped.
-    """
-    late = late[_INDEX[late.metric] >= 0]
-    for slot in np.unique(late.slot).tolist():
-        mine = late[late.slot == slot]
-        for metric in np.unique(mine.metric).tolist():
-            times = mine.t_ms[mine.metric == metric]
-            around = await _around(
-                core, reader, slot, stored[stored.slot == slot], metric, int(times.min()), int(times.max())
-            )
-            findings = _judge_alone(core, slot, around)
-            await _list_late(core, engine, reader, slot, findings, times)
-
-
-async def _around(core: Core, reader: Reader, slot: int, new: Table, metric: int, first: int, last: int) -> Table:
-    patient_id = int(core.patient_of[slot])
-    low, high = first - LATE_CONTEXT_MS, last + LATE_CONTEXT_MS
-    wanted = {metric: low, STEPS: low - LOOK_BACK_MS}
-    stored = await reader.readings([Span(patient_id, m, None, since, high) for m, since in wanted.items()])
-    fresh = [new[(new.metric == m) & (new.t_ms >= since) & (new.t_ms <= high)] for m, since in wanted.items()]
-    table = Table.concatenate([*stored, *fresh])
-    table.slot[:] = 0
-    return table.sorted(table.t_ms, table.metric, table.device)
-
-
-def _judge_alone(core: Core, slot: int, around: Table) -> list[Finding]:
-    index = _INDEX[around.metric]
-    readings = _readings(around, index, at_rest(around), index >= 0)
-    return core.limits.advance(core.limits.new_state(1), readings, core.standing({0: slot}))
-
-
-async def _list_late(
-    core: Core, engine: Engine, reader: Reader, slot: int, findings: list[Finding], times: NDArray[np.int64]
-) -> None:
-    hot, patient_id = core.hot[slot], int(core.patient_of[slot])
-    listed: dict[str, int] = {}
-    for finding in findings:
-        if finding.change == "raised":
-            touches = bool(np.any((times >= finding.start_ms) & (times <= finding.at_ms)))
-            known = await reader.overlapping_alert(patient_id, finding.rule, finding.start_ms, finding.at_ms)
-            if touches and not known and not engine.covers(patient_id, finding):
-                if engine.list_late(hot, patient_id, finding):
-                    listed[finding.rule] = finding.start_ms
-        elif finding.change == "cleared" and listed.get(finding.rule) == finding.start_ms:
-            engine.resolve_late(hot, patient_id, finding)
