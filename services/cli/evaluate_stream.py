@@ -24,7 +24,8 @@ def process(
 
     ``told`` hears how many days are done, of how many. Metrics that no detector looks at are left out.
     """
-    tables = [table_of(slot, streams) for slot, streams in enumerate(people)]
+    looked_at = [{metric: s for metric, s in streams.items() if metric in LOOKED_AT} for streams in people]
+    tables = [table_of(slot, streams) for slot, streams in enumerate(looked_at)]
     alerts = Told(len(people))
     hours: list[list[int]] = [[] for _ in people]
     nights: list[list[tuple[Any, ...]]] = [[] for _ in people]
@@ -48,11 +49,9 @@ def process(
 
 
 def table_of(slot: int, streams: Streams) -> Table:
-    """Return one person's readings that a rule looks at as one device's, sorted by instant."""
+    """Return one person's readings as one device's, sorted by instant."""
     parts = []
     for metric, stream in streams.items():
-        if metric not in LOOKED_AT:
-            continue
         n = len(stream.t_ms)
         parts.append(
             Table(

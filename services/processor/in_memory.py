@@ -108,6 +108,7 @@ class Told:
             elif change.change == "resolved":
                 row.state, row.resolved_ms = "resolved", change.at_ms
             else:
+                row.last_evidence_ms = change.at_ms
                 row.priority = change.priority or row.priority
                 row.evidence = change.evidence or row.evidence
                 row.sentence = change.sentence or row.sentence
