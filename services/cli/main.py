@@ -9,6 +9,7 @@ from typing import Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from deploy.local.errors import StackError
 from services.errors import NotInstalled, SettingsError
@@ -37,7 +38,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit": ("audit",),
 }
 OWN: Final = frozenset({"ingest", "detectors", "services", "simulators", "evaluation", "deploy"})
-SERVER: Final = "needs what runs the servers: pip install 'keepwell[server]'"
+SERVER: Final = "what runs the servers: pip install 'keepwell[server]'"
 
 
 def create_app(command: str | None = None) -> typer.Typer:
@@ -70,7 +71,7 @@ def create_app(command: str | None = None) -> typer.Typer:
                 raise
             absent += COMMANDS[module]
     if absent:
-        app.info.epilog = f"Not installed: {', '.join(absent)}. This {SERVER}"
+        app.info.epilog = escape(f"Not installed: {', '.join(absent)}. They need {SERVER}")
     return app
 
 
@@ -84,7 +85,7 @@ def _run() -> None:
     except ModuleNotFoundError as error:  # also of what a command imports once it runs
         if _is_own(error):
             raise
-        msg = f"{error.name} is not installed; this command {SERVER}"
+        msg = f"{error.name} is not installed; this command needs {SERVER}"
         raise NotInstalled(msg) from error
 
 
