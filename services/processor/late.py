@@ -22,7 +22,7 @@ async def judge_late(core: Core, engine: Engine, reader: Reader, late: Table, st
 
     A finding is listed as late, never paged, and opens no episode; one that an alert already covers is dropped.
     """
-    late = late[safety.INDEX[late.metric] >= 0]
+    late = late[safety.is_limited(late)]
     for slot in np.unique(late.slot).tolist():
         mine = late[late.slot == slot]
         for metric in np.unique(mine.metric).tolist():
@@ -46,9 +46,7 @@ async def _around(core: Core, reader: Reader, slot: int, new: Table, metric: int
 
 
 def _judge_alone(core: Core, slot: int, around: Table) -> list[Finding]:
-    index = safety.INDEX[around.metric]
-    readings = safety.readings_of(around, index, safety.at_rest(around), index >= 0)
-    return core.limits.advance(core.limits.new_state(1), readings, core.standing({0: slot}))
+    return core.limits.advance(core.limits.new_state(1), safety.readings_of(around), core.standing({0: slot}))
 
 
 async def _list_late(

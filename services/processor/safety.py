@@ -23,10 +23,9 @@ REST_WINDOW_MS: Final = 10 * 60_000
 REST_STEPS: Final = 50  # fewer steps than this in the window: at rest
 STEPS: Final = catalogue()["steps"].id
 
-# catalogue number → index into LIMIT_METRICS, -1 for what no limit looks at
-INDEX: Final = np.full(max(m.id for m in catalogue().values()) + 1, -1, np.int16)
+_INDEX: Final = np.full(max(m.id for m in catalogue().values()) + 1, -1, np.int16)
 for _place, _key in enumerate(LIMIT_METRICS):
-    INDEX[catalogue()[_key].id] = _place
+    _INDEX[catalogue()[_key].id] = _place
 
 
 def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int, int], int], slots: list[int]) -> None:
@@ -41,18 +40,18 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
     """
     work = work.sorted(work.slot, work.t_ms, work.metric, work.device)
     rest = at_rest(work)
-    index = INDEX[work.metric]
+    index = _INDEX[work.metric]
     before, after = _marks(core, work, judged_before)
     limited = index >= 0
     final = limited & (work.t_ms >= before) & (work.t_ms < after)
     rules = {rule.id for rule in core.limits.rules}
     for finding in core.limits.advance(
-        core.limit_state, readings_of(work, index, rest, final), core.standing({slot: slot for slot in slots})
+        core.limit_state, _readings(work, index, rest, final), core.standing({slot: slot for slot in slots})
     ):
         revealed = engine.revealed(finding.row, finding.at_ms, catalogue()[finding.evidence["metric"]].id)
         engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding, revealed)
     open_ones = limited & (work.t_ms >= after)
-    found = _provisional(core, engine, readings_of(work, index, rest, open_ones))
+    found = _provisional(core, engine, _readings(work, index, rest, open_ones))
     for slot in slots:
         engine.take_back(core.hot[slot], int(core.patient_of[slot]), rules, found.get(slot, {}))
 
@@ -68,8 +67,18 @@ def _marks(
     return (before[inverse], after[inverse]) if len(keys) else (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
-def readings_of(work: Table, index: NDArray[np.int16], rest: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> Readings:
-    """Return the chosen readings as the limits take them; ``index`` and ``rest`` (N,) as `INDEX` and `at_rest` tell."""
+def is_limited(work: Table) -> NDArray[np.bool_]:
+    """Tell for each reading whether a safety limit may look at its metric."""
+    return np.asarray(_INDEX[work.metric] >= 0)
+
+
+def readings_of(work: Table) -> Readings:
+    """Return readings, sorted by (slot, instant), as the safety limits look at them; other metrics are left out."""
+    index = _INDEX[work.metric]
+    return _readings(work, index, at_rest(work), index >= 0)
+
+
+def _readings(work: Table, index: NDArray[np.int16], rest: NDArray[np.bool_], chosen: NDArray[np.bool_]) -> Readings:
     quality = work.quality[chosen]
     return Readings(
         row=work.slot[chosen],
