@@ -5,4 +5,6 @@ which never adapt and look at every reading on arrival. ``pipeline`` is the adap
 minutes: ``gate`` drops what can't be true, ``context`` says asleep, at rest or active, ``baseline`` keeps
 what is usual for this person, ``score`` says how unusual a value is, ``cusum`` and ``persist`` turn that
 into findings, ``datastate`` says what is known at all. ``explain`` puts a finding into one plain sentence.
+``slices`` makes its input of single readings, ``protocol`` says what every detector keeps to, and ``registry`` finds
+those that are installed, of other packages too (docs/detectors.md).
 """

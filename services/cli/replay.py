@@ -13,7 +13,7 @@ import typer
 from services.cli.refusal import refuse
 
 ONLY_WITH_SERVERS: Final = "--speed, --name, --fresh and --reframe are of the way through the servers; leave them out"
-ONLY_WITHOUT: Final = "--plot and --zone go with --no-stack"
+ONLY_WITHOUT: Final = "--plot, --zone and --detector go with --no-stack"
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
         no_stack: bool = typer.Option(False, "--no-stack", help="judge it in memory: no servers, nothing is kept"),
         plot: Path | None = typer.Option(None, "--plot", help="with --no-stack: write a page of charts and findings"),
         zone: str | None = typer.Option(None, "--zone", help="with --no-stack: where the person lives: Europe/Berlin"),
+        detector: list[str] | None = typer.Option(None, help="with --no-stack: one more to look at it, by its name"),
     ) -> None:
         """Send a recording through the whole way, as it is, and check that every reading is accounted for.
 
@@ -61,9 +62,9 @@ def register(app: typer.Typer) -> None:
                 refuse(ONLY_WITH_SERVERS)
             from services.cli.replay_tell import tell
 
-            tell(path, None if zone is None else _zone(zone), json_file, plot)
+            tell(path, None if zone is None else _zone(zone), detector or [], json_file, plot)
             return
-        if plot is not None or zone is not None:
+        if plot is not None or zone is not None or detector:
             refuse(ONLY_WITHOUT)
         from services.cli.replay_stack import Options, run
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detectors.baseline import LEARNED
+from detectors.protocol import Detector
 from ingest.catalogue import by_id, catalogue
 from ingest.clock import to_datetime, to_ms
 from ingest.frame import QUARANTINED
 from ingest.normalise import quality_of
 from services.cli.evaluate_stream import table_of
+from services.cli.replay_beside import Beside
 from services.processor.core import HOUR_MS
 from services.processor.in_memory import Told, days
 from services.processor.records import AlertRow
@@ -69,16 +71,22 @@ class Judged:
         return sorted(newest.values(), key=lambda band: -band.n_days)
 
 
-def judge(recordings: Sequence[Recording], told: Callable[[int, int], None] = lambda *_: None) -> list[Judged]:
+def judge(
+    recordings: Sequence[Recording],
+    told: Callable[[int, int], None] = lambda *_: None,
+    detectors: Sequence[Detector[Any]] = (),
+) -> list[Judged]:
     """Judge everybody's readings side by side; ``told`` hears how many days are done, of how many.
 
-    A value outside the catalogue's hard limits is set aside, as by the gateway: it never becomes a reading.
+    ``detectors`` look at them beside those that always run. A value outside the catalogue's hard limits is set aside,
+    as by the gateway: it never becomes a reading.
     """
     people = [_prepared(one) for one in recordings]
-    alerts = Told(len(people))
+    alerts, beside = Told(len(people)), Beside(detectors, recordings)
     tables = [table_of(slot, one.readings) for slot, one in enumerate(people)]
     for day in days(tables, [one.recording.offsets or ((0, 0),) for one in people]):
         alerts.take(day.effects)
+        alerts.take(beside.take(day))
         for slot, metric, context, at, center, spread, n in day.effects.bands:
             band = Band(to_ms(at), context, center, spread, n)
             people[slot].bands.setdefault(by_id()[metric].key, []).append(band)

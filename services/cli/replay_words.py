@@ -111,7 +111,7 @@ def document(one: Judged) -> dict[str, Any]:
                 "found": stamp(one, row.found_ms),
                 "ended": None if row.resolved_ms is None else stamp(one, row.resolved_ms),
                 "sentence": row.sentence,
-                "patient_sentence": row.patient_sentence,
+                "patient_sentence": row.patient_sentence or None,
                 "evidence": row.evidence,
             }
             for row in one.findings

@@ -8,15 +8,16 @@ out: they are about a device, and a recording has none.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
-from detectors.protocol import LIMIT_METRICS, VITALS, HourSlice
+from detectors.protocol import LIMIT_METRICS, VITALS, HourSlice, Readings
 from ingest.catalogue import catalogue
 from ingest.frame import NOT_WORN
 from services.processor import safety, settle
@@ -42,8 +43,16 @@ class Day:
     number: int  # from 1 on
     of: int
     effects: Effects  # what the processor would write of it; patients are numbered by their place
-    readings: Table  # what was judged in it
     slices: list[HourSlice]  # its settled hours
+    work: Table  # its readings, and those before it that they are judged with
+    from_ms: NDArray[np.int64]  # (N,) where each one's day begins
+
+    def readings(self) -> Readings:
+        """Return its readings as the safety limits look at them."""
+        work = self.work[self.work.quality != NOT_WORN]
+        every = safety.readings_of(work.sorted(work.slot, work.t_ms, work.metric, work.device))
+        new = every.t_ms >= self.from_ms[every.row]
+        return Readings(*(getattr(every, field.name)[new] for field in fields(every)))
 
 
 def days(people: Sequence[Table], offsets: Sequence[Offsets]) -> Iterator[Day]:
@@ -85,8 +94,7 @@ def _settle(core: Core, marks: list[int], number: int, of: int) -> Day:
     for slot in slots:
         kept = work[(work.slot == slot) & (work.t_ms >= Core.needed_from(core.hot[slot]))]
         core.pending[slot] = [kept]
-    new = np.array(marks, np.int64) - DAY_MS
-    return Day(number, of, effects, work[work.t_ms >= new[work.slot]], slices)
+    return Day(number, of, effects, slices, work, np.array(marks, np.int64) - DAY_MS)
 
 
 class Told:

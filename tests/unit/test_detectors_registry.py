@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from detectors import registry
 from detectors.protocol import Detector
+from services.cli.main import create_app
 from tests.unit import test_detectors_behaviour as behaviour
 from tests.unit.people import START_MS, hour_of
 
@@ -96,6 +100,37 @@ def test_the_detector_of_the_page_passes_the_suite_that_judges_ours(
     assert len(suite) >= 10
     for test in suite:
         test(registry.load("far_from_own_mean")())
+
+
+def test_the_detector_of_the_page_looks_at_a_recording_beside_ours(site: Path) -> None:
+    theirs(site)
+    rates = [150 if 2000 <= minute < 2015 else 60 for minute in range(2100)]
+    rows = [f"{START_MS + minute * 60_000},{rate}" for minute, rate in enumerate(rates)]
+    (site / "anna.csv").write_text("time,heart_rate\n" + "\n".join(rows), "utf-8")
+    name, out = "far_from_own_mean", site / "found.json"
+    asked = ["replay", str(site / "anna.csv"), "--no-stack", "--detector", name, "--json", str(out)]
+    result = CliRunner().invoke(create_app("replay"), asked)
+    assert result.exit_code == 0, result.output
+    (found,) = [one for one in json.loads(out.read_text("utf-8"))["people"][0]["findings"] if one["rule"] == name]
+    assert found["sentence"] == "Heart rate was 150 /min, this person's own mean is 60 /min"
+    assert found["sentence"] in result.output
+    assert (found["priority"], found["patient_sentence"]) == ("low", None)
+    moments = [datetime.fromisoformat(found[when]).timestamp() for when in ("began", "found", "ended")]
+    assert moments == [START_MS / 1000 + minute * 60 for minute in (2000, 2010, 2016)]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("limits", "--detector limits: it always runs; leave it out"),
+        ("daily", "it takes DayValues, which no recording holds; allowed are Readings, HourSlice"),
+        ("dayly", "no detector is called 'dayly'; installed are"),
+    ],
+)
+def test_a_detector_that_cannot_look_is_refused(tmp_path: Path, name: str, told: str) -> None:
+    result = CliRunner().invoke(create_app("replay"), ["replay", str(tmp_path), "--no-stack", "--detector", name])
+    assert result.exit_code == 2
+    assert told in result.stderr
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ from services.cli.main import main
 main()
 """
 START = datetime(2026, 9, 1, tzinfo=timezone(timedelta(hours=5, minutes=30)))
-RISEN = range(16, 21)  # days
+DAYS, RISEN = 19, range(14, 18)
 
 
 def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -51,17 +51,17 @@ def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def a_month(path: Path) -> Path:
-    """24 days of a watch in India: 60 /min asleep, 68 in the nights of RISEN; one desaturation; two impossible values."""
+    """DAYS of a watch in India: 60 /min asleep, 68 in the nights of RISEN; one desaturation; two impossible values."""
     rng = np.random.default_rng(4)
     lines = ["time,heart_rate,steps,spo2,weight"]
-    for day in range(24):
+    for day in range(DAYS):
         level = 60 + rng.normal(0, 0.8) + (8 if day in RISEN else 0)
         for minute in range(0, 1440, 2):
             at, asleep = START + timedelta(days=day, minutes=minute), not 8 * 60 <= minute < 22 * 60
             rate = level + (0 if asleep else 14) + rng.normal(0, 2)
             spo2 = "" if not asleep else "82" if day == 9 and 180 <= minute < 200 else "97"
             lines.append(f"{at.isoformat()},{rate:.1f},{0 if asleep else 5},{spo2},")
-    end = START + timedelta(days=24)
+    end = START + timedelta(days=DAYS)
     lines += [f"{end.isoformat()},0,,0.97,70.5", f"{end.isoformat()},61,,,", f"{end.isoformat()},62,,,"]
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path
@@ -103,7 +103,7 @@ def test_what_could_not_be_judged_is_said(told: tuple[Path, str, Any, Path]) -> 
         ("heart_rate", 0.0, "out_of_range"),
         ("spo2", 0.97, "unit_suspected"),
     }
-    assert "set aside: heart_rate 0 at 2026-09-25 00:00; allowed are 20 to 300 /min" in said
+    assert "set aside: heart_rate 0 at 2026-09-20 00:00; allowed are 20 to 300 /min" in said
     assert "(is it in another unit?)" in said
     assert "Weight: 1 reading; no rule looks at it" in said
     usual = {one["context"]: one for one in person["metrics"]["heart_rate"]["usual"]}
@@ -133,7 +133,7 @@ def test_the_page_stands_alone_and_escapes_what_it_shows(told: tuple[Path, str, 
     charts = [json.loads(data) for data in re.findall(r'<script type="application/json">(.*?)</script>', text)]
     heart = next(chart for chart in charts if chart["title"] == "Heart rate")
     assert heart["by_the_hour"]
-    assert len(heart["t"]) == len(heart["mean"]) == len(heart["low"]) == len(heart["high"]) >= 24 * 24
+    assert len(heart["t"]) == len(heart["mean"]) == len(heart["low"]) == len(heart["high"]) > DAYS * 24
     assert {band["context"] for band in heart["band"]} == {"asleep", "active"}
     assert all(low <= mean <= high for low, mean, high in zip(heart["low"], heart["mean"], heart["high"], strict=True))
     spo2 = next(chart for chart in charts if chart["title"] == "Oxygen saturation")
@@ -175,7 +175,7 @@ def test_a_command_that_needs_the_servers_says_how_to_get_them() -> None:
     ("arguments", "told"),
     [
         (["--no-stack", "--speed", "60"], "--speed, --name, --fresh and --reframe are of the way through the servers"),
-        (["--plot", "x.html"], "--plot and --zone go with --no-stack"),
+        (["--plot", "x.html"], "--plot, --zone and --detector go with --no-stack"),
         (
             ["--no-stack", "--zone", "Mars/Olympus"],
             "--zone 'Mars/Olympus' is no time zone; write it like Europe/Berlin",
