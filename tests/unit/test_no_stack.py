@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from evaluation.wearers import in_order
 from services.cli.evaluate_stream import process
 from services.cli.main import create_app
+from services.cli.replay_alone import judge
+from services.cli.replay_words import lines
 from simulators.own_csv import read_csv
 
 SERVERS = (
@@ -119,6 +121,18 @@ def test_it_is_what_the_processor_finds(told: tuple[Path, str, Any, Path]) -> No
     (heard,) = process([streams], [330])
     found = [(f["rule"], datetime.fromisoformat(f["found"]).timestamp()) for f in document["people"][0]["findings"]]
     assert found == [(alert.rule, alert.found_ms / 1000) for alert in heard.alerts]
+
+
+def test_rows_in_any_order_give_the_same(tmp_path: Path) -> None:
+    t = int(START.timestamp()) * 1000 + 60_000 * np.arange(2000)
+    rows = [f"{ms},{82 if 300 <= place < 320 else 97}" for place, ms in enumerate(t.tolist())]
+    said = []
+    for order in (np.arange(2000), np.random.default_rng(5).permutation(2000)):
+        (tmp_path / "anna.csv").write_text("time,spo2\n" + "\n".join(rows[at] for at in order) + "\n", "utf-8")
+        (one,) = judge([read_csv(tmp_path / "anna.csv")])
+        said.append([*lines(one)])
+    assert said[0] == said[1]
+    assert "Oxygen saturation fell to 82 %" in said[0][1]
 
 
 def test_the_page_stands_alone_and_escapes_what_it_shows(told: tuple[Path, str, Any, Path]) -> None:
