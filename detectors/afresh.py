@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC
-from detectors.cusum import CUSUM_DTYPE
+from detectors.daily import state_dtype
 from detectors.persist import PERSIST_DTYPE
 from detectors.protocol import HEART_RATE, VITALS, Rows, State
 
@@ -16,8 +16,8 @@ _DAY_SUMS = ("sum", "n", "hours_sum", "hours_square", "hours", "dirty")
 def start_afresh(state: State, rows: Rows, metric: int) -> None:
     """Forget what was usual of one metric (index into VITALS) for ``rows`` of the pipeline's state, in place.
 
-    The anchor stays for ever. The metric's CUSUM, its counts of unusual nights and hours and its part of the open
-    day go; the open hour stays, so call it between hours.
+    The anchor stays for ever. What its rise was judged by, its counts of unusual nights and hours and its part of the
+    open day go; the open hour stays, so call it between hours.
     """
     part = state[rows]
     pairs = np.flatnonzero(PAIR_METRIC == metric)
@@ -28,7 +28,8 @@ def start_afresh(state: State, rows: Rows, metric: int) -> None:
         part["day"][name][:, pairs] = 0
     part["day"]["alarming"][:, metric] = 0
     if metric == HEART_RATE:
-        part["cusum"] = np.zeros((), CUSUM_DTYPE)
+        part["rise"] = np.zeros((), state_dtype())
+        part["asked"] = 0
         part["rest"] = np.zeros((), PERSIST_DTYPE)
         part["rest_hour"] = 0
     if VITALS[metric] in _NIGHT_RULES:

@@ -1,8 +1,9 @@
 """What is usual for this person: one baseline for each metric and context that matters.
 
 Source: robust medians over a fortnight of daily values as in Mishra 2020 (28 days) and Alavi 2022, with the
-normal-normal shrinkage of empirical Bayes for the first days. Deviations: see ``usual``. The priors are
-rounded population figures for adults from a wrist, and are meant to be replaced by a programme's own.
+normal-normal shrinkage of empirical Bayes for the first days. Deviations: see ``usual`` and ``learn``; the spread is
+what days missed the median before them by, not how they lie about a median they helped to make, which is too narrow.
+The priors are rounded population figures for adults from a wrist, and are meant to be replaced by a programme's own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ DAYS = 14
 
 LEARNED = 5
 """As many clean days a baseline needs to be more than ``learning``."""
+
+STALE_DAYS = 28
+"""After so many days without a clean one the center is in doubt by one more spread."""
+
+ERROR_RATE = 1 / 28
+"""Weight of a day in the mean square by which days miss the median."""
 
 PRIOR_DAYS = 5
 """The prior's spread counts as much as this many days."""
@@ -59,7 +66,7 @@ PAIRS: Final[tuple[Pair, ...]] = (
 """Every baseline a person has."""
 
 NIGHT_HEART, REST_HEART = 0, 1
-NIGHT_BREATH, NIGHT_SKIN = 5, 7
+NIGHT_SPO2, NIGHT_BREATH, NIGHT_SKIN, NIGHT_HRV = 3, 5, 7, 10
 PAIR_METRIC = np.array([VITALS.index(pair.metric) for pair in PAIRS], np.int16)
 PAIR_CONTEXT = np.array([pair.contexts[0] for pair in PAIRS], np.uint8)
 LEAST_MINUTES = np.array([pair.least_minutes for pair in PAIRS], np.uint16)
@@ -71,7 +78,7 @@ BASELINE_DTYPE = np.dtype(
         ("last_day", "u2"),
         ("n", "u1"),  # how many days of the ring count
         ("median", "f4"),
-        ("deviation", "f4"),  # median absolute deviation
+        ("error", "f4"),  # mean square by which a day missed the median before it
         ("within", "f4"),  # mean variance of the hours of a day
         ("within_n", "u1"),
         ("anchor", "f4"),  # the median of the first 14 clean days, kept for ever; 0 before
@@ -102,13 +109,14 @@ _CENTER, _BETWEEN, _DAY, _WITHIN, _FLOOR = map(_prior, ("center", "between", "da
 MINUTE_SD = _prior("minute")
 
 
-def usual(baselines: State) -> Usual:
-    """Return what the baselines (..., P) of BASELINE_DTYPE expect.
+def usual(baselines: State, day: Ints | None = None) -> Usual:
+    """Return what the baselines (R, P) of BASELINE_DTYPE expect of local day ``day`` (R,), of the next one by default.
 
-    spread² = ((n-1)·(1.4826·MAD)² + 5·day²) / (n-1+5), at least floor²; the median's own variance is
-    v = (π/2)·spread²/n; center = (median·between² + population·v) / (between² + v); what remains in doubt
-    about it is between²·v / (between² + v). So the first days are judged against the population with an
-    honest, wide spread, and after a week the person counts for nearly all. Units: the metric's. Valid: any n.
+    spread² = ((n-1)·error + 5·day²) / (n-1+5), at least floor²; the median's own variance is
+    v = (π/2)·spread²/n + spread²·a/28, a the days since the last clean one: what was not learned for long is known
+    less, so that no baseline is left behind for ever; center = (median·between² + population·v) / (between² + v); what
+    remains in doubt about it is between²·v / (between² + v). So the first days are judged against the population with
+    an honest, wide spread, and after a week the person counts for nearly all. Units: the metric's. Valid: any n.
 
     >>> one = np.zeros(len(PAIRS), BASELINE_DTYPE)
     >>> expected = usual(one)
@@ -117,9 +125,9 @@ def usual(baselines: State) -> Usual:
     """
     n = baselines["n"].astype(np.int32)
     more = np.maximum(n - 1, 0)
-    own = (1.4826 * baselines["deviation"].astype(np.float64)) ** 2
-    spread = np.maximum((more * own + PRIOR_DAYS * _DAY**2) / (more + PRIOR_DAYS), _FLOOR**2)
-    doubt = np.pi / 2 * spread / np.maximum(n, 1)
+    spread = np.maximum((more * baselines["error"] + PRIOR_DAYS * _DAY**2) / (more + PRIOR_DAYS), _FLOOR**2)
+    age = 0 if day is None else np.maximum(day[:, None] - baselines["last_day"].astype(np.int32) - 1, 0)
+    doubt = spread * (np.pi / 2 / np.maximum(n, 1) + age / STALE_DAYS)
     share = np.where(n > 0, _BETWEEN**2 / (_BETWEEN**2 + doubt), 0.0)
     median = baselines["median"]
     center = share * median + (1 - share) * _CENTER
@@ -134,7 +142,8 @@ def learn(baselines: State, days: Ints, values: Floats, hours_variance: Floats) 
 
     ``baselines`` (K,) of BASELINE_DTYPE, ``days`` (K,) local days later than each one's last, ``values`` and
     ``hours_variance`` (K,), the latter NaN where the day had fewer than two hours. The caller keeps out what
-    is alerted or anomalous.
+    is alerted or anomalous. error is the mean of (value - median before)² / (1 + π/2n), the median's own doubt
+    taken off: a plain mean up to the 14th day, then 1/28 a day.
 
     >>> one = np.zeros(1, BASELINE_DTYPE)
     >>> for day, value in enumerate([61, 60, 65], start=20_000):
@@ -142,6 +151,10 @@ def learn(baselines: State, days: Ints, values: Floats, hours_variance: Floats) 
     >>> float(one["median"][0]), days_used(one[0])
     (61.0, [20002, 20001, 20000])
     """
+    before = baselines["n"].astype(np.float64)
+    share = np.where(before < DAYS, 1 / np.maximum(before, 1), ERROR_RATE)
+    missed = (values - baselines["median"]) ** 2 / (1 + np.pi / 2 / np.maximum(before, 1))
+    baselines["error"] = np.where(before > 0, baselines["error"] + share * (missed - baselines["error"]), 0)
     shift = np.clip(days - baselines["last_day"], 0, MEMORY_DAYS).astype(np.uint64)
     kept = np.where(shift < MEMORY_DAYS, baselines["days"] << np.minimum(shift, MEMORY_DAYS - 1), 0)
     baselines["days"] = kept.astype(np.uint64) | np.uint64(1)
@@ -150,7 +163,6 @@ def learn(baselines: State, days: Ints, values: Floats, hours_variance: Floats) 
     baselines["n"] = n
     baselines["ring"] = np.concatenate([values[:, None], baselines["ring"][:, :-1]], axis=1)
     baselines["median"] = _median(baselines["ring"], n)
-    baselines["deviation"] = _median(np.abs(baselines["ring"] - baselines["median"][:, None]), n)
     first = (n == DAYS) & (baselines["anchor"] == 0)
     baselines["anchor"] = np.where(first, baselines["median"], baselines["anchor"])
     known = np.isfinite(hours_variance)

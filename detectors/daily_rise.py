@@ -6,21 +6,21 @@ from typing import Final
 
 import numpy as np
 
-from detectors.daily import CHANNELS, Daily
+from detectors.daily import LIMITS, Daily
 from detectors.protocol import DAY_MS, DayValues, Evidence, Finding, Rows, Rule, State
 
 DAILY_RISE: Final = Rule(
     "daily_heart_rate_rise", 1, "adaptive", ("medium",), "heart_rate", "Basal heart rate rising",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
-LIMIT: Final = 4.0
+LIMIT: Final = LIMITS["0.1"]
 
 
 class DailyRise:
     """``Daily`` at one limit of its sum: a small rise of a day's basal heart rate that stays.
 
     Source: see ``daily``. Units: those of its channels. Valid: adults; each person's days in order, gaps allowed.
-    State: 85 bytes a person.
+    State: 25 bytes a person.
 
     >>> detector = DailyRise()
     >>> state = detector.new_state(1)
@@ -34,10 +34,10 @@ class DailyRise:
 
     takes = DayValues
     dtype = Daily.dtype
-    channels = tuple(CHANNELS)
 
     def __init__(self, limit: float = LIMIT) -> None:
         self._daily, self._limit = Daily(), limit
+        self.channels = self._daily.channels
 
     def new_state(self, n: int) -> State:
         """Return (n,) rows that know nothing."""

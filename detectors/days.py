@@ -6,9 +6,14 @@ literature on wearables; what counts as clean is written at ``_clean``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Self
+
 import numpy as np
 
-from detectors import cusum, persist
+from detectors import drift, persist, rise
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -29,6 +34,7 @@ from detectors.protocol import (
     DAY_MS,
     MINUTE_MS,
     Bools,
+    Bytes,
     Change,
     Doubles,
     Evidence,
@@ -38,9 +44,10 @@ from detectors.protocol import (
     Longs,
     Rows,
     Rule,
+    Shorts,
     State,
 )
-from detectors.rules import NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, RESTING_HEART
+from detectors.rules import DRIFTS, NEW_NORMAL, NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, RESTING_HEART
 from detectors.score import p_value, z_of_days
 from detectors.settled import Days
 from detectors.sums import DAY_DTYPE, day_means
@@ -55,43 +62,71 @@ NIGHT_Z, CALM_NIGHT_Z = 4.0, 2.0
 NIGHT_RULES = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGHT_BREATH_RISE, "breath"))
 
 
-def close_days(state: State, hour: HourSlice, slots: Rows, *, guard: bool = True) -> tuple[list[Finding], Days]:
+def close_days(
+    state: State, hour: HourSlice, slots: Rows, limit: float, *, guard: bool = True
+) -> tuple[list[Finding], Days]:
     """Close the open day of R patients, in place; return the findings and the daily values.
 
     ``state`` (R,) rows of the pipeline, ``hour`` the first hour after each day's end, ``slots`` (R,) the
-    patients' slots. A value with too few minutes is left out everywhere. ``guard`` False learns from every day.
+    patients' slots, ``limit`` that of the resting heart rate's sum. A value with too few minutes is left out
+    everywhere. ``guard`` False learns from every day.
     """
     values, variance = day_means(state["day"])
     values = np.where(state["day"]["n"] >= LEAST_MINUTES, values, np.nan)
-    expected = usual(state["baselines"])
+    expected = usual(state["baselines"], state["open_day"])
     z = z_of_days(values, expected)
     known = np.isfinite(z) & expected.learned()
-    began, ended = _local(state, hour, SLEEP_FROM - 1440), _local(state, hour, SLEEP_TO)
-    at = np.minimum(_local(state, hour, DAY_FROM), hour.hour_ms)
-
-    findings: list[Finding] = []
-
-    def tell(rule: Rule, pair: int, start_ms: Longs, raised: Bools, cleared: Bools) -> None:
-        for i in np.flatnonzero(raised | cleared):
-            change: Change = "raised" if raised[i] else "cleared"
-            value, score = float(values[i, pair]), float(z[i, pair])
-            evidence = day_evidence(state[i], pair, value, expected, int(i), score)
-            if rule is RESTING_HEART:
-                evidence["cusum"] = round(float(state["cusum"]["sum"][i]), 3)
-            evidence |= {"change": change, "from_ms": int(began[i]), "to_ms": int(ended[i])}
-            evidence["utc_offset_min"] = int(hour.utc_offset_min[i])
-            start = int(start_ms[i])
-            findings.append(Finding(int(slots[i]), rule.id, change, start, int(at[i]), 0, evidence))
-
-    heart = cusum.add_night(state["cusum"], z[:, NIGHT_HEART], known[:, NIGHT_HEART], began)
-    tell(RESTING_HEART, NIGHT_HEART, state["cusum"]["start_ms"], *heart)
+    said = _Findings.of(state, hour, slots)
+    heart = rise.judge(state, values[:, NIGHT_HEART], limit)
+    of_heart = partial(rise.evidence, heart, state, limit)
+    since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
+    said.add(RESTING_HEART, of_heart, since, {"raised": heart.said.raised, "cleared": heart.said.cleared})
+    said.add(NEW_NORMAL, of_heart, since, {"raised": heart.asked, "cleared": heart.answered})
     for pair, rule, name in NIGHT_RULES:
-        tell(rule, pair, *_nights(state, name, z[:, pair], known[:, pair], began))
-    clean = _clean(state, z, expected) if guard else np.isfinite(values)
+        of_pair = partial(_night_evidence, state, values, expected, z, pair)
+        start, raised, cleared = _nights(state, name, z[:, pair], known[:, pair], said.began)
+        said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
+    clean = _clean(state, z, expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
     _learn(state, clean, values, variance)
+    drifted = drift.judge(state)
+    for place, rule in enumerate(DRIFTS):
+        changes = {name: which[:, place] for name, which in drifted.changes.items()}
+        said.add(rule, partial(drift.evidence, state, place), said.began, changes, drifted.level[:, place])
     table = _table(state, slots, values, expected, z, clean)
     state["day"] = np.zeros((), DAY_DTYPE)
-    return findings, table
+    return said.findings, table
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the close of R patients' days says, in the order in which it is said."""
+
+    slots: Rows
+    began: Longs  # (R,) of the night, Unix ms
+    ended: Longs
+    at: Longs  # (R,) the day's end
+    offset: Shorts  # (R,) minutes
+    findings: list[Finding] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, state: State, hour: HourSlice, slots: Rows) -> Self:
+        began, ended = _local(state, hour, SLEEP_FROM - 1440), _local(state, hour, SLEEP_TO)
+        return cls(slots, began, ended, np.minimum(_local(state, hour, DAY_FROM), hour.hour_ms), hour.utc_offset_min)
+
+    def add(
+        self, rule: Rule, of: Callable[[int], Evidence], start_ms: Longs, changes: Mapping[Change, Bools],
+        level: Bytes | None = None,
+    ) -> None:  # fmt: skip
+        for change, which in changes.items():
+            for i in np.flatnonzero(which).tolist():
+                span = {"change": change, "from_ms": int(self.began[i]), "to_ms": int(self.ended[i])}
+                evidence = of(i) | span | {"utc_offset_min": int(self.offset[i])}
+                start, at, step = int(start_ms[i]), int(self.at[i]), 0 if level is None else max(int(level[i]) - 1, 0)
+                self.findings.append(Finding(int(self.slots[i]), rule.id, change, start, at, step, evidence))
+
+
+def _night_evidence(state: State, values: Doubles, expected: Usual, z: Doubles, pair: int, i: int) -> Evidence:
+    return day_evidence(state[i], pair, float(values[i, pair]), expected, i, float(z[i, pair]))
 
 
 def day_evidence(patient: np.void, pair: int, value: float, expected: Usual, i: int, z: float) -> Evidence:
@@ -133,14 +168,13 @@ def _nights(state: State, name: str, z: Doubles, known: Bools, began: Longs) -> 
     return state[name]["start_ms"], raised, cleared
 
 
-def _clean(state: State, z: Doubles, expected: Usual) -> Bools:
+def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     """Return (R, P) which values may enter the baseline.
 
     Not one that is far out, nor of a day with an hour far out or with minutes beyond a safety limit in the
-    metric, nor any while the resting heart rate's sum is above half its limit or its alert is open.
+    metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate.
     """
     bound = np.where(expected.n >= LEARNED, CLEAN_Z, FIRST_CLEAN_Z)
-    frozen = (state["cusum"]["sum"] > cusum.FREEZE) | (state["cusum"]["active"] == 1)
     alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
     with np.errstate(invalid="ignore"):
         near = np.abs(z) <= bound
@@ -157,7 +191,7 @@ def _learn(state: State, clean: Bools, values: Doubles, variance: Floats) -> Non
 def _table(state: State, slots: Rows, values: Doubles, expected: Usual, z: Doubles, clean: Bools) -> Days:
     row, pair = np.nonzero(np.isfinite(values))
     cell = (row, pair)
-    sums = np.where(pair == NIGHT_HEART, state["cusum"]["sum"][row], np.nan)
+    sums = np.where(pair == NIGHT_HEART, state["rise"]["sum"][row], np.nan)
     return Days(
         slots[row], state["open_day"][row], PAIR_METRIC[pair], PAIR_CONTEXT[pair], values[cell],
         state["day"]["n"][cell].astype(np.int32), expected.center[cell], expected.day[cell],

@@ -11,8 +11,18 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from detectors.baseline import DAYS as BASELINE_DAYS
+from detectors.daily import MOST_DAYS
 from detectors.limits import DEFAULT_LIMITS
-from detectors.rules import CHECK_VALUE, NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, REST_HEART_HOURS, RESTING_HEART
+from detectors.rules import (
+    CHECK_VALUE,
+    DRIFTS,
+    NEW_NORMAL,
+    NIGHT_BREATH_RISE,
+    NIGHT_SKIN_RISE,
+    REST_HEART_HOURS,
+    RESTING_HEART,
+)
 
 NAMES: Final[Mapping[str, str]] = {
     "heart_rate": "heart rate",
@@ -64,9 +74,9 @@ def sentence(rule_id: str, evidence: Told) -> str:
     """Return what a finding says to the care team, e.g.
 
     >>> sentence("resting_heart_rate_rise", {"metric": "heart_rate", "value": 68.2, "usual": 61.0,
-    ...          "n_days": 14, "day": 20_779})
+    ...          "n_days": 40, "day": 20_779})
     "Resting heart rate in the night to 22 Nov was 68 /min, 7 above this person's usual 61 /min \
-(median of 14 nights)"
+(over 40 nights)"
 
     Raises ValueError for a rule that has no sentence.
     """
@@ -168,7 +178,7 @@ def _readings(n: int) -> str:
     return f"{n} reading" if n == 1 else f"{n} readings"
 
 
-def _against_usual(evidence: Told, voice: Voice, what: str, kind: str) -> str:
+def _against_usual(evidence: Told, voice: Voice, what: str, learned: str) -> str:
     metric = evidence["metric"]
     value, usual = average(metric, evidence["value"]), average(metric, evidence["usual"])
     apart = f"{abs(float(value) - float(usual)):.{DECIMALS[metric]}f}"
@@ -176,26 +186,65 @@ def _against_usual(evidence: Told, voice: Voice, what: str, kind: str) -> str:
     compared = f"{apart} {side}" if float(apart) else "equal to"
     if evidence.get("change") == "cleared":
         compared = f"back near, {compared}," if float(apart) else "back at"
-    unit, n = UNITS[metric], evidence["n_days"]
-    return f"{what} was {value} {unit}, {compared} {voice[0]} usual {usual} {unit} (median of {n} {kind})"
+    unit = UNITS[metric]
+    return f"{what} was {value} {unit}, {compared} {voice[0]} usual {usual} {unit} ({learned})"
 
 
-def _night(name: str, again: str) -> Callable[[Told, Voice], str]:
+def _night(name: str) -> Callable[[Told, Voice], str]:
     def tell(evidence: Told, voice: Voice) -> str:
         date = _date(_EPOCH + timedelta(days=evidence["day"]))
         what = f"{voice[1]}{name} in the night to {date}"
-        return _against_usual(evidence, voice, what, "nights") + _again(evidence, again)
+        return _against_usual(evidence, voice, what, f"median of {evidence['n_days']} nights") + _again(
+            evidence, "night"
+        )
 
     return tell
 
 
+def _rise(evidence: Told, voice: Voice) -> str:
+    date = _date(_EPOCH + timedelta(days=evidence["day"]))
+    what = f"{voice[1]}resting heart rate in the night to {date}"
+    n = evidence["n_days"]
+    return _against_usual(evidence, voice, what, f"over {n} nights" + (" or more" if n >= MOST_DAYS else ""))
+
+
+def _new_normal(evidence: Told, voice: Voice) -> str:
+    told = _rise(evidence, voice)
+    if evidence.get("change") == "cleared":
+        return told
+    since = _date(_EPOCH + timedelta(days=evidence["since_day"]))
+    return f"{told}. It has been higher since the night to {since}: is this a new normal?"
+
+
+def _drift(evidence: Told, voice: Voice) -> str:
+    metric, unit, digits = evidence["metric"], UNITS[evidence["metric"]], DECIMALS[evidence["metric"]]
+    now, first = (average(metric, evidence[key]) for key in ("value", "usual"))
+    apart = f"{abs(float(now) - float(first)):.{digits}f}"
+    side = "above" if float(now) > float(first) else "below"
+    compared = f"{apart} {side}" if float(apart) else "equal to"
+    date = _date(_EPOCH + timedelta(days=evidence["day"]))
+    back = "is back near" if evidence.get("change") == "cleared" else "has drifted from"
+    return (
+        f"{voice[1]}{_ASLEEP[metric]} {back} the first weeks: to {date} the median of {evidence['n_days']} nights is "
+        f"{now} {unit}, {compared} the first {BASELINE_DAYS} nights' {first} {unit}"
+    )
+
+
+_ASLEEP: Final[Mapping[str, str]] = {
+    "heart_rate": "resting heart rate",
+    "spo2": "oxygen saturation while asleep",
+    "respiratory_rate": "respiratory rate while asleep",
+    "hrv_rmssd": "heart rate variability while asleep",
+}
+
+
 def _rest_hour(evidence: Told, voice: Voice) -> str:
     what = f"{voice[1]}heart rate at rest {_span(evidence['from_ms'], evidence['to_ms'], evidence)}"
-    return _against_usual(evidence, voice, what, "days") + _again(evidence, "hour")
+    return _against_usual(evidence, voice, what, f"median of {evidence['n_days']} days") + _again(evidence, "hour")
 
 
 def _again(evidence: Told, what: str) -> str:
-    return f", for the second {what} in a row" if what and evidence.get("change") != "cleared" else ""
+    return f", for the second {what} in a row" if evidence.get("change") != "cleared" else ""
 
 
 def _device_silent(evidence: Told, voice: Voice) -> str:
@@ -249,9 +298,11 @@ def precise(value: float) -> str:
 
 _SENTENCES: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
     **{limit.rule: _limit for limit in DEFAULT_LIMITS},
-    RESTING_HEART.id: _night("resting heart rate", ""),
-    NIGHT_SKIN_RISE.id: _night("skin temperature while asleep", "night"),
-    NIGHT_BREATH_RISE.id: _night("respiratory rate while asleep", "night"),
+    RESTING_HEART.id: _rise,
+    NEW_NORMAL.id: _new_normal,
+    **{rule.id: _drift for rule in DRIFTS},
+    NIGHT_SKIN_RISE.id: _night("skin temperature while asleep"),
+    NIGHT_BREATH_RISE.id: _night("respiratory rate while asleep"),
     REST_HEART_HOURS.id: _rest_hour,
     **{rule.id: _check_value for rule in CHECK_VALUE.values()},
     "device_silent": _device_silent,

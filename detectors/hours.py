@@ -25,7 +25,7 @@ def close_hours(state: State, hour: HourSlice, slots: Rows) -> tuple[list[Findin
     """Close the open hour of R patients, in place; return findings, data states and baseline bands."""
     sums = state["hour"]
     means = hour_means(sums)
-    expected = usual(state["baselines"])
+    expected = usual(state["baselines"], state["open_day"])
     z = z_of_hours(means, sums["n"], expected)
     learned = expected.learned()
     findings = _rest_hours(state, hour, slots, means, z, learned, expected)

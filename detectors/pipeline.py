@@ -9,7 +9,7 @@ import numpy as np
 from detectors.adult_limits import ADULT_LIMITS, Limit
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
 from detectors.context import contexts, local_days
-from detectors.cusum import CUSUM_DTYPE
+from detectors.daily import LIMITS, Budget, state_dtype
 from detectors.days import close_days
 from detectors.gate import ADULT_GATE, GATE_DTYPE, Gate, GateLimits
 from detectors.hours import close_hours
@@ -29,7 +29,9 @@ PIPELINE_DTYPE = np.dtype(
         ("hour", HOUR_DTYPE),
         ("day", DAY_DTYPE),
         ("baselines", BASELINE_DTYPE, (len(PAIRS),)),
-        ("cusum", CUSUM_DTYPE),
+        ("rise", state_dtype()),
+        ("asked", "u1"),  # whether the rise is a new normal
+        ("drift", "u1"),  # levels told of what drifted from the first fortnight, two bits each
         ("skin", PERSIST_DTYPE),
         ("breath", PERSIST_DTYPE),
         ("rest", PERSIST_DTYPE),
@@ -45,7 +47,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,307 bytes a patient.
+    night; each patient's hours in order. State: 1,327 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()
@@ -61,9 +63,18 @@ class Pipeline:
     dtype = PIPELINE_DTYPE
 
     def __init__(
-        self, gate: GateLimits = ADULT_GATE, limits: Sequence[Limit] = ADULT_LIMITS, *, guard: bool = True
+        self,
+        gate: GateLimits = ADULT_GATE,
+        limits: Sequence[Limit] = ADULT_LIMITS,
+        *,
+        budget: Budget = "0.1",
+        guard: bool = True,
     ) -> None:
-        """Take the limits; ``guard`` False learns from anomalies too, to show what the guard is worth."""
+        """Take the limits, and how many alert episodes a patient-week the slow rule may begin.
+
+        ``guard`` False learns from anomalies too, to show what the guard is worth.
+        """
+        self._limit = LIMITS[budget]
         self._gate = Gate(gate)
         self._alarm = alarm_range(limits)
         self._guard = guard
@@ -115,7 +126,7 @@ class Pipeline:
         days = no_days()
         if len(over):
             closed = part[over]
-            findings, days = close_days(closed, take(hour, over), hour.rows[over], guard=self._guard)
+            findings, days = close_days(closed, take(hour, over), hour.rows[over], self._limit, guard=self._guard)
             part[over] = closed
         part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again
         return findings, days

@@ -10,7 +10,11 @@ from detectors.limits import DEFAULT_LIMITS
 from detectors.protocol import Condition, Rule
 
 RESTING_HEART = Rule(
-    "resting_heart_rate_rise", 1, "adaptive", ("medium",), "heart_rate", "Resting heart rate rising",
+    "resting_heart_rate_rise", 2, "adaptive", ("medium",), "heart_rate", "Resting heart rate rising",
+    ("pregnant", "paced", "night_work"),
+)  # fmt: skip
+NEW_NORMAL = Rule(
+    "resting_heart_rate_new_normal", 1, "adaptive", ("low",), "heart_rate", "Resting heart rate: a new normal?",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 REST_HEART_HOURS = Rule(
@@ -24,7 +28,24 @@ NIGHT_BREATH_RISE = Rule(
     "night_respiratory_rate_rise", 1, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
     ("night_work",),
 )  # fmt: skip
-ADAPTIVE_RULES: Final = (RESTING_HEART, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE)
+_ASLEEP: Final[tuple[Condition, ...]] = ("night_work",)
+_HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
+
+
+def _drift(metric: str, title: str, not_for: tuple[Condition, ...]) -> Rule:
+    return Rule(
+        f"{metric}_drift", 1, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
+    )
+
+
+DRIFTS: Final = (
+    _drift("heart_rate", "Resting heart rate", _HEART),
+    _drift("spo2", "Oxygen saturation at night", _ASLEEP),
+    _drift("respiratory_rate", "Breathing at night", _ASLEEP),
+    _drift("hrv_rmssd", "Heart rate variability at night", _HEART),
+)
+"""In the order of ``drift.WATCHED``."""
+ADAPTIVE_RULES: Final = (*DRIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE)
 
 # A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.
 CHECK_VALUE: Final[Mapping[str, Rule]] = MappingProxyType(

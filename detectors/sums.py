@@ -50,6 +50,8 @@ DAY_DTYPE = np.dtype(
         ("hours", "u1", (P,)),
         ("dirty", "?", (P,)),  # an hour was far out: nothing is learned from this day
         ("alarming", "u1", (M,)),  # minutes beyond a safety limit
+        ("steps", "u4"),
+        ("steps_minutes", "u2"),  # with steps reported, zero included
     ]
 )
 _CENTER = np.array([pair.center for pair in PAIRS])
@@ -93,6 +95,9 @@ def add_minutes(
     silent = heard[:, None] & stepping & (code[:, :, HEART_RATE] == ABSENT)
     hours["off"] += ((minutes.not_worn & minutes.live) | silent).sum(1, dtype=np.uint8)
     hours["steps"] += stepping.sum(1, dtype=np.uint8)
+    counted = np.where(usable[:, :, STEPS], minutes.mean[:, :, STEPS], 0)
+    days["steps"] += np.rint(counted).sum(1).astype(np.uint32)
+    days["steps_minutes"] += usable[:, :, STEPS].sum(1, dtype=np.uint16)
     with np.errstate(invalid="ignore"):
         beyond = usable & ((minutes.mean < alarm.low) | (minutes.mean > alarm.high_in(context)))
     days["alarming"] = np.minimum(days["alarming"].astype(np.int32) + beyond.sum(1), 255)

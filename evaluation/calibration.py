@@ -1,6 +1,6 @@
 """Does it speak as often as asked, from the first day on and with data missing; do its bands hold what they say?
 
-What runs now has fixed thresholds and no budget: its rate is told as it is. ``daily`` gets a limit for each budget from
+What runs now has the limit that is shipped for the default budget. ``daily`` also gets a limit for each budget from
 the other people (person-wise folds) and its rate is that of the people left out.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from scipy.stats import chi2
 
+from detectors.daily import LIMITS
 from detectors.protocol import Bools, Doubles, Ints
 from evaluation import daily, nightly
 from evaluation.budgets import BUDGETS, SEED
@@ -24,6 +25,7 @@ from evaluation.seeds import rate
 from evaluation.wearers import is_folder_of_recordings, read_wearers
 from evaluation.windows import ILL
 
+SHIPPED_BUDGET: Final = 0.1  # of the processor's settings
 AGES: Final = ((1, 14), (15, 28), (29, 56), (57, 10_000))  # valid days of a person, the first being 1
 MISSING: Final = (0.0, 0.1, 0.25, 0.5)
 BAND: Final = 1.959964  # SDs to either side that hold 95 %
@@ -78,10 +80,16 @@ def _calibration(people: list[Person], told: Any, share: float) -> dict[str, Any
     nights = nightly.replay(people)
     healthy = [(person.day < ILL[0]) | (person.day > ILL[1]) for person in people]
     now = [night.active[None, :] for night in nights]
+    said = [(night.z, night.spread, night.n_days) for night in nights]
     return {
-        "processor": {"asked": None, "ages": by_age(now, healthy, [0] * len(people))},
+        "processor": {"asked": SHIPPED_BUDGET, "ages": by_age(now, healthy, [0] * len(people))},
         "daily": _budgets(people, healthy),
-        "coverage": coverage([(night.z, night.spread, night.n_days) for night in nights], healthy),
+        "coverage": {
+            "every day": coverage(said, healthy),
+            "while nothing is told": coverage(
+                said, [well & (night.sum <= LIMITS["0.1"] / 2) for well, night in zip(healthy, nights, strict=True)]
+            ),
+        },
     }
 
 

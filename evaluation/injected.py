@@ -12,7 +12,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from detectors.daily import Budget
 from detectors.protocol import Doubles
+from evaluation.budgets import interval, resampled, rounded
 from evaluation.heard import Alert, Heard, Nights, Processor, Streams
 from evaluation.injector import CASES, SEED, Event, background, inject, place
 from evaluation.rivals import Active, as_loud, baselines, begins
@@ -25,6 +27,9 @@ CLOSES_MS: Final = 10 * HOUR_MS  # local time at which a night is judged
 CONTAMINATING: Final = "step_5_bpm_7_d"
 LASTING: Final = "step_5_bpm_for_ever"
 LEARNED_BPM: Final = 4.0  # of 5: the new normal is learned
+BUDGET: Final[Budget] = "0.2"  # at which what runs is judged here
+NAMED: Final = "ramp_5_bpm_3_d"  # the case by which it is to be judged, named before anything was tuned
+RESAMPLED: Final = 2000
 NIGHT_RULE: Final = "resting_heart_rate_rise"
 
 
@@ -91,20 +96,31 @@ def _case(
     rules = CASES[case].rules
     ours = [first_alert(each.alerts, event, rules) for each, event in zip(heard, events, strict=True)]
     anyway = [first_alert(each.alerts, event, rules) for each, event in zip(before, events, strict=True)]
-    rows = {
-        name: summary(
-            [
-                _first_night(rule, each.nights, event, one)
-                for each, event, one in zip(heard, events, chosen, strict=True)
-            ],
-            [
-                _first_night(rule, each.nights, event, one)
-                for each, event, one in zip(before, events, chosen, strict=True)
-            ],
-        )
+    nights = {
+        name: [
+            [_first_night(rule, each.nights, event, one) for each, event, one in zip(said, events, chosen, strict=True)]
+            for said in (heard, before)
+        ]
         for name, rule in rivals.items()
     }
-    return {"wanted": sorted(rules), **summary(ours, anyway), "rivals": rows}
+    rows = {name: summary(*found) for name, found in nights.items()}
+    ahead = {name: ahead_of(ours, anyway, *found) for name, found in nights.items()}
+    return {"wanted": sorted(rules), **summary(ours, anyway), "rivals": rows, "ahead": ahead}
+
+
+def ahead_of(
+    ours: list[float | None], anyway: list[float | None], theirs: list[float | None], their_anyway: list[float | None]
+) -> dict[str, Any]:
+    """Return how many points more of the people were found by us, those found without the event too taken off.
+
+    The interval resamples people; above 0: ours is better.
+    """
+    found, never, other, nothing = (
+        np.array([one is not None for one in column], float) for column in (ours, anyway, theirs, their_anyway)
+    )
+    each = ((found - never) - (other - nothing)) * 100
+    points = resampled(len(each), RESAMPLED) @ each / len(each)
+    return {"points": rounded(float(points[0])), "ci": interval(points)}
 
 
 def first_alert(alerts: Sequence[Alert], event: Event, rules: frozenset[str]) -> float | None:

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from detectors.daily import CENTER, CHANNELS, DAY, Daily, DailySettings
+from detectors.daily import CHANNELS, Daily, DailySettings
 from detectors.protocol import Bools, Doubles
 from evaluation.days import NotEvaluable
 
@@ -29,7 +29,8 @@ EXPECTED: Final = (
     "a checkout of the benchmark: data/GROUP/FILE.csv of timestamp,value and labels/combined_windows.json of "
     "GROUP/FILE.csv → [[first, last], …]"
 )
-SETTINGS: Final = DailySettings(weights=(1, 0, 0, 0), slack=1.0, rate=1 / 500, slow=1.0, clear=0.25)
+SETTINGS: Final = DailySettings(weights=(("basal", 1.0),), slack=1.0, rate=1 / 500, slow=1.0, clear=0.25, reach=2.5)
+UNITS: Final = CHANNELS["basal"]
 LIMITS: Final = np.array([2, 4, 6, 8, 11, 15, 20, 30, 45, 70, 100, 150], np.float64)
 PROBATION: Final = 0.15
 PROBATION_ROWS: Final = 5000
@@ -124,9 +125,9 @@ def detections(files: list[File], told: Any = lambda *_: None) -> list[Bools]:
     for i in range(most):
         here = [number for number, file in enumerate(files) if len(file.value) > i]
         rows = (np.array(here)[:, None] * 2 * t + np.arange(2 * t)).ravel()
-        values = np.full((len(rows), len(CHANNELS)), np.nan)
+        values = np.empty((len(rows), 1))
         up = np.repeat([series[number][i] for number in here], t).reshape(-1, t)
-        values[:, 0] = np.concatenate([up, 2 * CENTER[0] - up], axis=1).ravel()
+        values[:, 0] = np.concatenate([up, 2 * UNITS.center - up], axis=1).ravel()
         said = detector.advance(state, rows, np.full(len(rows), i, np.int32), values, np.tile(limits, len(here)))
         raised = np.asarray(said.raised.reshape(len(here), 2, t).any(axis=1))
         for place, number in enumerate(here):
@@ -140,7 +141,7 @@ def _in_units(file: File) -> Doubles:
     known = file.value[: max(file.unjudged, 1)]
     middle = float(np.median(known))
     spread = 1.4826 * float(np.median(np.abs(known - middle))) or float(np.std(known)) or 1.0
-    return np.asarray(CENTER[0] + DAY[0] * np.clip((file.value - middle) / spread, -1e6, 1e6))
+    return np.asarray(UNITS.center + UNITS.day * np.clip((file.value - middle) / spread, -1e6, 1e6))
 
 
 def _earned(position: Doubles) -> Doubles:

@@ -1,7 +1,8 @@
 """What the processor's detection says of daily values: the close of a day, as it runs, called with one value a day.
 
-The daily basal rate stands for the night's heart rate: it enters the open day as 180 minutes of that rate, and
-``detectors.days.close_days`` scores it, sums it up and learns from it, constants and guard included.
+The daily basal rate stands for the night's heart rate: it enters the open day as 180 minutes of that rate, the steps as
+those of the day, and ``detectors.days.close_days`` scores it, sums it up and learns from it, constants and guard
+included.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from typing import Final
 import numpy as np
 
 from detectors.baseline import LEAST_MINUTES, NIGHT_HEART
+from detectors.daily import LIMITS
 from detectors.days import close_days
 from detectors.pipeline import Pipeline
 from detectors.protocol import DAY_MS, HOUR_MS, Bools, Doubles, Ints, blank_hour
+from detectors.rise import LEAST_STEPS_MINUTES
 from detectors.sums import THOUSAND
 from evaluation.days import CHANNELS, Person
 
 FIRST_DAY: Final = 20_000  # local days are counted from 1970 and must be above 0
 CLOSES_MS: Final = 11 * HOUR_MS  # the first hour after a day's end
 BASAL: Final = CHANNELS.index("basal")
+STEPS: Final = CHANNELS.index("steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Nights:
     n_days: Ints  # (D,) clean days behind it
 
 
-def replay(people: list[Person]) -> list[Nights]:
+def replay(people: list[Person], limit: float = LIMITS["0.1"]) -> list[Nights]:
     """Return what the day's close says of each person's days, all people side by side, in the order of their days."""
     pipeline = Pipeline()
     state = pipeline.new_state(len(people))
@@ -48,12 +52,14 @@ def replay(people: list[Person]) -> list[Nights]:
         part = state[rows]
         part["open_day"] = day
         part["day"]["n"][:, NIGHT_HEART] = minutes
-        value = np.array([people[row].value[i, BASAL] for row in rows])
+        value, steps = (np.array([people[row].value[i, channel] for row in rows]) for channel in (BASAL, STEPS))
+        part["day"]["steps"] = np.where(np.isfinite(steps), np.rint(np.nan_to_num(steps)), 0)
+        part["day"]["steps_minutes"] = np.where(np.isfinite(steps), LEAST_STEPS_MINUTES, 0)
         part["day"]["sum"][:, NIGHT_HEART] = np.rint(value * THOUSAND) * minutes
         hour = blank_hour(rows.tolist(), (day * DAY_MS + CLOSES_MS).tolist(), [0] * len(rows))
-        _, days = close_days(part, hour, rows)
+        _, days = close_days(part, hour, rows, limit)
         state[rows] = part
-        columns = (days.cusum, part["cusum"]["active"], days.z, days.center, days.spread, days.n_days)
+        columns = (days.cusum, part["rise"]["active"], days.z, days.center, days.spread, days.n_days)
         for place, row in enumerate(rows.tolist()):
             found[row][:, i] = [column[place] for column in columns]
     return [

@@ -7,30 +7,17 @@ from typing import Final
 
 import numpy as np
 
-from detectors.daily import CHANNELS, Daily
+from detectors.daily import LIMITS, Daily
 from detectors.protocol import Bools, Doubles, Ints
-from evaluation.daily import LIMITS
 from evaluation.heard import Nights
 from evaluation.references import MEMORY, RATE, REFERENCES
 
+SLOW, FORTNIGHT = "slow mean (alerts)", "fortnight (bands)"  # what runs now
 Active = Callable[[Ints, Doubles], Bools]  # (day (D,), value (D,)) → (D,)
 
 
-def daily_active(day: Ints, value: Doubles, limits: Doubles = LIMITS) -> Bools:
-    """Return (T, D) whether an alert of ``detectors.daily`` is active after each night, heart rate alone."""
-    detector, t = Daily(), len(limits)
-    state = detector.new_state(t)
-    active = np.zeros((t, len(day)), bool)
-    for i in range(len(day)):
-        values = np.full((t, len(CHANNELS)), np.nan)
-        values[:, 0] = value[i]
-        active[:, i] = detector.advance(state, np.arange(t), np.full(t, day[i], np.int32), values, limits).active
-    return active
-
-
 EVERY: Final[Mapping[str, tuple[Callable[[Ints, Doubles], Bools], Doubles]]] = {
-    "daily": (daily_active, LIMITS),
-    **{name: (reference.active, reference.thresholds) for name, reference in REFERENCES.items()},
+    name: (reference.active, reference.thresholds) for name, reference in REFERENCES.items()
 }
 """(T, D) paths by rule, with the thresholds (T,), strictest last."""
 
@@ -59,15 +46,15 @@ def _at(paths: Callable[[Ints, Doubles], Bools], place: int) -> Active:
 def baselines(nights: Nights) -> dict[str, Doubles]:
     """Return (D,) where each baseline lay before each night."""
     value = nights.value
-    ewma, daily_mean, median = (np.full(len(value), np.nan) for _ in range(3))
+    ewma, slow_mean, median = (np.full(len(value), np.nan) for _ in range(3))
     mean = 0.0
     detector = Daily()
     state = detector.new_state(1)
     for i in range(len(value)):
-        ewma[i], daily_mean[i] = mean, float(state["mean"][0, 0])
+        ewma[i], slow_mean[i] = mean, float(state["mean"][0, 0])
         median[i] = np.median(value[max(0, i - MEMORY) : i]) if i else 0.0
         mean += max(RATE, 1 / (i + 1)) * (value[i] - mean)
-        values = np.full((1, len(CHANNELS)), np.nan)
+        values = np.full((1, len(detector.channels)), np.nan)
         values[0, 0] = value[i]
-        detector.advance(state, np.array([0]), nights.day[i : i + 1], values, 4.0)
-    return {"what runs now": nights.center, "daily": daily_mean, "ewma_0.05": ewma, "median_28": median}
+        detector.advance(state, np.array([0]), nights.day[i : i + 1], values, LIMITS["0.1"])
+    return {SLOW: slow_mean, FORTNIGHT: nights.center, "ewma_0.05": ewma, "median_28": median}

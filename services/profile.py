@@ -22,6 +22,7 @@ OLDEST: Final = 120  # years
 GROWN_UP: Final = 16  # years; NEWS2 and the adults' limits are not for those who are younger
 TARGET_BOUNDS: Final = (84, 100)  # percent; a target range outside is none that is prescribed
 SCALE_2_HIGH: Final = 92  # a target up to here is that of NEWS2's SpO2 scale 2: too much oxygen is a danger too
+SCALE_2: Final = (88, 92)  # the one target the scale itself was made for
 
 AgeBand = Literal["under_16", "16_to_64", "65_and_over"]
 Ceiling = Literal["everything", "no_intensive_care", "no_hospital"]
@@ -124,6 +125,15 @@ def conditions(profile: Profile | None, at_ms: int) -> frozenset[Condition]:
     if profile.oxygen is None or not profile.oxygen.home or profile.oxygen.target[1] > SCALE_2_HIGH:
         found.add("no_oxygen_target")
     return frozenset(found)
+
+
+def on_scale_2(profile: Profile | None) -> bool:
+    """Tell whether NEWS2 takes SpO2 scale 2: only where a named clinician wants exactly 88 to 92 %.
+
+    >>> on_scale_2(Profile(oxygen=Oxygen((88, 92), "ada"))), on_scale_2(Profile(oxygen=Oxygen((85, 90), "ada")))
+    (True, False)
+    """
+    return profile is not None and profile.oxygen is not None and profile.oxygen.target == SCALE_2
 
 
 def birthday(born: date, years: int) -> date:

@@ -240,6 +240,10 @@ class ProcessorSettings(Section):
         ge=3600,
         description="data older than this when received are history: they go by backfill.v1 and nobody is paged",
     )
+    alert_budget: Literal["0.1", "0.2", "0.3"] = Field(
+        "0.1",
+        description="alert episodes a patient-week that the rule about a slow rise may begin; safety has no budget",
+    )
     max_records: int = Field(2000, ge=1, le=20000, description="Kafka records in one transaction at the most")
     instance_id: str = Field("", description="static membership: a name unique to this process, or empty")
 

@@ -74,10 +74,18 @@ class UsualRule(NamedTuple):
     decimals: int
     asleep: bool
     least_minutes: int  # usable minutes that make a day
+    slow: bool = False  # compared with a slow mean of all nights before, not with a fortnight's median
 
 
+DRIFT: Final = {  # metric → decimals, usable minutes asleep that make a night
+    "heart_rate_drift": ("heart_rate", 0, 180),
+    "spo2_drift": ("spo2", 1, 20),
+    "respiratory_rate_drift": ("respiratory_rate", 1, 20),
+    "hrv_rmssd_drift": ("hrv_rmssd", 0, 5),
+}
 USUAL: Final = {
-    "resting_heart_rate_rise": UsualRule("heart_rate", 0, True, 180),
+    "resting_heart_rate_rise": UsualRule("heart_rate", 0, True, 180, slow=True),
+    "resting_heart_rate_new_normal": UsualRule("heart_rate", 0, True, 180, slow=True),
     "night_skin_temperature_rise": UsualRule("skin_temperature", 1, True, 20),
     "night_respiratory_rate_rise": UsualRule("respiratory_rate", 1, True, 20),
     "heart_rate_unusual_at_rest": UsualRule("heart_rate", 0, False, 60),
@@ -87,6 +95,8 @@ GATE: Final = {
     "heart_rate": (30, 220, 60, 30),
     "skin_temperature": (25, 40, 3, 240),
     "respiratory_rate": (6, 40, 20, 120),
+    "spo2": (70, 100, 15, 180),
+    "hrv_rmssd": (5, 250, 1000000, 60),
 }
 VITALS: Final = (
     "heart_rate", "steps", "spo2", "respiratory_rate", "skin_temperature", "body_temperature", "hrv_rmssd",
@@ -143,3 +153,12 @@ LOCAL: Final = "(minute AT TIME ZONE 'UTC' + %(offset)s)"
 NIGHT: Final = f"({LOCAL}::time >= '22:00' OR {LOCAL}::time < '08:00')"
 # A day runs from 10:00 to 10:00 and carries the date of its end; an hour belongs to it as a whole.
 DAY: Final = "(date_trunc('hour', minute) AT TIME ZONE 'UTC' + %(offset)s + interval '14 hours')::date"
+STEPS: Final = f"""
+    WITH off AS (
+        SELECT DISTINCT date_trunc('minute', t) AS minute FROM told WHERE quality = 3 OR (metric = 'wear' AND value = 0)
+    ), one AS (
+        SELECT date_trunc('minute', t) AS minute, sum(value::float8) AS steps FROM told
+        WHERE metric = 'steps' AND quality IN (0, 4) GROUP BY 1 HAVING sum(value::float8) BETWEEN 0 AND 300
+    )
+    SELECT {DAY} AS day, sum(round(steps))::float8 FROM one WHERE minute NOT IN (SELECT minute FROM off)
+    GROUP BY 1 HAVING count(*) >= 600"""

@@ -24,6 +24,7 @@ from tests.sentence_rules import (
     BASELINE_DAYS,
     CONFUSED,
     DAY,
+    DRIFT,
     GATE,
     GOOD,
     HOUR,
@@ -33,6 +34,7 @@ from tests.sentence_rules import (
     MINUTES,
     NIGHT,
     RUN,
+    STEPS,
     UNPACK,
     USUAL,
     VITALS,
@@ -54,6 +56,7 @@ from tests.sentence_words import (
     since,
     span,
 )  # fmt: skip
+from tests.slow_rise import nights
 
 
 class Told(NamedTuple):
@@ -159,6 +162,8 @@ class _Patient:
         """
         if told.rule in LIMITS:
             return self._of_limit(told, LIMITS[told.rule], tokens)
+        if told.rule in DRIFT:
+            return self._of_drift(told)
         if told.rule in USUAL:
             return self._of_usual(told, USUAL[told.rule], text)
         if told.rule.startswith("check_value_"):
@@ -237,8 +242,11 @@ class _Patient:
             if "second hour" in text:
                 before = self._hour_before(told)
             opening = [*span(told.at - HOUR, told.at, told.offset)]
-        known = self._used_before(rule, told, day)
-        usual = median(known)
+        if rule.slow:
+            usual, n = self._slow_mean(rule, told, day)
+        else:
+            known = self._used_before(rule, told, day)
+            usual, n = median(known), len(known)
         if "in a row" in text and (before is None or before <= usual):
             msg = f"the one before was {before}, not above the usual {usual}"
             raise Untrue(msg)
@@ -248,7 +256,34 @@ class _Patient:
         elif (" above" in text) != (value > usual):
             msg = f"{value} is not on that side of {usual}"
             raise Untrue(msg)
-        return [*opening, *shown, str(len(known))]
+        closing: Expected = []
+        if told.rule == "resting_heart_rate_new_normal" and told.change != "resolved":
+            first = day_of(told.start, told.offset)
+            closing = [str(first.day), MONTHS[first.month - 1]]
+        return [*opening, *shown, str(n), *closing]
+
+    def _of_drift(self, told: Told) -> Expected:
+        """The median of the fortnight that ends with the day, and that of the first fortnight."""
+        metric, decimals, least = DRIFT[told.rule]
+        day = day_of(told.at - MINUTE, told.offset)
+        values = self._daily(UsualRule(metric, decimals, True, least), told.offset)
+        rows = self._connection.execute(
+            """SELECT v.day FROM daily_value v JOIN metric m ON m.id = v.metric_id
+               WHERE v.patient_id = %s AND m.key = %s AND v.context = 'asleep' AND v.used AND v.day <= %s ORDER BY 1""",
+            [self._patient, metric, day],
+        ).fetchall()
+        used = [values[row[0]] for row in rows]
+        now, first = median(used[-BASELINE_DAYS:]), median(used[:BASELINE_DAYS])
+        shown: Expected = [Shown(now, decimals), Apart(decimals), str(BASELINE_DAYS), Shown(first, decimals)]
+        return [str(day.day), MONTHS[day.month - 1], str(BASELINE_DAYS), *shown]
+
+    def _slow_mean(self, rule: UsualRule, told: Told, day: date) -> tuple[float, int]:
+        """Return what the night of a day is compared with, and how many nights lie behind it."""
+        values = self._daily(rule, told.offset)
+        steps: dict[date, float] = dict(self._connection.execute(STEPS.encode(), {"offset": told.offset}).fetchall())
+        days = sorted(one for one in values.keys() | steps.keys() if one <= day)
+        night = nights((values.get(one), steps.get(one)) for one in days)[-1]
+        return night.usual, night.n
 
     def _used_before(self, rule: UsualRule, told: Told, day: date) -> list[float]:
         """Return the recomputed values of the days the baseline knew, the latest 14."""

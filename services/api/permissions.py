@@ -21,6 +21,7 @@ patients.list           team          team          team         team          t
 patient.read            team          team          team         team          team                team             -           organisation   self     self
 monitoring.read         team          team          team         team          -                   team             -           -              self     self
 trend.read              team          team          -            team          -                   team             -           -              self     self
+scores.read             team          team          -            team          -                   -                -           -              -        -
 frame.read              team          team          -            -             -                   team             -           -              -        -
 worklist.read           team          team          team         team          -                   -                -           -              -        -
 alerts.list             team          team          team         team          -                   -                -           -              self     self
@@ -74,6 +75,7 @@ _OWN: Final = {
     "state": "*",
     "monitoring": "state since until",
     "trend": "*",
+    "weeks": "patient time_zone to confidence changes recoveries wear not_shown",
     "alert": f"id patient metric kind priority state provisional late {_EVENT_TIMES} sentence acknowledged link events",
     "acknowledged": "at",
     "event": "change priority late at",
@@ -106,6 +108,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "monitoring": "state since until",
         "trend": "patient time_zone metric from to source sources truncated devices readings lowest highest times_ms "
         "low high mean n gaps",
+        "weeks": "patient time_zone to wear not_shown",
         "frame": "*",
     },
     "administrator": {  # manages who is enrolled and reviews break-glass; no reading, no finding

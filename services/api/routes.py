@@ -10,11 +10,26 @@ from pydantic import BaseModel, ConfigDict
 
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
-from services.api import alerts, break_glass, documents, events, frames, pages, patients, times, trends, worklist
+from services.api import (
+    alerts,
+    break_glass,
+    documents,
+    events,
+    frames,
+    pages,
+    patients,
+    scores,
+    times,
+    trends,
+    worklist,
+)
 from services.api import more_documents as more
 from services.api.access import Access, credential
 from services.api.documents import STREAM, answers
+from services.api.score_documents import Scores
 from services.api.stream import AlertHub
+from services.api.weeks import document as weeks
+from services.api.weeks.schema import Weeks
 
 Limit = Annotated[int, Query(ge=1, le=pages.MAX_LIMIT)]
 Cursor = Annotated[str | None, Query(max_length=500)]
@@ -73,6 +88,22 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
             begin, end = trends.span(first, last, times.present(clock))
             scope.detail.update(metric=metric, **{"from": times.rfc3339(begin), "to": times.rfc3339(end)})
             return Answer(await trends.document(scope, patient, metric, begin, end, points))
+
+    @v1.get("/patients/{patient_id}/scores", responses=answers(Scores))
+    async def read_scores(request: Request, patient_id: Key) -> Any:
+        """Show the clinical scores of the newest values, each with what it is made of and what is missing."""
+        async with access.scoped(request, "scores.read") as scope:
+            patient = await patients.find(scope, patient_id)
+            await scores.deny_withheld(scope, patient)
+            return await scores.document(scope, patient, times.present(clock))
+
+    @v1.get("/patients/{patient_id}/trend-statements", responses=answers(Weeks))
+    async def read_trend_statements(request: Request, patient_id: Key) -> Any:
+        """Say what the patient's weeks come to against their own days: how far, since when, how sure; or not known."""
+        async with access.scoped(request, "trend.read") as scope:
+            patient = await patients.find(scope, patient_id)
+            scope.detail.update(statements=True)
+            return Answer(await weeks.document(scope, patient, times.present(clock)))
 
     @v1.get("/worklist", responses=answers(more.Worklist))
     async def read_worklist(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:

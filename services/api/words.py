@@ -24,6 +24,7 @@ UNIT_WORDS: Final = {
     "mm[Hg]": "mmHg",
     "{steps}": "steps",
     "{stage}": "",
+    "{acvpu}": "",
     "{worn}": "",
     "1": "",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,7 +94,7 @@ def _injected(data: Path | None, told: Any) -> dict[str, Any]:
     from evaluation import injected
     from services.cli.evaluate_stream import process
 
-    return injected.evaluate(data, process, told)
+    return injected.evaluate(data, partial(process, budget=injected.BUDGET), told)
 
 
 def _calibration(data: Path, told: Any) -> dict[str, Any]:

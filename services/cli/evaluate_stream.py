@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.daily import Budget
 from evaluation.heard import Alert, Heard, Nights, Streams
 from ingest.catalogue import catalogue
 from services.processor.in_memory import LOOKED_AT, Told, days
@@ -18,18 +19,22 @@ HEART: Final = catalogue()["heart_rate"].id
 
 
 def process(
-    people: Sequence[Streams], offsets_min: Sequence[int], told: Callable[[int, int], None] = lambda *_: None
+    people: Sequence[Streams],
+    offsets_min: Sequence[int],
+    told: Callable[[int, int], None] = lambda *_: None,
+    budget: Budget = "0.1",
 ) -> list[Heard]:
     """Return what the processor says of N people's readings, all in time, side by side.
 
-    ``told`` hears how many days are done, of how many. Metrics that no detector looks at are left out.
+    ``told`` hears how many days are done, of how many; ``budget`` is that of the processor's settings. Metrics that no
+    detector looks at are left out.
     """
     looked_at = [{metric: s for metric, s in streams.items() if metric in LOOKED_AT} for streams in people]
     tables = [table_of(slot, streams) for slot, streams in enumerate(looked_at)]
     alerts = Told(len(people))
     hours: list[list[int]] = [[] for _ in people]
     nights: list[list[tuple[Any, ...]]] = [[] for _ in people]
-    for day in days(tables, [[(0, offset)] for offset in offsets_min]):
+    for day in days(tables, [[(0, offset)] for offset in offsets_min], budget):
         alerts.take(day.effects)
         for hour in day.slices:
             for slot, hour_ms in zip(hour.rows.tolist(), hour.hour_ms.tolist(), strict=True):

@@ -83,7 +83,11 @@ def create_app(settings: Settings) -> faust.App:
             try:
                 async with AsyncExitStack() as stack:
                     clock = await stack.enter_async_context(clock_for(settings))
-                    core = Core(Pipeline(guard=INJECTED_BUG != "learn-anomaly"), Limits(), settings.kafka.partitions)
+                    core = Core(
+                        Pipeline(budget=settings.processor.alert_budget, guard=INJECTED_BUG != "learn-anomaly"),
+                        Limits(),
+                        settings.kafka.partitions,
+                    )
                     loop = StreamLoop(settings, clock, core)
                     watch = Watch(settings, clock, loop)
                     health = Health("processor", watch.checks())

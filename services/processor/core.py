@@ -19,7 +19,7 @@ from detectors.protocol import State
 from ingest.partition import partition_of
 from services.processor import hot as hot_state
 from services.processor.changes import Changes
-from services.processor.hot import Hot, HotRow, StateRow
+from services.processor.hot import MONTHLY_DAYS, Hot, HotRow, StateRow
 from services.processor.readings import Table
 
 HOUR_MS: Final = 3_600_000
@@ -94,6 +94,8 @@ class Core:
             slot = self.place(row.patient_id, hot)
             if row.state is not None and row.layout == self.layout:
                 self.state[slot] = np.frombuffer(row.state, self.pipeline.dtype)[0]
+            elif row.state is not None:  # another version's: what is usual is learned anew from the stored readings
+                hot_state.mark_dirty(hot, hot.settled_ms - MONTHLY_DAYS * DAY_MS)
             self.take_limits(slot, hot)
             since[row.patient_id] = self.needed_from(hot)
             self.changes.add(row.patient_id, row.changes)

@@ -12,6 +12,7 @@ from services.processor.change import PatientChange
 MAX_SESSIONS: Final = 32  # device sessions remembered a patient; the oldest are forgotten first
 MAX_OFFSETS: Final = 16  # changes of the wearer's UTC offset remembered a patient
 MAX_LATE: Final = 1000  # instants of late readings remembered a patient, until their hour is closed
+MONTHLY_DAYS: Final = 400  # checkpoints go back so far: after the daily ones the first of each month
 MAX_MISSING: Final = 64  # missing sequence numbers remembered a session
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.daily import Budget
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from detectors.protocol import LIMIT_METRICS, VITALS, HourSlice, Readings
@@ -55,12 +56,13 @@ class Day:
         return Readings(*(getattr(every, field.name)[new] for field in fields(every)))
 
 
-def days(people: Sequence[Table], offsets: Sequence[Offsets]) -> Iterator[Day]:
+def days(people: Sequence[Table], offsets: Sequence[Offsets], budget: Budget = "0.1") -> Iterator[Day]:
     """Yield what the processor makes of N people's readings, all in time, side by side.
 
-    ``people``: each one's readings sorted by instant, ``slot`` being the person's place.
+    ``people``: each one's readings sorted by instant, ``slot`` being the person's place. ``budget``: that
+    of the processor's settings.
     """
-    core = Core(Pipeline(), Limits(), 1, capacity=max(len(people), 1))
+    core = Core(Pipeline(budget=budget), Limits(), 1, capacity=max(len(people), 1))
     starts = [int(table.t_ms[0]) // HOUR_MS * HOUR_MS if len(table) else 0 for table in people]
     for slot, start in enumerate(starts):
         hot = Hot(organisation_id=0, settled_ms=start, closed_ms=start, offsets=[*offsets[slot]])

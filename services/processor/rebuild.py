@@ -20,12 +20,12 @@ import structlog
 from services import metrics
 from services.processor import hot as hot_state
 from services.processor.core import DAY_MS, HOUR_MS, Core
-from services.processor.hot import Hot
+from services.processor.hot import MONTHLY_DAYS, Hot
 from services.processor.records import Effects
 from services.processor.remake import remade
 from services.processor.replay import OF_THE_PRESENT, Replay
 from services.processor.watermark import marks_of
-from services.store.kept import DAILY_DAYS, MONTHLY_DAYS
+from services.store.kept import DAILY_DAYS
 from services.store.reader import Checkpoint, Reader
 
 # What one patient's data can cause; anything else stops the process.

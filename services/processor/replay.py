@@ -11,7 +11,15 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from detectors.rules import CHECK_VALUE, NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, REST_HEART_HOURS, RESTING_HEART
+from detectors.rules import (
+    CHECK_VALUE,
+    DRIFTS,
+    NEW_NORMAL,
+    NIGHT_BREATH_RISE,
+    NIGHT_SKIN_RISE,
+    REST_HEART_HOURS,
+    RESTING_HEART,
+)
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN
 from services.processor import applying, safety, settle, watermark
@@ -27,7 +35,9 @@ from services.store.reader import Checkpoint
 SLOT: Final = 0  # the one patient of the replay's core
 # Told by the clock, by arrival, and of values that never became readings: no replay finds them.
 OF_THE_PRESENT: Final = frozenset({"device_silent", "clock_fault"} | {rule.id for rule in CHECK_VALUE.values()})
-NIGHT_RULES: Final = frozenset({RESTING_HEART.id, NIGHT_SKIN_RISE.id, NIGHT_BREATH_RISE.id})
+NIGHT_RULES: Final = frozenset(
+    rule.id for rule in (*DRIFTS, RESTING_HEART, NEW_NORMAL, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE)
+)
 REPLAYED_RULES: Final = frozenset(ALL_RULES) - OF_THE_PRESENT | {"device_silent"}  # a silence of long ago is data
 
 

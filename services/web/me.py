@@ -14,8 +14,9 @@ from ingest.clock import Clock
 from services.api import alerts, audit, events, patients, times, words
 from services.api.access import Access, Scope
 from services.api.problems import Code, Problem
+from services.api.weeks import document as weeks
 from services.web import own_consents, own_words
-from services.web.screens import render
+from services.web.screens import is_part, render
 
 PAST_ALERTS: Final = 20
 MOST: Final = 100  # people a proxy may choose from on one page
@@ -33,6 +34,9 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
             _for_them(scope)
             since = await events.position(scope.connection)  # before the rows: what comes later is streamed
             values = await _values(scope, key, now)
+            if not is_part(name) and "readings" in values["opened"]:
+                found = await patients.find(scope, key)
+                values["weeks"] = own_words.weeks(await weeks.document(scope, found, now))
         return render(name, person=scope.person, now=now, since=since, **values)
 
     @pages.get("")
@@ -103,6 +107,7 @@ async def _values(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
         "own": own,
         "voice": own_words.OWN if own else own_words.OTHER,
         "opened": opened,
+        "weeks": [],
         "charts": charts,
         "active": (await alerts.listed(scope, patient=key, state="active", limit=100))["items"],
         "past": await alerts.past(scope, found, PAST_ALERTS),

@@ -31,6 +31,7 @@ PLAIN_NAMES: Final = {
     "rr_interval": "Time between heartbeats",
     "sleep_stage": "Sleep",
 }
+WEEKS: Final = (("resting_heart_rate", "first_weeks"), ("steps", "same_weekdays"))
 WITHOUT_NUMBER: Final = ("sleep_stage",)  # a code, not a measure
 UNKNOWN: Final = {
     "no_data": "Not known: nothing has come in since {since}.",
@@ -95,6 +96,14 @@ def overall(metrics: list[dict[str, Any]], voice: Voice) -> str:
 
 def _things(count: int) -> str:
     return "One thing is" if count == 1 else f"{count} things are"
+
+
+def weeks(document: dict[str, Any]) -> list[str]:
+    """Return the few sentences about weeks that a patient's page has room for."""
+    changes = {(one["quantity"], one["kind"]): one["sentence"] for one in document["changes"]}
+    said = [one["sentence"] for one in document["recoveries"]]
+    said += [changes[which] for which in WEEKS if which in changes]
+    return said + ([document["wear"]["sentence"]] if document["wear"] else [])
 
 
 def by_day(items: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:

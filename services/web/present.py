@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from detectors.rules import RULES
 from services.api import words
+from services.api.observed import AT_REST
 from services.api.times import age, zone
+from services.api.weeks.quantities import signed
 
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_PAD = 132.0, 34.0, 3.0
 SPARK_GAP_MS: Final = 2 * 3_600_000  # two hours between closed hours' middles: one is missing
@@ -96,6 +98,62 @@ def spark(row: dict[str, Any]) -> dict[str, Any]:
         "words": f"{row['metric']['title']}, last 24 h by the hour: "
         f"{words.number(low, decimals)} to {words.number(high, decimals)} {row['metric']['unit_words']}",
     }
+
+
+SCORE_STATES: Final = {"complete": "Complete", "partial": "Partial", "unknown": "Not known", "off": "Off"}
+# why a parameter of a clinical score has no points, where nothing else says it
+NOT_COUNTED: Final = {
+    "missing": "missing: never received",
+    "doubted": "not counted: doubted by the device",
+    "needs_oxygen": "not counted: above 92 % it goes by supplemental oxygen, which is not known",
+    "apart": "not counted: pulse and pressure are more than 15 min apart",
+}
+
+
+def not_counted(parameter: dict[str, Any]) -> str:
+    """Return why a parameter of a clinical score does not count; empty where it does."""
+    if parameter["state"] == "too_old":
+        return f"too old: counts for {parameter['max_age_s'] // 3600} h"
+    if parameter["state"] == "doubted" and parameter["metric"]["key"] in AT_REST:
+        return f"{NOT_COUNTED['doubted']}, or not at rest"
+    return NOT_COUNTED.get(parameter["state"], "")
+
+
+COMPARED: Final = {
+    "first_weeks": "Last 4 weeks, with the first weeks",
+    "four_weeks_before": "Last 4 weeks, with the 4 before",
+    "eight_weeks": "Slope of 8 weeks, a week",
+    "same_weekdays": "Last 7 days, with the same weekdays",
+}
+
+
+def day(text: str) -> str:
+    """Return a local day as people write it: ``22 Nov 2026``."""
+    when = date.fromisoformat(text)
+    return f"{when.day} {when:%b %Y}"
+
+
+def compared(changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the comparisons of quantities of which any day is known."""
+    known = {one["quantity"] for one in changes if one["days"] or one["compared_days"]}
+    return [one for one in changes if one["quantity"] in known]
+
+
+def difference(change: dict[str, Any]) -> str:
+    """Return a comparison's difference with its word: ``+3.1, higher``."""
+    word = {"higher": "higher", "lower": "lower"}.get(change["state"], "no clear change")
+    return f"{_signed(change, 'change')}, {word}"
+
+
+def interval(change: dict[str, Any]) -> str:
+    """Return the interval of a difference; an open end is said to be open."""
+    return f"{_signed(change, 'low')} to {_signed(change, 'high')}"
+
+
+def _signed(change: dict[str, Any], which: str) -> str:
+    value = change[which]
+    places = change["decimals"] + (change["kind"] == "eight_weeks")
+    return "open" if value is None else signed(value, places)
 
 
 # keys of an alert's evidence → how they are called; others are shown by their own name

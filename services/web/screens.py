@@ -19,10 +19,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from detectors.rules import ADAPTIVE_RULES
 from ingest.clock import Clock
 from services.api import acknowledge as acknowledging
-from services.api import alerts, break_glass, changes, events, patients, permissions, times, words, worklist
+from services.api import alerts, break_glass, changes, events, patients, permissions, scores, times, words, worklist
 from services.api.access import Access, Scope
 from services.api.identity.front import Identity
 from services.api.problems import Code, Problem
+from services.api.weeks import document as weeks
 from services.settings import Settings
 from services.web import own_words, present
 
@@ -69,6 +70,11 @@ def static_files() -> StaticFiles:
 def render(name: str, status: int = 200, **values: Any) -> HTMLResponse:
     """Return a page or a part of one."""
     return HTMLResponse(_environment().get_template(name).render(values), status)
+
+
+def is_part(name: str) -> bool:
+    """Whether a template is the part of a page that is refreshed; what weeks come to is no part of it."""
+    return name.startswith("_")
 
 
 def wants_page(request: Request) -> bool:
@@ -159,6 +165,8 @@ def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> Show:
             async with access.scoped(request, "patient.read") as scope:
                 since = await events.position(scope.connection)
                 values = await _patient(scope, key, now)
+                if not is_part(name) and scope.may("trend.read"):
+                    values["weeks"] = await weeks.document(scope, await patients.find(scope, key), now)
         except Problem as problem:
             hidden = problem.code in (Code.NOT_FOUND, Code.CONSENT_WITHHELD)
             if hidden and scope is not None and scope.may("break_glass.open"):
@@ -289,9 +297,11 @@ async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
         "charts": sorted(document.get("metrics", []), key=lambda entry: words.metric_id(entry["metric"]["key"]) or 0),
         "active": sorted(active, key=_attention),
         "past": past,
+        "weeks": None,
         "renewable": RENEWABLE if scope.may("patient.new_normal") else frozenset(),
         "renewals": await changes.renewals(scope, found) if scope.may("patient.new_normal") else {},
         "opened": await break_glass.of_patient(scope, found),
+        "scores": await scores.document(scope, found, now) if await scores.open_to(scope, found) else None,
         "request_key": secrets.token_urlsafe,
         "may_acknowledge": scope.may("alert.acknowledge"),
         "sees_alerts": scope.sees("alert"),

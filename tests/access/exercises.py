@@ -52,6 +52,8 @@ EXERCISES: Final = {
     "GET /v1/patients": Exercise("patients.list"),
     "GET /v1/patients/{patient_id}": Exercise("patient.read", _patient),
     "GET /v1/patients/{patient_id}/trends": Exercise("trend.read", _patient, "?metric=heart_rate"),
+    "GET /v1/patients/{patient_id}/scores": Exercise("scores.read", _patient),
+    "GET /v1/patients/{patient_id}/trend-statements": Exercise("trend.read", _patient),
     "GET /v1/patients/{patient_id}/monitoring": Exercise("monitoring.read", _patient),
     "PUT /v1/patients/{patient_id}/monitoring": Exercise(
         "patient.monitoring", _patient, body={"state": "paused", "reason": "holiday", "until": "2026-11-25T00:00:00Z"}

@@ -50,6 +50,7 @@ SHOWS: Final = {
     "GET /v1/patients": "patient[]",
     "GET /v1/patients/{patient_id}": "patient",
     "GET /v1/patients/{patient_id}/trends": "trend",
+    "GET /v1/patients/{patient_id}/trend-statements": "weeks",
     "GET /v1/patients/{patient_id}/monitoring": "monitoring",
     "PUT /v1/patients/{patient_id}/monitoring": "change",
     "POST /v1/patients/{patient_id}/new-normal": "change",
@@ -77,7 +78,7 @@ WHOLE: Final = {
     "GET /v1/programmes/{key}", "PUT /v1/programmes/{key}", "PUT /v1/programmes/{key}/state",
     "GET /v1/patients/{patient_id}/consents", "POST /v1/patients/{patient_id}/consents", "GET /v1/consent/documents",
     "POST /v1/consent/documents/{key}", "GET /v1/consent/basis", "PUT /v1/consent/basis",
-    "GET /v1/patients/{patient_id}/export",
+    "GET /v1/patients/{patient_id}/export", "GET /v1/patients/{patient_id}/scores",
 }  # fmt: skip
 
 

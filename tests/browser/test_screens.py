@@ -230,6 +230,37 @@ async def test_the_patient_page_explains_and_draws(page: Page) -> None:
     assert painted > 10
 
 
+async def test_a_score_is_partial_and_names_what_is_missing(page: Page) -> None:
+    for key, told, why in (
+        (
+            "p04",
+            r"^At least \d+, 2 of 7 parameters known: (at least medium risk|high risk|at least low to medium)",
+            "missing: never received",
+        ),
+        ("p05", r"^Not known: 0 of 7 parameters known$", "too old: counts for 1 h"),
+        ("p08", r"^Not known: 0 of 7 parameters known$", "missing: never received"),
+    ):
+        await page.goto(f"/patients/{key}")
+        news2 = page.get_by_role("article", name="NEWS2")
+        await expect(news2.locator(".sentence")).to_have_text(re.compile(told))
+        await expect(news2).to_contain_text(why)
+        await expect(news2.locator(".flag")).to_have_text("Partial" if key == "p04" else "Not known")
+
+
+async def test_the_patient_page_says_what_weeks_come_to(page: Page) -> None:
+    await page.goto("/patients/p04")
+    weeks = page.get_by_role("region", name="Over weeks")
+    await expect(weeks).to_contain_text("3.0 /min higher than in this person's first weeks (54.0 /min, 14 nights)")
+    await expect(weeks).to_contain_text("Not known, too few days: Heart rate variability asleep (RMSSD)")
+    await weeks.get_by_text("Comparisons, one by one").click()
+    row = weeks.get_by_role("row", name="Last 4 weeks, with the 4 before").first
+    await expect(row).to_contain_text("+3.0, higher")
+    await expect(weeks.locator(".state.unknown").first).to_contain_text("not known")
+    await page.goto("/patients/p06")
+    await expect(page.locator(".weeks")).to_contain_text("Not known, too few days: Resting heart rate asleep")
+    await expect(page.locator(".weeks")).not_to_contain_text("No clear change")
+
+
 async def test_it_says_when_the_connection_is_lost_and_when_it_is_back(
     context: BrowserContext, migrated: Settings, ward: Ward
 ) -> None:

@@ -52,6 +52,26 @@ def bands(data: ApiData, patient: int) -> None:
         data.band(patient, "spo2", context, hour * HOUR_MS, 96.4, 0.9)
 
 
+def nights(data: ApiData, patient: int) -> None:
+    """A hundred nights of heart rate asleep, 3 higher in the last four weeks, and of a breathing rate as ever."""
+    today = NOW.date()
+    rows = [
+        (
+            patient,
+            metric,
+            today - timedelta(days=99 - i),
+            level + i % 3 - 1 + (3 if metric == 1 and i >= 72 else 0),
+            level,
+        )
+        for metric, level in ((1, 54), (5, 15))
+        for i in range(100)
+    ]
+    with data.connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO daily_value VALUES (%s, %s, 'asleep', %s, %s, 400, %s, 2, 14, 0, NULL, true)", rows
+        )
+
+
 def make(data: ApiData) -> Ward:
     """Write the ward."""
     nurse = data.person("ada", "nurse", "Ada Nurse")
@@ -76,6 +96,8 @@ def make(data: ApiData) -> Ward:
             data.state(patient, "spo2", "normal", value=96.0, since=NOW - timedelta(days=2))
         if key not in ("p06",):
             bands(data, patient)
+        if key == "p04":
+            nights(data, patient)
         state: dict[str, Any] = {"value": float(value[-1]), "at": NOW - timedelta(seconds=40)}
         if key == "p05":
             data.state(patient, "heart_rate", "unknown", "not_worn", value=state["value"], at=NOW - timedelta(hours=5))

@@ -178,3 +178,24 @@ async def everything(bench: Bench) -> dict[str, Any]:
 
 class KilledError(Exception):
     """The process has died."""
+
+
+async def test_after_an_upgrade_everybodys_usual_is_learned_anew_from_what_is_stored(bench: Bench) -> None:
+    """Another version's state can't be read; until the rebuild is through nothing is known, and nothing is lost."""
+    person = next(person for person in cast(9) if person.key == "infection")
+    await bench.frames(stamped_story(1, person, 9))
+    kept = "SELECT id, rule, state, started_at, resolved_at, sentence FROM alert WHERE kind = 'clinical' ORDER BY id"
+    days = "SELECT metric_id, context, day, value, center, days, z, cusum, used FROM daily_value ORDER BY 1, 2, 3"
+    before = await bench.rows(kept), await bench.rows(days), await bench.rows("SELECT state FROM patient_baseline")
+    assert before[0]
+    await bench.rows("UPDATE patient_baseline SET layout = 1 RETURNING 1")
+    await bench.rows("UPDATE baseline_checkpoint SET layout = 1 RETURNING 1")
+    await bench.take_over()
+    assert await bench.rebuild() == 1
+    assert (
+        await bench.rows(kept),
+        await bench.rows(days),
+        await bench.rows("SELECT state FROM patient_baseline"),
+    ) == before
+    await bench.take_over()
+    assert await bench.rebuild() == 0  # once

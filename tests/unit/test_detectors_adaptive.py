@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detectors import cusum, persist
+from detectors import persist
 from detectors.adult_limits import ADULT_LIMITS
+from detectors.afresh import start_afresh
 from detectors.baseline import LEARNED, NIGHT_HEART, REST_HEART, usual
+from detectors.daily import LIMITS
+from detectors.days import close_days
 from detectors.limit_sets import alarm_range
 from detectors.pipeline import Pipeline
 from detectors.protocol import (
@@ -23,6 +26,7 @@ from detectors.protocol import (
     blank_hour,
 )  # fmt: skip
 from detectors.settled import Settled
+from tests import slow_rise
 from tests.unit.people import METRICS, START_MS, daily, fill, hour_of, live, local_day, nights
 
 MANY = 20
@@ -56,12 +60,12 @@ def test_the_rise_clears_with_good_nights_and_not_without_data() -> None:
     pipeline, state = start()
     live(pipeline, state, range(1, 17), flat(16))
     live(pipeline, state, range(17, 24), flat(7) + 9)
-    assert (state["cusum"]["active"] == 1).all()
+    assert (state["rise"]["active"] == 1).all()
     for day in range(24, 40):  # steps only: a missing night leaves everything as it is
         hour = blank_hour(range(MANY), [START_MS + day * 24 * HOUR_MS] * MANY, [0] * MANY)
         hour.mean[:, :, STEPS], hour.good[:, :, STEPS] = 0, 1
         pipeline.settle(state, hour)
-    assert (state["cusum"]["active"] == 1).all()
+    assert (state["rise"]["active"] == 1).all()
     well = live(pipeline, state, range(41, 61), flat(20))
     cleared = [f for f in findings(well, "resting_heart_rate_rise") if f.change == "cleared"]
     assert {f.row for f in cleared} == set(range(MANY))
@@ -112,6 +116,34 @@ def test_the_anchor_is_the_first_fortnight_for_ever() -> None:
     assert (state["baselines"]["median"][known, NIGHT_HEART] < anchor[known] - 2).mean() > 0.9
 
 
+def nightly_rates(rates: NDArray[np.float64], state: State | None = None, first: int = 1) -> list[Finding]:
+    """What the close of each day says of nightly rates (days, R) alone."""
+    days, people = rates.shape
+    state = Pipeline().new_state(people) if state is None else state
+    found = []
+    for number in range(days):
+        day = local_day(first) + number
+        state["open_day"], state["day"]["n"][:, NIGHT_HEART] = day, 180
+        state["day"]["sum"][:, NIGHT_HEART] = np.rint(rates[number] * 1000) * 180
+        hour = blank_hour(range(people), [day * DAY_MS + 11 * HOUR_MS] * people, [0] * people)
+        found += close_days(state, hour, np.arange(people), LIMITS["0.1"])[0]
+    return found
+
+
+def test_a_decline_too_slow_for_every_other_rule_is_told_from_the_first_weeks() -> None:
+    """A beat in a month: the slow mean follows, and after some months the fortnight is far from the first one."""
+    noise = np.random.default_rng(2).normal(60, 2, (600, MANY))
+    climb = np.repeat(np.maximum(0, np.arange(600) - 30)[:, None] / 28, MANY, 1)
+    told = [finding for finding in nightly_rates(noise + climb) if finding.rule == "heart_rate_drift"]
+    assert {finding.row for finding in told if finding.change == "raised"} == set(range(MANY))
+    assert len({finding.row for finding in told if finding.change == "worsened"}) > MANY // 2
+    for finding in told:
+        evidence = finding.evidence
+        assert evidence["difference"] == pytest.approx(evidence["value"] - evidence["usual"])
+        assert evidence["difference"] > 8 * (1 + finding.level)
+    assert "heart_rate_drift" not in {finding.rule for finding in nightly_rates(noise)}
+
+
 def test_a_daily_value_and_its_baseline_can_be_recomputed() -> None:
     pipeline, state = start()
     settled = live(pipeline, state, range(1, 13), flat(12))
@@ -133,26 +165,47 @@ def test_a_daily_value_and_its_baseline_can_be_recomputed() -> None:
     baseline = state["baselines"][4, NIGHT_HEART]
     everything = table.take((table.row == 4) & table.used_for_baseline)
     assert float(baseline["median"]) == pytest.approx(np.median(everything.value), abs=1e-4)
-    spread = max(1.2**2, ((len(past) - 1) * (1.4826 * np.median(np.abs(past.value - median))) ** 2
-                          + 5 * 2.5**2) / (len(past) + 4))  # fmt: skip
+    value = past.value.tolist()
+    missed = [(one - np.median(value[:n])) ** 2 / (1 + np.pi / 2 / n) for n, one in enumerate(value) if n]
+    spread = max(1.2**2, ((len(past) - 1) * np.mean(missed) + 5 * 2.5**2) / (len(past) + 4))
     doubt = np.pi / 2 * spread / len(past)
     assert night.center[0] == pytest.approx((median * 81 + 60 * doubt) / (81 + doubt), abs=1e-3)
     assert night.spread[0] == pytest.approx(np.sqrt(spread + 81 * doubt / (81 + doubt)), abs=1e-3)
     assert night.z[0] == pytest.approx((night.value[0] - night.center[0]) / night.spread[0])
 
 
-def test_the_evidence_names_the_days_used() -> None:
+def test_what_is_said_of_a_rise_can_be_recomputed() -> None:
     pipeline, state = start()
     settled = live(pipeline, state, range(1, 10), flat(9))
     settled += live(pipeline, state, range(12, 16), flat(4) + 10)
     finding = findings(settled, "resting_heart_rate_rise")[0]
     table = nights(settled)
-    used = table.take((table.row == finding.row) & table.used_for_baseline)
-    before = used.local_day[used.local_day < finding.evidence["day"]][::-1]
-    assert finding.evidence["days"] == before.tolist()
-    assert finding.evidence["n_days"] == len(before)
-    assert finding.evidence["usual"] == pytest.approx(np.median(used.value[used.local_day <= before[0]]), abs=1e-3)
+    before = table.take((table.row == finding.row) & (table.local_day <= finding.evidence["day"]))
+    told = [(float(value), 8000.0) for value in before.value]  # four walks of 20 minutes a day
+    night = slow_rise.nights(told)[-1]
+    assert night.active
+    assert finding.evidence["n_days"] == night.n
+    assert finding.evidence["usual"] == pytest.approx(night.usual, abs=1e-3)
+    assert finding.evidence["cusum"] == pytest.approx(night.sum, abs=1e-3)
     assert finding.at_ms == finding.evidence["day"] * DAY_MS + 10 * HOUR_MS
+
+
+def test_a_rise_of_a_fortnight_is_asked_about_and_the_answer_starts_afresh() -> None:
+    noise = np.random.default_rng(1).normal(60, 2, (47, MANY))
+    noise[16:] += 7
+    state = Pipeline().new_state(MANY)
+    said = nightly_rates(noise[:40], state)
+    asked = [finding for finding in said if finding.rule == "resting_heart_rate_new_normal"]
+    assert sorted(finding.row for finding in asked) == list(range(MANY))  # once each
+    for finding in asked:
+        evidence = finding.evidence
+        assert evidence["day"] - evidence["since_day"] >= 14
+        assert evidence["difference"] > 0
+    start_afresh(state, np.arange(MANY), METRICS["heart_rate"])
+    calm = nightly_rates(noise[40:], state, first=41)
+    assert "resting_heart_rate_rise" not in {finding.rule for finding in calm}
+    learned = usual(state["baselines"]).center[:, NIGHT_HEART]
+    assert np.abs(learned - 67).max() < 2.5  # within a week of the answer
 
 
 def test_heart_rate_unusual_at_rest_needs_two_hours_and_known_steps() -> None:
@@ -271,16 +324,6 @@ def test_a_night_of_half_an_evening_is_no_night() -> None:
     assert len(daily([settled])) == 0
 
 
-def test_cusum_ignores_one_wild_night_and_unknown_nights() -> None:
-    state = np.zeros(1, cusum.CUSUM_DTYPE)
-    yes, no, at = np.ones(1, bool), np.zeros(1, bool), np.zeros(1, np.int64)
-    assert not cusum.add_night(state, np.array([50.0]), yes, at)[0][0]
-    before = state.tobytes()
-    assert not cusum.add_night(state, np.array([np.nan]), no, at)[0][0]
-    assert state.tobytes() == before
-    assert cusum.add_night(state, np.array([4.0]), yes, at)[0][0]
-
-
 def test_persist_breaks_after_a_gap() -> None:
     state = np.zeros(1, persist.PERSIST_DTYPE)
     yes, no = np.ones(1, bool), np.zeros(1, bool)
@@ -288,14 +331,3 @@ def test_persist_breaks_after_a_gap() -> None:
     assert not persist.count(state, yes, no, yes, np.array([9]))[0][0]
     assert persist.count(state, yes, no, no, np.array([10]))[0][0]
     assert int(state["start_ms"][0]) == 9
-
-
-def test_an_episode_soon_after_another_begins_anew() -> None:
-    state = np.zeros(1, cusum.CUSUM_DTYPE)
-    started, at = [], 0
-    for z in (3.0, 3.0, -1.8, 0.0, 3.0, 3.0):  # the first ends with 0.2 of its sum left
-        at += 1
-        raised, _ = cusum.add_night(state, np.array([z]), np.array([True]), np.array([at]))
-        if raised[0]:
-            started.append(int(state["start_ms"][0]))
-    assert started == [1, 5]

@@ -37,7 +37,7 @@ from detectors.protocol import (
 from detectors.rules import RULES
 from tests.unit.people import METRICS, START_MS, hour_of, live
 
-MODULES = sorted(module.name for module in pkgutil.iter_modules(detectors.__path__, "detectors."))
+MODULES = sorted(module.name for module in pkgutil.walk_packages(detectors.__path__, "detectors."))
 PEOPLE = 3
 BYTES = 4096  # a person's row of one detector, at the most
 EVERY = pytest.mark.parametrize("detector", [pytest.param(registry.load(name)(), id=name) for name in registry.names()])
@@ -253,8 +253,12 @@ def test_docstrings_and_their_examples(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["gate", "context", "baseline", "score", "cusum", "persist", "datastate", "limits", "pipeline", "daily"]
-)
+    "name",
+    [
+        "gate", "context", "baseline", "score", "persist", "datastate", "limits", "pipeline", "daily",
+        "scores.news2", "scores.mews", "scores.qsofa", "scores.shock_index",
+    ],
+)  # fmt: skip
 def test_every_algorithm_has_an_example(name: str) -> None:
     module = importlib.import_module(f"detectors.{name}")
     assert doctest.testmod(module).attempted > 0

@@ -9,15 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import detectors.daily
-from detectors.daily import C, Daily, DailySettings
+from detectors.daily import Daily, DailySettings
 from detectors.protocol import Bools, Doubles, State
 
-USUAL = np.array([70.0, 8.0, 7.5, 8.7])
+USUAL = np.array([70.0, 8.7])  # /min, and the logarithm of 1 + steps
+C = len(USUAL)
 
 
 def days_of(rise: Doubles, seed: int = 0) -> Doubles:
     """(D, R, C) days of R people, the basal rate risen by ``rise`` (D, R)."""
-    noise = np.random.default_rng(seed).normal(0, 1, (*rise.shape, C)) * np.array([2.0, 1, 0.5, 0.3])
+    noise = np.random.default_rng(seed).normal(0, 1, (*rise.shape, C)) * np.array([2.0, 0.3])
     values: Doubles = USUAL + noise
     values[:, :, 0] += rise
     return values
@@ -47,18 +48,30 @@ def test_a_rise_that_stays_is_raised_and_ends_and_a_quiet_person_is_left_alone()
     assert active[30:37, 20:].mean() < 0.2
 
 
-def test_a_new_normal_is_learned_within_thirty_days() -> None:
-    rise = np.zeros((80, 20))
+def test_a_lasting_change_is_followed_slowly_and_a_week_of_it_hardly() -> None:
+    rise = np.zeros((110, 20))
     rise[30:] = 5
-    _, state = run(Daily(), days_of(rise))
-    assert np.median(state["mean"][:, 0]) > 73.5
+    means = [float(np.median(run(Daily(), days_of(rise[:days]))[1]["mean"][:, 0])) for days in (30, 37, 110)]
+    assert means[1] - means[0] < 1
+    assert means[2] - means[0] > 3.5
+
+
+def test_a_sickness_does_not_raise_the_threshold_it_is_judged_by() -> None:
+    rise = np.zeros((44, 20))
+    rise[30:] = 6
+    detector = Daily()
+    _, state = run(detector, days_of(rise[:30]))
+    before = [float(np.sqrt(state["variance"][:, 0]).mean())]
+    run(detector, days_of(rise)[30:], state=state)
+    before.append(float(np.sqrt(state["variance"][:, 0]).mean()))
+    assert before[1] < before[0] + 1  # /min, after a fortnight of 6 /min more
 
 
 def test_the_guard_keeps_an_episode_out() -> None:
     rise = np.zeros((37, 20))
     rise[30:] = 8
     bias = [
-        float(np.median(run(Daily(DailySettings(slow=slow)), days_of(rise))[1]["mean"][:, 0])) - 70
+        float(np.median(run(Daily(DailySettings(slow=slow, reach=2.5)), days_of(rise))[1]["mean"][:, 0])) - 70
         for slow in (0.1, 1.0)
     ]
     assert bias[0] < bias[1] < 2.0

@@ -149,7 +149,7 @@ def test_the_commands_write_what_they_tell(folder: Path, tmp_path_factory: pytes
     assert code == 0, said
     document = json.loads(out.read_text())
     assert set(document["missing"]) == {"0.0", "0.1", "0.25", "0.5"}
-    assert document["missing"]["0.0"]["processor"]["asked"] is None  # it has no budget
+    assert document["missing"]["0.0"]["processor"]["asked"] == 0.1
     code, said = evaluate("subgroups", "--data", str(folder))
     assert code == 0, said
     assert "fewer than 5" in said  # six people, all of one group: nobody is outside it

@@ -187,10 +187,10 @@ def test_daily_values_go_through_the_very_code_of_the_processor() -> None:
             days = pipeline.settle(state, hour).days
             if len(days.z):
                 z.append(float(days.z[0]))
-                active.append(bool(state["cusum"]["active"][0]))
-    said = nightly.replay(
-        [Person("p", np.arange(40, dtype=np.int32), np.repeat(value[:, None], len(CHANNELS), axis=1), "")]
-    )[0]
+                active.append(bool(state["rise"]["active"][0]))
+    told = np.full((40, len(CHANNELS)), np.nan)
+    told[:, nightly.BASAL] = value
+    said = nightly.replay([Person("p", np.arange(40, dtype=np.int32), told, "")])[0]
     assert np.allclose(z, said.z, atol=1e-4)
     assert active == said.active.tolist()
     assert said.active.any()

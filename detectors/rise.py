@@ -1,0 +1,95 @@
+"""A resting heart rate that rises and stays risen: the night's rate and the day's steps, judged by ``detectors.daily``.
+
+What it is compared with is not the fortnight's median of ``baseline`` but a slow mean of its own, which never stands
+still: see there. Where a rise has lasted a fortnight somebody is asked whether it is a new normal; until they say so
+the fortnight's baseline learns nothing, and the slow mean no more than its bounded steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from detectors.baseline import NIGHT_HEART, PAIR_CONTEXT, PAIRS
+from detectors.daily import SHIPPED, SUSPICIOUS_SHARE, Daily, Said
+from detectors.protocol import CONTEXTS, Bools, Doubles, Evidence, Ints, State
+from detectors.score import p_value
+
+DETECTOR: Final = Daily(SHIPPED)
+STEPS: Final = DETECTOR.channels.index("log_steps")
+LEAST_STEPS_MINUTES: Final = 600  # with steps reported: less does not tell how active a day was
+ASK_DAYS: Final = 14
+STILL_HIGH_Z: Final = 1.0  # of the night itself: nobody is asked on a night that was as usual
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """What was said of R people's night, and what it was compared with."""
+
+    night: Doubles  # (R,) /min, NaN where there were too few minutes
+    steps: Doubles  # (R,) of the day, NaN where unknown
+    said: Said
+    usual: Doubles  # (R, C) the slow mean before this day
+    n: Ints  # (R, C) days behind it
+    since: Ints  # (R,) local day of the run's first night
+    asked: Bools  # (R,) a new normal? is asked now
+    answered: Bools  # (R,) the question is over
+
+
+def judge(state: State, night: Doubles, limit: float) -> Rise:
+    """Take the closing day of R patients into their rows of the pipeline, in place.
+
+    ``night`` (R,) heart rate asleep, NaN where there were too few minutes; ``limit`` of the sum.
+    """
+    day = state["day"]
+    steps = np.where(day["steps_minutes"] >= LEAST_STEPS_MINUTES, day["steps"].astype(np.float64), np.nan)
+    part = state["rise"].copy()
+    before = part.copy()
+    values = np.stack([night, np.log1p(steps)], axis=1)
+    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], values, limit)
+    since = np.where(said.cleared, before["since"], part["since"])
+    high = np.nan_to_num(said.z[:, 0]) >= STILL_HIGH_Z
+    asked = high & said.active & (state["asked"] == 0) & (state["open_day"] - since >= ASK_DAYS)
+    answered = said.cleared & (state["asked"] == 1)
+    state["rise"] = part
+    state["asked"] = ((state["asked"] == 1) | asked) & ~answered
+    return Rise(
+        night, steps, said, before["mean"].astype(np.float64), before["n"].astype(np.int32), since, asked, answered
+    )
+
+
+def frozen(state: State, limit: float) -> Bools:
+    """Return (R,) where nothing is learned by the fortnight's baselines: a rise is told, or halfway to it."""
+    return np.asarray((state["rise"]["sum"] > SUSPICIOUS_SHARE * limit) | (state["rise"]["active"] == 1))
+
+
+def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
+    """Return what a finding about patient ``i`` tells, all numbers of the night itself."""
+    said, value, usual = rise.said, float(rise.night[i]), float(rise.usual[i, 0])
+    told: Evidence = {
+        "metric": PAIRS[NIGHT_HEART].metric,
+        "context": CONTEXTS[PAIR_CONTEXT[NIGHT_HEART]],
+        "day": int(state["open_day"][i]),
+        "value": round(value, 4),
+        "usual": round(usual, 4),
+        "difference": round(value - usual, 4),
+        "center": round(float(said.center[i, 0]), 4),
+        "spread": round(float(said.spread[i, 0]), 4),
+        "z": round(float(said.z[i, 0]), 3),
+        "p": float(p_value(said.z[i, 0], rise.n[i, 0])),
+        "n_days": int(rise.n[i, 0]),
+        "minutes": int(state["day"]["n"][i, NIGHT_HEART]),
+        "since_day": int(rise.since[i]),
+        "score": round(float(said.score[i]), 3),
+        "cusum": round(float(said.sum[i]), 3),
+        "cusum_limit": limit,
+    }
+    if np.isfinite(said.z[i, STEPS]):
+        told |= {
+            "steps": round(float(rise.steps[i])),
+            "usual_steps": round(float(np.expm1(rise.usual[i, STEPS]))),
+            "steps_z": round(float(said.z[i, STEPS]), 3),
+        }
+    return told

@@ -1,0 +1,97 @@
+"""The document of statements about weeks, as the OpenAPI document describes it; see `services.api.documents`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+from services.api.documents import Brief, strict
+
+Quantity = Literal["resting_heart_rate", "hrv_rmssd", "respiratory_rate", "body_temperature", "steps", "wear"]
+
+
+@strict
+class Change(TypedDict):
+    """How a quantity differs from the person's own days; an end of the interval that is open is null.
+
+    Of ``eight_weeks`` the change and its interval are a week.
+    """
+
+    quantity: Quantity
+    title: str
+    unit: str
+    decimals: int
+    kind: Literal["first_weeks", "four_weeks_before", "eight_weeks", "same_weekdays"]
+    state: Literal["higher", "lower", "no_clear_change", "unknown"]
+    value: float | None
+    reference: float | None
+    change: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    since: str | None
+    days: int
+    days_needed: int
+    compared_days: int
+    compared_needed: int
+    sentence: str
+
+
+@strict
+class Recovery(TypedDict):
+    """How far a quantity has come back from an episode, and since when every known day is usual again."""
+
+    quantity: Quantity
+    title: str
+    unit: str
+    decimals: int
+    alert: str
+    started_at: str
+    state: Literal["back", "not_back", "unknown"]
+    usual: float | None
+    worst: float | None
+    now: float | None
+    share: float | None
+    since: str | None
+    days: int
+    sentence: str
+
+
+@strict
+class Wear(TypedDict):
+    """On how many of the last 28 days, as far as data were asked for, there are enough hours of them."""
+
+    state: Literal["falling", "not_falling", "unknown"]
+    days_with_enough: int
+    days_expected: int
+    hours_needed: int
+    longest_gap_days: int
+    gap_since: str | None
+    hours: float | None
+    hours_before: float | None
+    sentence: str
+
+
+@strict
+class Off(TypedDict):
+    """A quantity that says nothing of somebody with this profile, and why."""
+
+    quantity: Quantity
+    title: str
+    reason: str
+
+
+@strict
+class Weeks(TypedDict, total=False):
+    """Statements about a patient's weeks; classes of data that are not open to whoever asks are named."""
+
+    patient: Brief
+    time_zone: str
+    to: str
+    confidence: float
+    changes: list[Change]
+    recoveries: list[Recovery]
+    wear: Wear | None
+    off: list[Off]
+    not_shown: list[str]

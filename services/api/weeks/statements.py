@@ -1,0 +1,75 @@
+"""Statements about weeks as documents: numbers as far as they are sure, and a sentence for whoever reads them."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+from detectors.courses import ENOUGH_HOURS, Recovery, Wear
+from detectors.trends import Change
+from services.api.weeks import plain as to_patients
+from services.api.weeks import words as to_the_team
+from services.api.weeks.quantities import QUANTITIES, Quantity, iso
+
+
+def change(key: str, said: Change, *, plain: bool) -> dict[str, Any]:
+    """Return a comparison with its sentence; an open end of the interval is None."""
+    quantity, found = QUANTITIES[key], said.change
+    return {
+        "quantity": key,
+        "title": quantity.title,
+        "unit": quantity.unit,
+        "decimals": quantity.decimals,
+        "kind": said.kind,
+        "state": said.state,
+        "value": _round(said.value, quantity),
+        "reference": _round(said.reference, quantity),
+        "change": _round(found.value if found else None, quantity),
+        "low": _round(found.low if found else None, quantity),
+        "high": _round(found.high if found else None, quantity),
+        "p": round(found.p, 6) if found else None,
+        "since": iso(said.since),
+        "days": said.days,
+        "days_needed": said.days_needed,
+        "compared_days": said.compared_days,
+        "compared_needed": said.compared_needed,
+        "sentence": (to_patients if plain else to_the_team).change(quantity, said),
+    }
+
+
+def recovery(key: str, said: Recovery, start: int, *, plain: bool) -> dict[str, Any]:
+    """Return what became of an episode that began on local day ``start``, with its sentence."""
+    quantity = QUANTITIES[key]
+    return {
+        "quantity": key,
+        "title": quantity.title,
+        "unit": quantity.unit,
+        "decimals": quantity.decimals,
+        "state": said.state,
+        "usual": _round(said.usual, quantity),
+        "worst": _round(said.worst, quantity),
+        "now": _round(said.now, quantity),
+        "share": None if said.share is None else round(said.share, 2),
+        "since": iso(said.since),
+        "days": said.days,
+        "sentence": (to_patients if plain else to_the_team).recovery(quantity, said, start),
+    }
+
+
+def wear(said: Wear, *, plain: bool) -> dict[str, Any]:
+    """Return on how many days there is enough data, with its sentence."""
+    return {
+        "state": said.state,
+        "days_with_enough": said.enough,
+        "days_expected": said.expected,
+        "hours_needed": ENOUGH_HOURS,
+        "longest_gap_days": said.longest_gap,
+        "gap_since": iso(said.gap_since),
+        "hours": said.hours,
+        "hours_before": said.hours_before,
+        "sentence": (to_patients if plain else to_the_team).wear(said),
+    }
+
+
+def _round(value: float | None, quantity: Quantity) -> float | None:
+    return round(value, quantity.decimals + 2) if value is not None and isfinite(value) else None

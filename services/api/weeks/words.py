@@ -1,0 +1,81 @@
+"""Statements about weeks to the care team: how far from whose normal, since when, over how many days, how sure.
+
+Unknown is told with how many days there are and how many are needed, "no clear change" with its interval.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Final
+
+from detectors.courses import ENOUGH_HOURS, Recovery, Wear
+from detectors.robust import CONFIDENCE, Estimate
+from detectors.trends import SPAN, Change
+from services.api.weeks.quantities import Quantity, date_words, signed
+
+_AGAINST: Final = {
+    "first_weeks": ("in the last 4 weeks", "in", "this person's first weeks"),
+    "four_weeks_before": ("in the last 4 weeks", "in", "the 4 weeks before"),
+    "eight_weeks": ("over the last 8 weeks", "", ""),
+    "same_weekdays": ("in the last 7 days", "on", "the same weekdays of the 8 weeks before"),
+}
+
+
+def change(quantity: Quantity, said: Change) -> str:
+    """Return a comparison as a sentence."""
+    lately, when, earlier = _AGAINST[said.kind]
+    name = f"{quantity.title} {lately}"
+    if said.change is None:
+        now, before = f"{said.days} of {said.days_needed}", f"{said.compared_days} of {said.compared_needed}"
+        return f"{name}: not known; of the {quantity.days} needed {now} are there, to compare with {before}"
+    if said.kind == "eight_weeks":
+        return _slope(quantity, said, said.change, name)
+    places = quantity.decimals
+    then = f"{earlier} ({said.reference:.{places}f} {quantity.unit}, {said.compared_days} {quantity.days})"
+    sure = f"{_interval(said.change, places)}, {said.days} {quantity.days}"
+    if said.state == "no_clear_change":
+        return f"{name}: no clear change from {then}; {sure}"
+    since = f"; since {date_words(said.since)}" if said.kind == "first_weeks" and said.since is not None else ""
+    amount = f"{abs(said.change.value):.{places}f} {quantity.unit} {said.state}"
+    return f"{name}: {amount} than {when} {then}; {sure}{since}"
+
+
+def recovery(quantity: Quantity, said: Recovery, start: int) -> str:
+    """Return what became of an episode that began on local day ``start`` as a sentence."""
+    episode = f"{quantity.title} after the episode of {date_words(start)}"
+    if said.state == "unknown" or said.share is None:
+        return f"{episode}: not known how far back to this person's usual"
+    named = (("usual", said.usual), ("worst", said.worst), ("now", said.now))
+    levels = ", ".join(f"{name} {level:.{quantity.decimals}f}" for name, level in named if level is not None)
+    if said.state == "back" and said.since is not None:
+        back = f"back to usual since {date_words(said.since)}, {said.days} {quantity.days}"
+    else:
+        back = f"{100 * said.share:.0f} % of the way back to usual"
+    return f"{episode}: {back} ({levels} {quantity.unit})"
+
+
+def wear(said: Wear) -> str:
+    """Return on how many days there is enough data, the longest gap, and whether wear falls, as a sentence."""
+    if not said.expected:
+        return f"Wear in the last {SPAN} days: not known, data were asked for on none of them"
+    days = f"{said.enough} of {said.expected} days with at least {ENOUGH_HOURS} h of data"
+    gap = ""
+    if said.gap_since is not None:
+        gap = f", longest gap {said.longest_gap} d from {date_words(said.gap_since)}"
+    what = {"falling": "Wear is falling", "unknown": "Wear (too few days to say if it falls)"}.get(said.state, "Wear")
+    return f"{what}: {days}{gap}"
+
+
+def _slope(quantity: Quantity, said: Change, slope: Estimate, name: str) -> str:
+    places = quantity.decimals + 1
+    sure = f"{_interval(slope, places)}, {said.compared_days + said.days} {quantity.days}"
+    if said.state == "no_clear_change":
+        return f"{name}: no clear rise or fall; {sure}"
+    way = "rising" if said.state == "higher" else "falling"
+    return f"{name}: {way} by {abs(slope.value):.{places}f} {quantity.unit} a week; {sure}"
+
+
+def _interval(found: Estimate, places: int) -> str:
+    if not (isfinite(found.low) and isfinite(found.high)):
+        return "too few days to bound it"
+    return f"{100 * CONFIDENCE:.0f} % interval {signed(found.low, places)} to {signed(found.high, places)}"

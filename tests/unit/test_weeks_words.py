@@ -1,0 +1,96 @@
+"""What statements about weeks say: every state of every comparison, to the team and to patients."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from detectors.courses import Recovery, Wear
+from detectors.robust import Estimate
+from detectors.trends import Change, ChangeState, Kind
+from services.api.weeks import plain, statements, words
+from services.api.weeks.quantities import QUANTITIES
+from services.web import own_words, present
+from tests.unit.test_own_words import grade
+
+UP = Estimate(3.04, 1.2, 4.9, 0.0001)
+OPEN = Estimate(3.04, -np.inf, np.inf, 0.2)
+FIRST = Change("first_weeks", "higher", 63.1, 60.0, UP, 20_729, 26, 14, 14, 14)
+BACK = Recovery("back", 60, 71, 61, 0.91, 20_736, 14)
+WORN = Wear("falling", 21, 28, 3, 20_740, 15, 22)
+STATES: tuple[ChangeState, ...] = ("higher", "lower", "no_clear_change", "unknown")
+KINDS: tuple[Kind, ...] = ("first_weeks", "four_weeks_before", "eight_weeks", "same_weekdays")
+
+
+def every_change() -> list[Change]:
+    return [
+        replace(FIRST, kind=kind, state=state, change=None if state == "unknown" else UP)
+        for kind in KINDS
+        for state in STATES
+    ]
+
+
+def test_the_team_reads_size_interval_normal_days_and_date() -> None:
+    heart = QUANTITIES["resting_heart_rate"]
+    assert words.change(heart, FIRST) == (
+        "Resting heart rate asleep in the last 4 weeks: 3.0 /min higher than in this person's first weeks (60.0 /min, "
+        "14 nights); 99 % interval +1.2 to +4.9, 26 nights; since 3 Oct"
+    )
+    assert words.change(heart, replace(FIRST, state="no_clear_change", change=OPEN)).endswith(
+        "no clear change from this person's first weeks (60.0 /min, 14 nights); too few days to bound it, 26 nights"
+    )
+    assert words.wear(WORN) == "Wear is falling: 21 of 28 days with at least 10 h of data, longest gap 3 d from 14 Oct"
+    assert words.recovery(heart, replace(BACK, state="not_back", since=None, share=0.4), 20_720) == (
+        "Resting heart rate asleep after the episode of 24 Sep: 40 % of the way back to usual "
+        "(usual 60.0, worst 71.0, now 61.0 /min)"
+    )
+
+
+def test_a_document_holds_no_number_that_json_can_not() -> None:
+    told = statements.change("steps", replace(FIRST, state="no_clear_change", change=OPEN), plain=False)
+    assert (told["low"], told["high"], told["change"]) == (None, None, 3.04)
+    assert present.interval(told) == "open to open"
+    assert present.difference(told) == "+3, no clear change"
+
+
+@pytest.mark.parametrize("voice", [words, plain])
+def test_nothing_is_called_normal_or_stable_and_the_unknown_is_said_to_be(voice: object) -> None:
+    speak = plain if voice is plain else words
+    for quantity in QUANTITIES.values():
+        for said in every_change():
+            told = speak.change(quantity, said)
+            assert not re.search(r"\b(normal|stable|steady|unchanged|good|bad|should|must)\b", told), told
+            assert ("not known" in told) == (said.state == "unknown")
+            assert ("no clear" in told) == (said.state == "no_clear_change")
+    nothing = Recovery("unknown", None, None, None, None, None, 0)
+    assert "not known" in speak.recovery(QUANTITIES["steps"], nothing, 20_720)
+    assert "not known" in speak.wear(Wear("unknown", 0, 0, 0, None, None, None))
+
+
+def test_patients_read_it_with_eight_years_of_school() -> None:
+    said = [plain.change(quantity, one) for quantity in QUANTITIES.values() for one in every_change()]
+    heart = QUANTITIES["resting_heart_rate"]
+    said += [plain.recovery(heart, replace(BACK, state=state), 20_720) for state in ("back", "not_back", "unknown")]
+    said += [plain.wear(replace(WORN, state=state)) for state in ("falling", "not_falling")]
+    sentences = [part for one in said for part in re.split(r"(?<=[.!?:]) ", one) if len(part.split()) > 2]
+    assert grade(sentences) <= 8.0
+    assert max(len(sentence.split()) for sentence in sentences) <= 25
+
+
+def test_a_patients_page_holds_a_few_of_them() -> None:
+    changes = [statements.change(key, said, plain=True) for key in QUANTITIES for said in every_change()[::4]]
+    document = {
+        "changes": changes, "wear": statements.wear(WORN, plain=True),
+        "recoveries": [statements.recovery("resting_heart_rate", BACK, 20_720, plain=True)],
+    }  # fmt: skip
+    assert own_words.weeks(document) == [
+        "Your resting heart rate at night has been in your usual range again since 10 Oct, after what was noticed on 24 Sep.",
+        "Your resting heart rate at night was 3 beats a minute higher in the last four weeks than in your first weeks here.",
+        "Your step count was 3 steps a day higher in the last seven days than is usual for you on those weekdays.",
+        "On 21 of 28 days in the last four weeks enough came in from your device to compare. That is less than in the two "
+        "weeks before.",
+    ]
+    assert own_words.weeks({"changes": [], "wear": None, "recoveries": []}) == []
