@@ -7,7 +7,7 @@ DATA ?= ../shared/data
 PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
-# One process for what needs the servers, one for the rest beside it (tests/conftest.py); ARGS="-n 0" for one alone.
+# Two processes, each with servers of its own (tests/conftest.py); ARGS="-n 0" for one alone.
 BESIDE := -n 2 --dist loadscope
 
 .PHONY: help install demo test test-all test-keycloak lint types check contract seeds access schemas faults sim backlog audit-cost replay evaluate screenshots docs sbom lock up down clean
@@ -80,8 +80,8 @@ evaluate: install ## Judge detection on the shared real data and write docs/dete
 screenshots: install ## Make the pictures of the README anew with the browser test
 	@KEEPWELL_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser $(ARGS)
 
-docs: install ## Write the tables of docs/operations.md and docs/access.md anew from what they describe
-	@$(BIN)/python -m deploy.operations && $(BIN)/python -m deploy.access_page
+docs: install ## Write the tables of docs/operations.md and docs/access.md and the schema of rules files anew from what they describe
+	@$(BIN)/python -m deploy.operations && $(BIN)/python -m deploy.access_page && $(BIN)/keepwell rules schema > docs/rules.schema.json
 
 sbom: install ## Write build/sbom.json: every Python package installed, its version, licence and what needs it (CycloneDX)
 	@mkdir -p build && $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(BIN)/python

@@ -109,6 +109,17 @@ def _check(rule: str, setting: Setting) -> None:
         ) from error
 
 
+def must_hold(own: Own, who: frozenset[Condition]) -> None:
+    """Refuse a patient's own limits of rules for adults where the patient is under 16.
+
+    Raises:
+        ImpossibleError: there is such a rule.
+    """
+    for rule in own:
+        if "under_16" in who and "under_16" in LIMITS[rule].not_for:
+            raise impossible(rule, "rules", "for somebody under 16 only limits that hold under 16: this one is off")
+
+
 def plain(own: Own) -> dict[str, Any]:
     """Return a layer as the plain document that is stored and sent."""
     document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(own)))

@@ -28,17 +28,23 @@ def needs_servers(file: str) -> bool:
     return any(f"mark.{name}" in Path(file).read_text("utf-8") for name in ("stack", "browser"))
 
 
-class OneHasTheServers(LoadScopeScheduling):  # type: ignore[misc]  # untyped
-    """Gives all files that need the servers to one process of pytest-xdist, in order, and the other tests one by one."""
+class EachHasItsServers(LoadScopeScheduling):  # type: ignore[misc]  # untyped
+    """Gives the files that need servers to two processes of pytest-xdist, in order, and the other tests one by one.
+
+    Each process has servers of its own (tests/fix_stack.py): what kills them disturbs nobody else. ``tests/integration``
+    goes to one, being about as long as all the other folders.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        file = self.config.rootpath / nodeid.partition("::")[0]
-        return "servers" if needs_servers(str(file)) else nodeid
+        name = nodeid.partition("::")[0]
+        if not needs_servers(str(self.config.rootpath / name)):
+            return nodeid
+        return "integration" if name.startswith("tests/integration/") else "others with servers"
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneHasTheServers:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> EachHasItsServers:
     """Say how pytest-xdist shares the work."""
-    return OneHasTheServers(config, log)
+    return EachHasItsServers(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,8 +1,8 @@
 """Fixtures: the real Kafka, TimescaleDB and mosquitto, in a home of the tests' own.
 
-The home is ``.keepwell/test`` below the checkout (``KEEPWELL_TEST_HOME`` names another); its data are kept
-between runs. Sessions that run at the same time share it; the last one stops it, unless
-``KEEPWELL_KEEP_STACK=1``.
+The home is ``.keepwell/test`` below the checkout (``KEEPWELL_TEST_HOME`` names another), with a folder a process
+where pytest-xdist has several; its data are kept between runs. Sessions that run at the same time share it; the
+last one stops it, unless ``KEEPWELL_KEEP_STACK=1``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from deploy.local.stack import Running, Stack
 from services.settings import Settings, load
 
 HOME = Path(os.environ.get("KEEPWELL_TEST_HOME", Path(__file__).parents[1] / ".keepwell" / "test"))
+HOME /= os.environ.get("PYTEST_XDIST_WORKER", "")
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ WHAT: Final[Mapping[str, str]] = {
     "proxy.grant": "wrote down whom you let see your data",
     "proxy.list": "looked at whom you let see your data",
     "quarantine.list": "looked at values from your device that could not be true",
+    "rules.dry_run": "tried other limits on your readings, without changing anything",
     "scores.read": "looked at scores worked out of your readings",
     "team.release": "ended that a care team looks after you",
     "team.show": "saw your name among those a care team looks after",

@@ -55,10 +55,10 @@ async def set_limits(scope: Scope, patient: Patient, rules: Mapping[str, Any], a
     """Set a patient's own limits, all of them at once, and return the change's row; see above."""
     own = own_of(rules)
     one = await individual.read(scope.connection, patient.id, asked.effective)
-    who = profile.conditions(one.profile, to_ms(asked.effective))
-    for rule in own:
-        if "under_16" in who and "under_16" in limits.LIMITS[rule].not_for:
-            raise invalid(rule, "rules", "for somebody under 16 only limits that hold under 16: this one is off")
+    try:
+        limits.must_hold(own, profile.conditions(one.profile, to_ms(asked.effective)))
+    except ImpossibleError as error:
+        raise _refused(error) from error
     return await changes.record(
         scope, patient, "limits", "patient", {"rules": limits.plain(own)}, reason=asked.reason,
         effective=asked.effective, now=asked.now, if_match=asked.if_match, key=asked.key, partitions=asked.partitions,

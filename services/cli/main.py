@@ -33,6 +33,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "dead": ("dead",),
     "patient": ("patient",),
     "programme": ("programme",),
+    "rules": ("rules",),
     "consent": ("consent",),
     "backup": ("backup", "restore"),
     "audit": ("audit",),

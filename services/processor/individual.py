@@ -30,13 +30,18 @@ def timeline(changes: Sequence[PatientChange]) -> list[tuple[int, LimitSet]]:
     return [(mark, _at(own, mark)) for mark in sorted(marks)]
 
 
+def profile_at(changes: Sequence[PatientChange], at_ms: int) -> profile.Profile | None:
+    """Return the profile that holds at an instant; ``changes`` as in `timeline`."""
+    said = [one for one in changes if one.kind == "profile" and one.effective_ms <= at_ms]
+    return profile.of(said[-1].payload) if said else None
+
+
 def _at(own: Sequence[PatientChange], at_ms: int) -> LimitSet:
     latest = {(change.kind, change.subject): change for change in own if change.effective_ms <= at_ms}
     layers: dict[str, Own] = {
         subject: limits.of(change.payload) for (kind, subject), change in latest.items() if kind == "limits"
     }
-    said = latest.get(("profile", ""))
-    who = None if said is None else profile.of(said.payload)
+    who = profile_at(own, at_ms)
     return limits.effective(
         layers.get("organisation", {}),
         [layer for subject, layer in sorted(layers.items()) if subject.startswith(PROGRAMME)],

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import psycopg
@@ -19,14 +19,14 @@ import structlog
 
 from services import metrics
 from services.processor import hot as hot_state
+from services.processor.beginning import beginning
 from services.processor.core import DAY_MS, HOUR_MS, Core
-from services.processor.hot import MONTHLY_DAYS, Hot
+from services.processor.hot import Hot
 from services.processor.records import Effects
 from services.processor.remake import remade
-from services.processor.replay import OF_THE_PRESENT, Replay
+from services.processor.replay import Replay
 from services.processor.watermark import marks_of
-from services.store.kept import DAILY_DAYS
-from services.store.reader import Checkpoint, Reader
+from services.store.reader import Reader
 
 # What one patient's data can cause; anything else stops the process.
 POISON: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, LookupError, ArithmeticError, TypeError)
@@ -54,14 +54,6 @@ class Office(Protocol):
     async def apply(self, make: Make) -> Effects:
         """Write what ``make`` returns in a fenced transaction; on failure memory is dropped. The lock is held."""
         ...
-
-
-class Start(NamedTuple):
-    """Where a replay begins."""
-
-    checkpoint: Checkpoint | None
-    first_ms: int
-    reaches: bool  # all late data lie behind it
 
 
 @dataclass(slots=True)
@@ -128,7 +120,8 @@ class Rebuilder:
                 return False
             now = _copy(began)
         async with self._office.reading() as reader:
-            start = await self._start(reader, patient_id, now)
+            before_ms = now.settled_ms if now.dirty_ms is None else now.dirty_ms
+            start = await beginning(reader, self._core, patient_id, now, before_ms)
         if not start.reaches:
             metrics.REBUILDS.labels("out_of_reach").inc()
             log.warning(
@@ -162,40 +155,6 @@ class Rebuilder:
         if waiting is not None:
             waiting.not_before_s = self._now_s() + min(AGAIN_S * 2**waiting.tries, MAX_AGAIN_S)
             waiting.tries += 1
-
-    async def _start(self, reader: Reader, patient_id: int, now: Hot) -> Start:
-        """Choose where to begin: the newest checkpoint before the late data with no alert open, else the beginning.
-
-        An alert that was open at a checkpoint would lose what it was raised with, so one without is looked for as
-        long as there is a checkpoint a day. What lies too far back is only stored: the oldest kept checkpoint within
-        reach is taken then.
-        """
-        dirty_ms = now.settled_ms if now.dirty_ms is None else now.dirty_ms
-        horizon_ms = now.settled_ms - MONTHLY_DAYS * DAY_MS
-        first_ms = await reader.first_stored(patient_id)
-        usable = [
-            (one, hot_state.decode(one.hot))
-            for one in await reader.checkpoints(patient_id)
-            if one.layout == self._core.layout
-        ]
-        usable = [
-            (one, hot)
-            for one, hot in usable
-            if hot.layout in (0, self._core.limits_layout, self._core.former_layout) and hot.settled_ms >= horizon_ms
-        ]
-        before = [(one, hot) for one, hot in usable if marks_of(hot)[1] <= dirty_ms]
-        for one, hot in before:
-            if hot.settled_ms < before[0][1].settled_ms - DAILY_DAYS * DAY_MS:
-                break
-            if all(episode.rule in OF_THE_PRESENT for episode in hot.episodes):
-                return Start(one, hot.settled_ms, reaches=True)
-        if first_ms >= horizon_ms and not (before and first_ms < before[0][1].settled_ms - DAILY_DAYS * DAY_MS):
-            return Start(None, first_ms, reaches=True)
-        if before:
-            return Start(before[0][0], before[0][1].settled_ms, reaches=True)
-        if usable:
-            return Start(usable[-1][0], usable[-1][1].settled_ms, reaches=False)
-        return Start(None, horizon_ms, reaches=False)
 
     async def _catch_up(self, replay: Replay, now: Hot) -> None:
         """Replay up to the last full hour of the live marks, a day read at a time, an hour settled at a time."""

@@ -195,6 +195,12 @@ class Reader:
         changes = await self.changes([row[0] for row in rows])
         return [StateRow(patient, hot, state, layout, changes.get(patient, [])) for patient, hot, state, layout in rows]
 
+    async def hot(self, patient_id: int) -> bytes | None:
+        """Return the hot row of a patient, None of whom nothing was ever received."""
+        cursor = await self._connection.execute("SELECT hot FROM patient_state WHERE patient_id = %s", [patient_id])
+        row = await cursor.fetchone()
+        return None if row is None else bytes(row[0])
+
     async def quarantined(
         self, patient_ids: list[int], from_ms: int, to_ms: int
     ) -> set[tuple[int, int, int, int, float]]:
