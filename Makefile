@@ -87,7 +87,7 @@ sbom: install ## Write build/sbom.json: every Python package installed, its vers
 	@mkdir -p build && $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(BIN)/python
 
 lock: install ## Pin pyproject.toml's dependencies anew
-	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
+	@$(BIN)/uv pip compile -q pyproject.toml --extra server --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
 		--no-emit-index-url --no-emit-find-links --no-header -o requirements/lock.txt
 
 up: install ## Start the local stack

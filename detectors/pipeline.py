@@ -45,9 +45,9 @@ class Pipeline:
     """Gate, context, baselines, scores and rules over all patients, hour slice by hour slice.
 
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
-    population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations and
-    units: in each stage's module. Valid: adults who sleep at night; each patient's hours in order.
-    State: one row of ``dtype`` a patient.
+    population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
+    stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
+    night; each patient's hours in order. State: 1,327 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()
@@ -59,6 +59,7 @@ class Pipeline:
     ('learning', 'unknown')
     """
 
+    takes = HourSlice
     dtype = PIPELINE_DTYPE
 
     def __init__(
@@ -85,6 +86,10 @@ class Pipeline:
     def reset(self, state: State, rows: Rows) -> None:
         """Forget everything about ``rows``, in place."""
         state[rows] = np.zeros((), self.dtype)
+
+    def update(self, state: State, given: HourSlice) -> list[Finding]:
+        """Take newly settled minutes; return the findings alone."""
+        return self.settle(state, given).findings
 
     def settle(self, state: State, hour: HourSlice, alarm: AlarmRange | None = None) -> Settled:
         """Take newly settled minutes of one hour of R patients into their rows, in place.

@@ -1,16 +1,14 @@
 """What goes into the detectors and what comes out: arrays in, arrays and findings out.
 
-The state of all patients is one numpy structured array; a row of it ("slot") is a patient. Every detector
-declares the ``dtype`` of its part of a row, ``reset(state, rows)`` and vectorised updates that change the
-given rows in place. A snapshot is ``state[slot].tobytes()``, a restore ``np.frombuffer``. Results never
-depend on how the input was cut into batches.
+The state of all patients is one numpy structured array; a row of it ("slot") is a patient. ``Detector``
+says what every detector keeps to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,3 +151,55 @@ def blank_hour(
         poor=np.zeros(shape, np.uint16),
         not_worn=np.zeros((n, 60), bool),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DayValues:
+    """One day each of R people, for a detector of daily values; its ``channels`` names the columns."""
+
+    rows: Rows  # (R,) unique slots
+    day: Ints  # (R,) local days since 1970, later than each one's last
+    values: Doubles  # (R, C), NaN where unknown
+
+
+KINDS: Final = (Readings, HourSlice, DayValues)
+"""What a detector may take."""
+
+Given = TypeVar("Given", Readings, HourSlice, DayValues)
+
+
+@runtime_checkable
+class Detector(Protocol[Given]):
+    """What every detector is, ours and others'; ``registry`` finds them, one behaviour suite judges them all.
+
+    A detector is made without arguments and remembers nothing of anybody: all that it knows of a person is one row of
+    a state it is handed, of its own ``dtype``. A row has a fixed size and holds no objects; all zeros know nothing. A
+    snapshot is ``state[row].tobytes()``, a restore ``state[row] = np.frombuffer(data, detector.dtype)[0]``: whatever
+    instance goes on from there goes on as if nothing had happened.
+
+    Input is never changed. However it is cut into batches, findings and state are the same to the last bit. Somebody
+    without data, or without the metric, has no findings. A class says in its docstring its ``Source:``, its ``Units:``,
+    for whom it is ``Valid:``, and ``State:`` with the bytes of a row, e.g. "State: 85 bytes".
+    """
+
+    takes: type[Given]
+    """Which of KINDS ``update`` takes."""
+
+    dtype: np.dtype[np.void]
+    """The layout of a person's row."""
+
+    def new_state(self, n: int) -> State:
+        """Return (n,) rows that know nothing."""
+        ...
+
+    def reset(self, state: State, rows: Rows) -> None:
+        """Forget everything about ``rows``, in place."""
+        ...
+
+    def update(self, state: State, given: Given) -> list[Finding]:
+        """Take what is new of any number of people into their rows, in place; return what changed.
+
+        Of each person, instants come in order. A rule that ``explain`` has no sentence for puts its own into
+        ``evidence["sentence"]``; evidence always holds ``metric``, what it is about, and ``change``.
+        """
+        ...

@@ -39,7 +39,7 @@ def _vital(checked: CheckedBlock, at: str) -> StampedBlock:
     else:
         values = _float32(_exact(checked), at)
         data = values.tobytes()
-    quality = _quality(values, metric, block.quality, at)
+    quality = quality_of(values, metric, block.quality, at)
     t0_ms, step_us, offsets = _instants(checked)
     return StampedBlock(metric.id, t0_ms, step_us, "f4", data, offsets, quality)
 
@@ -48,7 +48,7 @@ def _waveform(checked: CheckedBlock, at: str) -> StampedBlock:
     block, metric = checked.block, checked.metric
     factor, shift = checked.to_kept
     kept = _exact(checked)
-    quality = _quality(kept, metric, block.quality, at)
+    quality = quality_of(kept, metric, block.quality, at)
     t0_ms, step_us, offsets = _waveform_instants(checked, at)
     if block.dtype == "i2":
         scale, offset = block.scale * factor, block.offset * factor + shift
@@ -75,7 +75,7 @@ def _float32(values: NDArray[np.float64], at: str) -> NDArray[np.float32]:
     return values.astype(FLOAT32)
 
 
-def _quality(
+def quality_of(
     values: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int16],
     metric: Metric,
     sent: bytes | None,

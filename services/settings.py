@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from services.errors import SettingsError as SettingsError
 from services.roles import ROLES
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519"]
@@ -29,10 +30,6 @@ PLACEHOLDERS = frozenset(
         "root", "secret", "test",
     }
 )  # fmt: skip
-
-
-class SettingsError(ValueError):
-    """A setting is unknown, of the wrong type or missing; the text names it and the next step."""
 
 
 class Section(BaseModel):

@@ -1,12 +1,11 @@
-"""Recordings on disk: zipped CSV as ``wearable_hr`` has them, and any CSV of ``time,metric,value``.
+"""Recordings on disk: zipped CSV as ``wearable_hr`` has them. A CSV of one's own is read by ``own_csv``.
 
-Rows are kept in the order of the file, also where its clock goes back or an instant comes twice. Times without a
-zone are read as UTC (local time = UTC, offset 0): those recordings name no zone.
+Rows are kept in the order of the file, also where its clock goes back or an instant comes twice. Times are read as
+UTC (local time = UTC, offset 0): those recordings name no zone.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import zipfile
@@ -21,10 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.catalogue import catalogue, nearest
-from ingest.clock import to_ms
 from ingest.frame import MAX_BLOCKS, Block
-from ingest.units import accepted_units, conversion
 from simulators.series import DAY_MS, HOUR_MS, Series, blocks
 
 COLUMNS: Final = {"heartrate": "heart_rate", "steps": "steps"}
@@ -42,6 +38,7 @@ class Recording:
 
     person: str
     streams: dict[str, Series]  # by metric; instants may go back or repeat
+    offsets: tuple[tuple[int, int], ...] = ()  # (from which ms on, local time minus UTC in minutes); none: 0
 
     @property
     def n(self) -> int:
@@ -54,6 +51,11 @@ class Recording:
         instants = [stream.t_ms for stream in self.streams.values() if len(stream.t_ms)]
         return min(int(t.min()) for t in instants), max(int(t.max()) for t in instants)
 
+    def offset_at(self, at_ms: int) -> int:
+        """Return the wearer's local time minus UTC at an instant, minutes: the last one noted before, or the first."""
+        steps = self.offsets or ((0, 0),)
+        return next((minutes for from_ms, minutes in reversed(steps) if from_ms <= at_ms), steps[0][1])
+
     def fingerprint(self) -> str:
         """Return a name made of the content: the same readings in the same order give the same name."""
         digest = hashlib.sha256()
@@ -65,7 +67,7 @@ class Recording:
     def shifted(self, ms: int) -> Recording:
         """Return the same recording, ``ms`` later."""
         moved = {metric: s._replace(t_ms=s.t_ms + ms) for metric, s in self.streams.items()}
-        return Recording(self.person, moved)
+        return Recording(self.person, moved, tuple((from_ms + ms, minutes) for from_ms, minutes in self.offsets))
 
     def hours(self) -> Iterator[tuple[int, list[Block]]]:
         """Yield (start of the hour, its blocks) as a device would send them: hour after hour.
@@ -98,59 +100,6 @@ def read_folder(folder: Path) -> Iterator[Recording]:
     for person in people:
         paths = sorted(folder.glob(f"{person}_*.csv.zip"))
         yield Recording(person, dict(_read_zip(path) for path in paths))
-
-
-def read_csv(path: Path) -> Recording:
-    """Return a CSV file with the columns ``time,metric,value`` as one person's recording.
-
-    ``time`` is RFC 3339, UTC where it names no zone; ``metric`` a key of the catalogue; ``value`` in the catalogue's
-    unit, or in the one that a further column ``unit`` names (UCUM; empty: the catalogue's).
-
-    Raises:
-        NotARecording: a column is missing or a line can't be read.
-    """
-    streams: dict[str, tuple[list[int], list[float]]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"time", "metric", "value"} <= set(reader.fieldnames or ()):
-                found = ",".join(reader.fieldnames or ()) or "nothing"
-                msg = f"{path} line 1: the columns are {found}; needed are time,metric,value and, if you like, unit"
-                raise NotARecording(msg)
-            for row in reader:
-                _take_row(streams, row, f"{path} line {reader.line_num}")
-    except (UnicodeDecodeError, csv.Error) as error:
-        msg = f"{path} is not a CSV file of time,metric,value: {error}"
-        raise NotARecording(msg) from error
-    return Recording(path.stem, {metric: _stream(t, value) for metric, (t, value) in streams.items()})
-
-
-def _take_row(streams: dict[str, tuple[list[int], list[float]]], row: dict[str, str], where: str) -> None:
-    metric = row["metric"]
-    if metric not in catalogue():
-        msg = f"{where}: metric {metric!r} is not in the catalogue; did you mean {nearest(metric) or 'heart_rate'}?"
-        raise NotARecording(msg)
-    if catalogue()[metric].kind == "waveform":
-        msg = f"{where}: {metric} is a waveform, which a CSV of single values cannot carry; leave it out"
-        raise NotARecording(msg)
-    try:
-        moment = datetime.fromisoformat(row["time"])
-        value = _in_kept_unit(metric, float(row["value"]), row.get("unit"))
-    except (TypeError, ValueError) as error:
-        msg = f"{where}: {error}; write e.g. 2026-11-22T08:30:00+01:00,heart_rate,61"
-        raise NotARecording(msg) from error
-    t, values = streams.setdefault(metric, ([], []))
-    t.append(to_ms(moment if moment.tzinfo else moment.replace(tzinfo=UTC)))
-    values.append(value)
-
-
-def _in_kept_unit(metric: str, value: float, unit: str | None) -> float:
-    known = catalogue()[metric]
-    to_kept = conversion(known, unit or known.unit)
-    if to_kept is None:
-        msg = f"{metric} cannot be given in {unit!r}; allowed are {', '.join(accepted_units(known))}"
-        raise ValueError(msg)
-    return value * to_kept.factor + to_kept.offset
 
 
 def _read_zip(path: Path) -> tuple[str, Series]:

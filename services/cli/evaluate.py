@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from services.cli.say import refuse
+from services.cli.refusal import refuse
 
 TASKS: Final = ("onset", "injected", "calibration", "subgroups", "nab")
 

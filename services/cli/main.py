@@ -9,9 +9,10 @@ from typing import Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from deploy.local.errors import StackError
-from services.settings import SettingsError
+from services.errors import NotInstalled, SettingsError
 
 # module of services.cli → its commands, in the order of the help
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -37,10 +38,16 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "backup": ("backup", "restore"),
     "audit": ("audit",),
 }
+OWN: Final = frozenset({"ingest", "detectors", "services", "simulators", "evaluation", "deploy"})
+SERVER: Final = "what runs the servers: pip install 'keepwell[server]'"
 
 
 def create_app(command: str | None = None) -> typer.Typer:
-    """Return the app with one command's module loaded (a quick start), or with all of them (the help)."""
+    """Return the app with one command's module loaded (a quick start), or with all of them (the help).
+
+    Raises:
+        ModuleNotFoundError: the one command needs a library that is not there. The help leaves such commands out.
+    """
     app = typer.Typer(
         name="keepwell",
         no_args_is_help=True,
@@ -56,17 +63,39 @@ def create_app(command: str | None = None) -> typer.Typer:
 
     group.__doc__ = app.info.help
     wanted = [module for module, names in COMMANDS.items() if command in names] or list(COMMANDS)
+    absent: list[str] = []
     for module in wanted:
-        importlib.import_module(f"services.cli.{module}").register(app)
+        try:
+            importlib.import_module(f"services.cli.{module}").register(app)
+        except ModuleNotFoundError as error:
+            if len(wanted) == 1 or _is_own(error):
+                raise
+            absent += COMMANDS[module]
+    if absent:
+        app.info.epilog = escape(f"Not installed: {', '.join(absent)}. They need {SERVER}")
     return app
+
+
+def _is_own(error: ModuleNotFoundError) -> bool:
+    return (error.name or "").partition(".")[0] in OWN
+
+
+def _run() -> None:
+    try:
+        create_app(sys.argv[1] if len(sys.argv) > 1 else None)()
+    except ModuleNotFoundError as error:  # also of what a command imports once it runs
+        if _is_own(error):
+            raise
+        msg = f"{error.name} is not installed; this command needs {SERVER}"
+        raise NotInstalled(msg) from error
 
 
 def main() -> None:
     """Run the command line; expected trouble ends with one plain sentence and exit code 2."""
     try:
-        create_app(sys.argv[1] if len(sys.argv) > 1 else None)()
-    except (SettingsError, StackError) as error:
-        Console(stderr=True).print(f"keepwell: {error}", style="red", markup=False, highlight=False)
+        _run()
+    except (SettingsError, StackError, NotInstalled) as error:
+        Console(stderr=True).print(f"keepwell: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
 
 

@@ -1,70 +1,19 @@
-"""``keepwell replay PATH``: a recording through the whole way, as it is, and the books checked at the end."""
+"""``keepwell replay PATH``: a recording through the whole way, or judged in memory where there are no servers."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
+from datetime import tzinfo
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+from zoneinfo import ZoneInfo
 
 import typer
-import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from ingest.client import DoorClosed, NotDelivered
-from ingest.ledger import Ledger
-from services.cli import replay_report, replay_send
-from services.cli.demo import running_stack
-from services.cli.demo_run import until_processed
-from services.cli.replay_report import ASSUMED, Account, Snapshot
-from services.cli.replay_run import ReplayRun, Window, erase
-from services.cli.replay_send import Person
-from services.cli.supervise import Processes, RunError
-from services.devices import EnrolmentError
-from services.store.migrate import migrate
-from simulators.recording import NotARecording
-from simulators.sending import until_door_answers
+from services.cli.refusal import refuse
 
-READY_S: Final = 60.0
-PROCESSED_S: Final = 900.0
-BROKEN: Final = 1
-COUNTS: Final = ("sent", "rejected", "accepted", "stored", "duplicate", "conflict", "dead", "quarantined", "late")
-
-
-@dataclass
-class Options:
-    """What was asked for; ``speed`` None is as fast as it goes."""
-
-    path: Path
-    speed: float | None
-    json: Path | None
-    name: str
-    fresh: bool
-    reframe: int | None
-
-
-@dataclass
-class Times:
-    """Wall clock of the replay's parts in seconds."""
-
-    parts: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Measure one part."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.parts[name] = time.monotonic() - began
+ONLY_WITH_SERVERS: Final = "--speed, --name, --fresh and --reframe are of the way through the servers; leave them out"
+ONLY_WITHOUT: Final = "--plot, --zone and --detector go with --no-stack"
 
 
 def register(app: typer.Typer) -> None:
@@ -73,28 +22,59 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def replay(
         path: Path = typer.Argument(
-            ..., help="a folder of PERSON_hr.csv.zip and PERSON_steps.csv.zip, or a CSV of time,metric,value[,unit]"
+            ..., help="a CSV of one person, or a folder of PERSON_hr.csv.zip and PERSON_steps.csv.zip"
         ),
         speed: str = typer.Option("max", help="max, or how many times faster than it was measured, e.g. 3600"),
-        json_file: Path = typer.Option(None, "--json", help="write what the replay came to into this file"),
+        json_file: Path | None = typer.Option(None, "--json", help="write what the replay came to into this file"),
         name: str = typer.Option("replay", help="keeps database keepwell_NAME and topics NAME.… between replays"),
         fresh: bool = typer.Option(False, "--fresh", help="forget earlier replays of this name first"),
-        reframe: int = typer.Option(
+        reframe: int | None = typer.Option(
             None, min=0, help="a seed: other frame boundaries, another session, rows shuffled; nothing is stored twice"
         ),
+        no_stack: bool = typer.Option(False, "--no-stack", help="judge it in memory: no servers, nothing is kept"),
+        plot: Path | None = typer.Option(None, "--plot", help="with --no-stack: write a page of charts and findings"),
+        zone: str | None = typer.Option(None, "--zone", help="with --no-stack: where the person lives: Europe/Berlin"),
+        detector: list[str] | None = typer.Option(None, help="with --no-stack: one more to look at it, by its name"),
     ) -> None:
         """Send a recording through the whole way, as it is, and check that every reading is accounted for.
 
-        Rows out of order stay out of order; an instant that comes twice with different values becomes a conflict.
-        Times without a zone are read as UTC. Each person becomes a patient with one device; all of them begin
-        together, whatever their dates. What was sent before is recognised: a second replay stores nothing twice
-        and raises no new alert.
+        Or, with --no-stack, judge it in seconds by the code that runs in the processor, and print what was found: when,
+        and how far from this person's own usual. --plot writes a page that needs no network.
 
-        It starts the stack where it does not run, and stops what it started. Exits with 1 when the books do not
-        balance.
+        A CSV names its columns in the first line: time, and one column for each metric of the catalogue:
+
+        \b
+            time,heart_rate,steps,spo2
+            2026-11-22T08:30:00+01:00,61,0,97
+            2026-11-22T08:31:00+01:00,64,12,
+
+        or time,metric,value and, if you like, unit (UCUM). time is ISO 8601 with the wearer's offset from UTC, or Unix
+        milliseconds. Times without an offset are UTC, or with --zone local; night is told from day by the offset, so
+        give --zone where times are UTC. An empty cell is no reading. Steps are those of the minute that begins at time.
+
+        Through the servers, rows out of order stay out of order; an instant that comes twice with different values
+        becomes a conflict. Each person becomes a patient with one device; all of them begin together, whatever their
+        dates. What was sent before is recognised: a second replay stores nothing twice and raises no new alert. It
+        starts the stack where it does not run, and stops what it started. Exits with 1 when the books do not balance.
         """
-        options = Options(path, _speed(speed), json_file, _name(name), fresh, reframe)
-        raise typer.Exit(_main(options))
+        if no_stack:
+            if speed != "max" or name != "replay" or fresh or reframe is not None:
+                refuse(ONLY_WITH_SERVERS)
+            from services.cli.replay_tell import tell
+
+            tell(path, None if zone is None else _zone(zone), detector or [], json_file, plot)
+            return
+        if plot is not None or zone is not None or detector:
+            refuse(ONLY_WITHOUT)
+        from services.cli.replay_stack import Options, run
+
+        raise typer.Exit(run(Options(path, _speed(speed), json_file, _name(name), fresh, reframe)))
+
+
+def _zone(text: str) -> tzinfo:
+    with contextlib.suppress(ValueError, OSError, KeyError):
+        return ZoneInfo(text)
+    refuse(f"--zone {text!r} is no time zone; write it like Europe/Berlin, or UTC")
 
 
 def _speed(text: str) -> float | None:
@@ -110,142 +90,3 @@ def _name(text: str) -> str:
     if text.isascii() and text.replace("-", "").isalnum() and text == text.lower() and len(text) <= 40:
         return text
     raise typer.BadParameter(f"--name {text!r}: allowed are a-z, 0-9 and -, 40 at most")  # noqa: EM102
-
-
-def _main(options: Options) -> int:
-    from deploy.local.errors import StackError
-
-    console = Console(highlight=False)
-    times = Times()
-    try:
-        with times.part("total"):
-            with times.part("read"), console.status(f"reading {options.path}"):
-                people = replay_send.read(options.path, options.reframe)
-            total = sum(one.recording.n for one in people)
-            console.print(f"{total:,} readings of {len(people)} people in {options.path}; local times are taken as UTC")
-            with contextlib.ExitStack() as stack:
-                with times.part("up"):
-                    home = stack.enter_context(running_stack(console))
-                account = uvloop.run(_replay(home, options, people, times, console))
-        return _tell(account, options, times, console)
-    except* (RunError, StackError, OSError, NotARecording, EnrolmentError, NotDelivered, DoorClosed) as group:
-        for error in _leaves(group):
-            console.print(f"keepwell: {error}", style="red", markup=False, soft_wrap=True)
-    except* KeyboardInterrupt:
-        console.print("stopped; the next replay begins again and finds what was sent already")
-    return BROKEN
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
-
-
-async def _replay(home: Path, options: Options, people: list[Person], times: Times, console: Console) -> Account:
-    run = ReplayRun.open(home, options.name)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    with run.alone():
-        if options.fresh:
-            await erase(run)
-        await migrate(run.settings)
-        processes = Processes(run.folder, run.environment, console.print)
-        playing = asyncio.create_task(_play(run, options, people, processes, times, console))
-        watching = asyncio.create_task(processes.watch())
-        stopping = asyncio.create_task(stopped.wait())
-        try:
-            await asyncio.wait((playing, watching, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if playing.done():
-                return playing.result()
-            if watching.done():
-                watching.result()  # raises: a process has died
-            raise KeyboardInterrupt
-        finally:
-            for task in (playing, watching, stopping):
-                task.cancel()
-            await asyncio.gather(playing, watching, stopping, return_exceptions=True)
-            processes.stop()
-
-
-async def _play(
-    run: ReplayRun, options: Options, people: list[Person], processes: Processes, times: Times, console: Console
-) -> Account:
-    settings = run.settings
-    tokens = replay_send.enrol(settings, people)
-    before = Snapshot.take(settings)
-    part = run.begin_book(replay_send.identity(people))
-    async with AsyncExitStack() as stack:
-        book = stack.enter_context(Ledger(part))
-        with times.part("ready"):
-            processes.start("gateway", ["gateway"])
-            players, door = await replay_send.connect(stack, settings, people, tokens, book)
-            async with asyncio.timeout(READY_S):
-                await until_door_answers(door)
-        window = await stack.enter_async_context(Window(run))
-        with times.part("send"), _progress(console, sum(one.recording.n for one in people)) as told:
-            # Everyone is heard once before the processor looks: after a day without a replay nobody is "silent".
-            for player in players:
-                told(await player.first())
-            processes.start("processor", ["processor"])
-            await replay_send.play(players, options.speed, told, window.room)
-    with times.part("process"), console.status("waiting for the processor"):
-        await until_processed(settings, PROCESSED_S)
-    with times.part("check"), console.status("comparing the books with the database"):
-        return await asyncio.to_thread(replay_report.account, run, people, run.finish_book(part), before)
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Any]:
-    columns = (
-        TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TextColumn("readings"), TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda n: progress.advance(task, n)
-
-
-def _tell(account: Account, options: Options, times: Times, console: Console) -> int:
-    document = account.document
-    moving = times.parts["send"] + times.parts["process"]
-    document |= {
-        "path": options.path.name,
-        "speed": options.speed or "max",
-        "reframe": options.reframe,
-        "time_zone": ASSUMED,
-        "wall_s": {name: round(seconds, 2) for name, seconds in times.parts.items()},
-        "readings_per_s": round(document["accepted"] / max(moving, 1e-9)),
-        "broken": account.broken,
-    }
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(document, indent=1), "utf-8")
-    for name in COUNTS:
-        console.print(f"  {name:12}{document[name]:>12,}")
-    console.print(
-        f"  of these were there already {document['already_there']:,}; {document['new_alerts']} alerts are new; "
-        f"{document['readings_per_s']:,} readings a second, sent to processed"
-    )
-    same = document["hash"]["accepted"] == document["hash"]["kept"]
-    console.print(f"  the books' readings {'equal' if same else 'are NOT'} the database's, as sets")
-    _tell_rules(document, console)
-    console.print(f"  wall clock, s: {document['wall_s']}")
-    for problem in account.broken:
-        console.print(f"broken: {problem}", style="red", markup=False, soft_wrap=True)
-    console.print("the books balance" if not account.broken else "the books do not balance", style="bold")
-    return BROKEN if account.broken else 0
-
-
-def _tell_rules(document: dict[str, Any], console: Console) -> None:
-    table = Table("rule", "kind", "alerts", "late", "withdrawn", "a person-week", box=None)
-    for rule, row in document["rules"].items():
-        numbers = (str(row[key]) for key in ("count", "late", "withdrawn", "per_person_week"))
-        table.add_row(rule, row["kind"], *numbers)
-    if document["rules"]:
-        console.print(f"  alerts in {document['person_weeks']} person-weeks:")
-        console.print(table)

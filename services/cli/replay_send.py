@@ -24,14 +24,12 @@ from services import devices
 from services.cli.demo_cast import gateway_url
 from services.devices import Enrolment
 from services.settings import Settings
-from simulators.recording import NotARecording, Recording, read_csv, read_folder
+from simulators.recording import Recording
+from simulators.recordings_at import recordings_at
 from simulators.reframe import reframed
 from simulators.series import DAY_MS, HOUR_MS
 
 ORGANISATION: Final = "replay"
-MAX_READINGS: Final = 50_000_000  # held in memory at 13 bytes a reading
-MAX_PEOPLE: Final = 2_000
-SPAN_MS: Final = (DAY_MS, 4_102_444_800_000)  # what is not from this century the gateway refuses, and says so
 ROUND_MS: Final = DAY_MS  # of the recording, sent by everyone before anyone goes on
 PACED_ROUND_S: Final = 1.0
 
@@ -53,35 +51,13 @@ def read(path: Path, reframe: int | None = None) -> list[Person]:
     Raises:
         NotARecording: there is nothing there, or something that can't be read.
     """
-    if not path.exists():
-        msg = f"{path} does not exist; name a folder of PERSON_hr.csv.zip files, or a CSV of time,metric,value"
-        raise NotARecording(msg)
-    people: list[Person] = []
-    total = 0
-    for recording in read_folder(path) if path.is_dir() else [read_csv(path)]:
-        total += recording.n
-        if total > MAX_READINGS or len(people) == MAX_PEOPLE:
-            msg = (
-                f"{path} holds more than {MAX_READINGS:,} readings or {MAX_PEOPLE:,} people; "
-                "replay it in parts: what was sent before is kept and counted"
-            )
-            raise NotARecording(msg)
-        if recording.n:
-            _check_span(path, recording)
-            name = re.sub(r"[^A-Za-z0-9_.-]+", "-", recording.person).strip("-_.")[:40] or "person"
-            session = recording.fingerprint() + ("" if reframe is None else f"-r{reframe}")
-            people.append(Person(name, f"replay-{name}", session, recording, reframe))
-    if not people:
-        msg = f"{path} holds no readings"
-        raise NotARecording(msg)
-    return people
+    return [_person(recording, reframe) for recording in recordings_at(path)]
 
 
-def _check_span(path: Path, recording: Recording) -> None:
-    first_ms, last_ms = recording.span_ms
-    if not (SPAN_MS[0] <= first_ms and last_ms < SPAN_MS[1]):
-        msg = f"{path}: {recording.person} has instants outside the years 1970 to 2100; check its times"
-        raise NotARecording(msg)
+def _person(recording: Recording, reframe: int | None) -> Person:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", recording.person).strip("-_.")[:40] or "person"
+    session = recording.fingerprint() + ("" if reframe is None else f"-r{reframe}")
+    return Person(name, f"replay-{name}", session, recording, reframe)
 
 
 def identity(people: Sequence[Person]) -> str:
@@ -143,7 +119,8 @@ class Player:
         for seq, (end_ms, packed) in enumerate(cut):
             n = sum(len(block.values) // (2 if block.dtype == "i2" else 4) for block in packed)
             # the hour's end, not the present: the same content must give the same bytes
-            yield end_ms - self._began_ms, n, Frame(FRAME_VERSION, person.session, seq, end_ms, 0, packed)
+            offset = person.recording.offset_at(end_ms - 1)
+            yield end_ms - self._began_ms, n, Frame(FRAME_VERSION, person.session, seq, end_ms, offset, packed)
 
     @property
     def over(self) -> bool:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from services.cli.refusal import refuse as refuse
 from services.roles import ROLES, Role
 from services.settings import Settings, SettingsError
 
@@ -39,12 +40,6 @@ def connected(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
             yield connection
     except psycopg.OperationalError as error:
         refuse(str(error).strip())
-
-
-def refuse(sentence: str) -> NoReturn:
-    """End the command with a plain sentence and exit code 2."""
-    Console(stderr=True).print(f"keepwell: {sentence}", style="red", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(2)
 
 
 def moment(option: str, text: str | None) -> datetime | None:

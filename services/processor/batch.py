@@ -33,6 +33,7 @@ from services.processor import (
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
 from services.processor.hot import MAX_LATE, Hot, mark_dirty
+from services.processor.late import judge_late
 from services.processor.lateness import Receipts
 from services.processor.readings import Table
 from services.processor.records import DeadRecord, Effects, FrameFate, Record
@@ -123,7 +124,7 @@ async def process_batch(
     new = np.zeros(len(work), bool)
     new[len(work) - len(fresh) :] = late_safety
     safety.judge(core, engine, work[~new & (work.quality != NOT_WORN)], before, slots)
-    await safety.judge_late(core, engine, reader, Table.concatenate([stored[late_safety], rewritten[behind]]), stored)
+    await judge_late(core, engine, reader, Table.concatenate([stored[late_safety], rewritten[behind]]), stored)
     slices, settled = settle.settle(core, engine, effects, work, slots)
     for hour in slices:
         technical.minutes(hour)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from services.processor import hot as hot_state
 from services.processor.core import DAY_MS, Core
-from services.processor.hot import Hot
+from services.processor.hot import MONTHLY_DAYS, Hot
 from services.processor.replay import OF_THE_PRESENT
 from services.processor.watermark import marks_of
-from services.store.kept import DAILY_DAYS, MONTHLY_DAYS
+from services.store.kept import DAILY_DAYS
 from services.store.reader import Checkpoint, Reader
 
 

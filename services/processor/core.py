@@ -19,11 +19,8 @@ from detectors.protocol import State
 from ingest.partition import partition_of
 from services.processor import hot as hot_state
 from services.processor.changes import Changes
-from services.processor.hot import Hot
+from services.processor.hot import MONTHLY_DAYS, Hot, HotRow, StateRow
 from services.processor.readings import Table
-from services.store.kept import MONTHLY_DAYS
-from services.store.reader import StateRow
-from services.store.writer import HotRow
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from detectors.protocol import Priority
+from services.processor.change import PatientChange
 
 MAX_SESSIONS: Final = 32  # device sessions remembered a patient; the oldest are forgotten first
 MAX_OFFSETS: Final = 16  # changes of the wearer's UTC offset remembered a patient
 MAX_LATE: Final = 1000  # instants of late readings remembered a patient, until their hour is closed
+MONTHLY_DAYS: Final = 400  # checkpoints go back so far: after the daily ones the first of each month
 MAX_MISSING: Final = 64  # missing sequence numbers remembered a session
 
 
@@ -91,6 +93,29 @@ class Hot(msgspec.Struct):
     dirty_ms: int | None = None  # late data from here on await a rebuild
     dirty_n: int = 0  # how many late readings or changes have come since the last rebuild
     checkpoint_day: int = 0  # UTC day of the last checkpoint, days since 1970
+
+
+class HotRow(msgspec.Struct, frozen=True):
+    """One patient's state to keep; ``baseline`` only when an hour closed, ``checkpoint_day`` when a day did."""
+
+    patient_id: int
+    partition: int
+    hot: bytes
+    settled_ms: int
+    dirty_ms: int | None
+    baseline: bytes | None
+    layout: int
+    checkpoint_day: int | None
+
+
+class StateRow(NamedTuple):
+    """What is kept of one patient; ``state`` and ``layout`` None before the first closed hour."""
+
+    patient_id: int
+    hot: bytes
+    state: bytes | None
+    layout: int | None
+    changes: list[PatientChange] = []  # what people changed about the patient
 
 
 def mark_dirty(hot: Hot, from_ms: int, n: int = 1) -> None:

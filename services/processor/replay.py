@@ -26,12 +26,11 @@ from services.processor import applying, safety, settle, watermark
 from services.processor import hot as hot_state
 from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.episodes import Engine
-from services.processor.hot import Hot
+from services.processor.hot import Hot, HotRow
 from services.processor.readings import Table
 from services.processor.records import Effects
 from services.processor.technical import ALL_RULES, Technical
 from services.store.reader import Checkpoint
-from services.store.writer import HotRow
 
 SLOT: Final = 0  # the one patient of the replay's core
 # Told by the clock, by arrival, and of values that never became readings: no replay finds them.

@@ -1,7 +1,7 @@
 """Safety limits on arrival: never delayed, never adapting.
 
 Readings up to a metric's watermark advance the kept state and are final. What is newer is judged at once on a copy
-of that state: provisional. Readings behind the watermark are judged on their own stretch of stored data: late.
+of that state: provisional. Readings behind the watermark are judged elsewhere (``late.py``).
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import LIMIT_METRICS, Finding, Priority, Readings
+from detectors.protocol import LIMIT_METRICS, Priority, Readings
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE
-from services.processor.core import LOOK_BACK_MS, Core
+from services.processor.core import Core
 from services.processor.episodes import Engine
 from services.processor.readings import Table
-from services.store.reader import Reader, Span
 
 REST_WINDOW_MS: Final = 10 * 60_000
 REST_STEPS: Final = 50  # fewer steps than this in the window: at rest
-LATE_CONTEXT_MS: Final = 2 * 3_600_000  # stored data looked at on either side of a late reading
 STEPS: Final = catalogue()["steps"].id
 
 _INDEX: Final = np.full(max(m.id for m in catalogue().values()) + 1, -1, np.int16)
@@ -67,6 +65,11 @@ def _marks(
     before = np.array([judged_before.get(key, 0) for key in keys], np.int64)
     after = np.array([core.hot[slot].judged.get(metric, 0) for slot, metric in keys], np.int64)
     return (before[inverse], after[inverse]) if len(keys) else (np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def is_limited(work: Table) -> NDArray[np.bool_]:
+    """Tell for each reading whether a safety limit may look at its metric."""
+    return np.asarray(_INDEX[work.metric] >= 0)
 
 
 def readings_of(work: Table) -> Readings:
@@ -120,51 +123,3 @@ def at_rest(work: Table) -> NDArray[np.bool_]:
     first = np.searchsorted(place, place - REST_WINDOW_MS, side="left")
     last = np.searchsorted(place, place, side="right")
     return np.asarray(total[last] - total[first] < REST_STEPS)
-
-
-async def judge_late(core: Core, engine: Engine, reader: Reader, late: Table, stored: Table) -> None:
-    """Judge readings that came after the reordering bound on the data around them: what is stored, and this batch's.
-
-    A finding is listed as late, never paged, and opens no episode; one that an alert already covers is dropped.
-    """
-    late = late[_INDEX[late.metric] >= 0]
-    for slot in np.unique(late.slot).tolist():
-        mine = late[late.slot == slot]
-        for metric in np.unique(mine.metric).tolist():
-            times = mine.t_ms[mine.metric == metric]
-            around = await _around(
-                core, reader, slot, stored[stored.slot == slot], metric, int(times.min()), int(times.max())
-            )
-            findings = _judge_alone(core, slot, around)
-            await _list_late(core, engine, reader, slot, findings, times)
-
-
-async def _around(core: Core, reader: Reader, slot: int, new: Table, metric: int, first: int, last: int) -> Table:
-    patient_id = int(core.patient_of[slot])
-    low, high = first - LATE_CONTEXT_MS, last + LATE_CONTEXT_MS
-    wanted = {metric: low, STEPS: low - LOOK_BACK_MS}
-    stored = await reader.readings([Span(patient_id, m, None, since, high) for m, since in wanted.items()])
-    fresh = [new[(new.metric == m) & (new.t_ms >= since) & (new.t_ms <= high)] for m, since in wanted.items()]
-    table = Table.concatenate([*stored, *fresh])
-    table.slot[:] = 0
-    return table.sorted(table.t_ms, table.metric, table.device)
-
-
-def _judge_alone(core: Core, slot: int, around: Table) -> list[Finding]:
-    return core.limits.advance(core.limits.new_state(1), readings_of(around), core.standing({0: slot}))
-
-
-async def _list_late(
-    core: Core, engine: Engine, reader: Reader, slot: int, findings: list[Finding], times: NDArray[np.int64]
-) -> None:
-    hot, patient_id = core.hot[slot], int(core.patient_of[slot])
-    listed: dict[str, int] = {}
-    for finding in findings:
-        if finding.change == "raised":
-            touches = bool(np.any((times >= finding.start_ms) & (times <= finding.at_ms)))
-            known = await reader.overlapping_alert(patient_id, finding.rule, finding.start_ms, finding.at_ms)
-            if touches and not known and not engine.covers(patient_id, finding):
-                if engine.list_late(hot, patient_id, finding):
-                    listed[finding.rule] = finding.start_ms
-        elif finding.change == "cleared" and listed.get(finding.rule) == finding.start_ms:
-            engine.resolve_late(hot, patient_id, finding)

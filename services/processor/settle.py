@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import CAUSES, CONTEXTS, DATA_STATES, VITALS, HourSlice
+from detectors.protocol import CAUSES, CONTEXTS, DATA_STATES, VITALS, HourSlice, blank_hour
 from detectors.rules import REST_HEART_HOURS
 from detectors.settled import Settled
+from detectors.slices import fill
 from ingest.catalogue import by_id, catalogue
 from ingest.clock import to_datetime
 from ingest.frame import GOOD, MOTION, NOT_WORN
@@ -26,10 +28,8 @@ from services.processor.watermark import offset_at
 MINUTE_MS: Final = 60_000
 NO_DATA_CODE: Final = 3 * 4 + 1  # unknown, no_data
 EPOCH: Final = date(1970, 1, 1)
-M: Final = len(VITALS)
 FAST: Final = 90  # readings an hour: more get minute buckets too
 WEAR: Final = catalogue()["wear"].id
-STEPS_COLUMN: Final = VITALS.index("steps")
 _COLUMN: Final = np.full(max(by_id()) + 1, -1, np.int16)
 for _place, _key in enumerate(VITALS):
     _COLUMN[catalogue()[_key].id] = _place
@@ -126,41 +126,17 @@ def _slice(
     row = np.repeat(np.arange(len(chosen)), lengths)
     minute = ((table.t_ms[here] - hours[row]) // MINUTE_MS).astype(np.intp)
     metric, value, quality = table.metric[here], table.value[here], table.quality[here]
-    shape = (len(chosen), 60, M)
     column = _COLUMN[metric]
     vital = column >= 0
     good = vital & ((quality == GOOD) | (quality == MOTION))
-    cell = (row * 60 + minute) * M + column
-    not_worn = np.zeros((len(chosen), 60), bool)
-    off = (quality == NOT_WORN) | ((metric == WEAR) & (value == 0))
-    not_worn[row[off], minute[off]] = True
-    size = len(chosen) * 60 * M
-    count = np.bincount(cell[good], minlength=size)
-    total = np.bincount(cell[good], value[good].astype(np.float64), minlength=size)
-    poor = np.bincount(cell[vital & ~good & (quality != NOT_WORN)], minlength=size)
-    low = np.full(size, np.inf, np.float32)
-    high = np.full(size, -np.inf, np.float32)
-    np.minimum.at(low, cell[good], value[good])
-    np.maximum.at(high, cell[good], value[good])
-    none = count == 0
-    mean = np.where(none, np.nan, total / np.maximum(count, 1)).reshape(shape)
-    mean[:, :, STEPS_COLUMN] = np.where(none, np.nan, total).reshape(shape)[:, :, STEPS_COLUMN]
-    low[none] = high[none] = np.nan
-    return HourSlice(
-        rows=slots,
-        hour_ms=hours,
-        utc_offset_min=np.array(
-            [offset_at(core.hot[s], ms) for s, ms in zip(slots.tolist(), hours.tolist(), strict=True)], np.int16
-        ),
-        first=segments.first[chosen],
-        last=segments.last[chosen],
-        mean=mean.astype(np.float32),
-        low=low.reshape(shape),
-        high=high.reshape(shape),
-        good=count.reshape(shape).astype(np.uint16),
-        poor=poor.reshape(shape).astype(np.uint16),
-        not_worn=not_worn,
+    offsets = [offset_at(core.hot[s], ms) for s, ms in zip(slots.tolist(), hours.tolist(), strict=True)]
+    hour = replace(
+        blank_hour(slots.tolist(), hours.tolist(), offsets), first=segments.first[chosen], last=segments.last[chosen]
     )
+    off = (quality == NOT_WORN) | ((metric == WEAR) & (value == 0))
+    hour.not_worn[row[off], minute[off]] = True
+    fill(hour, row, minute, column, value, good, vital & ~good & (quality != NOT_WORN))
+    return hour
 
 
 def _first_instants(in_time: Table, bounds: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import psycopg
 
+from services.processor.hot import MONTHLY_DAYS
 from services.processor.records import Remade
 
 DAILY_DAYS: Final = 35  # a checkpoint a day for five weeks: longer than a baseline remembers is seldom asked for
-MONTHLY_DAYS: Final = 400  # then the first of each month, for thirteen months
 
 # Counted in the patient's own event time, from the checkpoint just written.
 _THIN_OUT: Final = """

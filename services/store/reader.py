@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ingest.clock import to_datetime
 from services.processor.change import APPLIED, PatientChange
+from services.processor.hot import StateRow
 from services.processor.readings import Table
 from services.processor.records import KnownAlert
 from services.store import alerts
@@ -62,16 +63,6 @@ class Versions(NamedTuple):
 
     revisions: dict[tuple[int, int, int, int], int]  # → the stored value's, where above 0
     superseded: dict[tuple[int, int, int, int], set[float]]  # → values that were replaced
-
-
-class StateRow(NamedTuple):
-    """What is kept of one patient; ``state`` and ``layout`` None before the first closed hour."""
-
-    patient_id: int
-    hot: bytes
-    state: bytes | None
-    layout: int | None
-    changes: list[PatientChange] = []  # what people changed about the patient
 
 
 class Checkpoint(NamedTuple):

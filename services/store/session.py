@@ -12,10 +12,10 @@ from numpy import int32
 from numpy.typing import NDArray
 
 from ingest.clock import to_datetime
+from services.processor.hot import HotRow
 from services.processor.records import Effects
 from services.store import fence, writer
 from services.store.reader import Reader
-from services.store.writer import HotRow
 
 # Bounds on what a frozen writer can hold up, and on what a frozen server can: a batch takes well under a second.
 # PostgreSQL holds to none of them while it waits for the rows of a COPY: who is frozen there keeps the fence and all

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import psycopg
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from ingest.clock import to_datetime
 from ingest.partition import record_key
 from services import topics
+from services.processor.hot import HotRow
 from services.processor.readings import Table
 from services.processor.records import Effects, FrameFate, RollupRows
 from services.reasons import QUARANTINE_OF, QuarantineReason
@@ -44,19 +44,6 @@ _DAYS_FROM_HOURS: Final = f"""
                  AND r.t0 >= d.day AND r.t0 < d.day + interval '1 day'
     GROUP BY r.patient_id, r.metric_id, d.day
     {_REPLACE_ROLLUP}"""
-
-
-class HotRow(msgspec.Struct, frozen=True):
-    """One patient's state to keep; ``baseline`` only when an hour closed, ``checkpoint_day`` when a day did."""
-
-    patient_id: int
-    partition: int
-    hot: bytes
-    settled_ms: int
-    dirty_ms: int | None
-    baseline: bytes | None
-    layout: int
-    checkpoint_day: int | None
 
 
 async def write(

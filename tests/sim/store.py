@@ -17,13 +17,13 @@ import psycopg
 from numpy.typing import NDArray
 
 from services.processor.change import APPLIED, PatientChange
+from services.processor.hot import HotRow, StateRow
 from services.processor.readings import Table
 from services.processor.records import AlertRow, Effects, KnownAlert
 from services.store.fence import FencedError
 from services.store.kept import day_of
-from services.store.reader import Checkpoint, Span, StateRow, Versions
+from services.store.reader import Checkpoint, Span, Versions
 from services.store.session import Transaction
-from services.store.writer import HotRow
 from tests.sim import tables as model
 from tests.sim.loop import Actor, Gates
 from tests.sim.tables import EventRow, OutboxRow, Place, Tables

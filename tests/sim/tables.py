@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from ingest.clock import to_datetime
 from ingest.partition import record_key
 from services import topics
+from services.processor.hot import HotRow
 from services.processor.readings import Table
 from services.processor.records import AlertChange, AlertRow, ControlRecord, Corrections, Effects, Remade, Suppressed
 from services.store import alerts
 from services.store.kept import day_of
-from services.store.writer import HotRow, merged_fates
+from services.store.writer import merged_fates
 
 Place = tuple[str, int]
 Key = tuple[int, int, int, int]  # patient, metric, device, instant

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ingest.frame import Block, block_times_ms, block_values
-from simulators.recording import NotARecording, Recording, read_csv, read_folder
+from simulators.own_csv import read_csv
+from simulators.recording import NotARecording, Recording, read_folder
 from simulators.reframe import reframed
 from simulators.series import HOUR_MS, series
 

@@ -14,8 +14,8 @@ from services.web import screens
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("ingest", "detectors", "services", "simulators", "evaluation", "deploy")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-SCRIPTS = sorted((ROOT / "services/web/static").glob("*.js"))
-TEMPLATES = sorted((ROOT / "services/web/templates").glob("*.html"))
+SCRIPTS = sorted([*(ROOT / "services/web/static").glob("*.js"), *(ROOT / "services/cli/page").glob("*.js")])
+TEMPLATES = sorted([*(ROOT / "services/web/templates").glob("*.html"), *(ROOT / "services/cli/page").glob("*.html")])
 NEVER_CALLED = {"eval", "exec", "compile", "__import__", "Markup"}
 NEVER_IMPORTED = {"pickle", "shelve", "marshal", "dill", "yaml", "xml", "lxml", "random"}
 MAY_IMPORT = {"simulators": {"random"}, "ingest": {"random"}, "deploy": {"random", "yaml"}}  # no secret; our own files
@@ -71,12 +71,16 @@ def test_pages_escape_what_they_show() -> None:
     unescaped = [
         (path.name, found) for path in TEMPLATES for found in re.findall(r"{{([^}]*\|\s*safe[^}]*)}}", path.read_text())
     ]
-    assert unescaped == [("invitation.html", " picture|safe ")]  # a QR code drawn here
+    assert unescaped == [
+        ("recording.html", " text|safe "),  # our own styles and scripts, in a page of one file
+        ("recording.html", " text|safe "),
+        ("invitation.html", " picture|safe "),  # a QR code drawn here
+    ]
     assert not [path.name for path in TEMPLATES if "autoescape" in path.read_text()]
 
 
 def test_scripts_write_no_html_keep_nothing_and_listen_to_nobody() -> None:
-    assert {path.name for path in SCRIPTS} == {"charts.js", "live.js"}
+    assert {path.name for path in SCRIPTS} == {"charts.js", "live.js", "recording.js"}
     forbidden = (
         "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "localStorage",
         "sessionStorage", "indexedDB", "document.cookie", "postMessage", "onmessage", "__proto__", "Object.assign",
