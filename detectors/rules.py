@@ -25,6 +25,7 @@ NIGHT_BREATH_RISE = Rule(
     ("night_work",),
 )  # fmt: skip
 ADAPTIVE_RULES: Final = (RESTING_HEART, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE)
+ADAPTIVE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES)
 
 # A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.
 CHECK_VALUE: Final[Mapping[str, Rule]] = MappingProxyType(

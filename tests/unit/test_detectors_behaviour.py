@@ -66,7 +66,8 @@ def test_docstrings_and_their_examples(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["gate", "context", "baseline", "score", "cusum", "persist", "datastate", "limits", "pipeline", "daily"]
+    "name",
+    "gate context baseline score cusum persist datastate limits pipeline daily incidents".split(),
 )
 def test_every_algorithm_has_an_example(name: str) -> None:
     module = importlib.import_module(f"detectors.{name}")
