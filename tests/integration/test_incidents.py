@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -140,6 +141,20 @@ async def test_what_somebody_else_acknowledged_stays_theirs(api: ServedApi, ours
         done = await ada.post(path, json={"seen": seen})
         assert done.json()["covered"] == [str(fever)]
         assert done.json()["leading"]["acknowledged"]["by"]["id"] == "bob"
+
+
+async def test_of_many_at_once_each_alert_is_acknowledged_by_one(api: ServedApi, ours: ApiData) -> None:
+    patient = ours.patient("p1")
+    made = [str(ours.alert(patient, rule=f"rule_{i}", started_at=NOW - HOUR)) for i in range(5)]
+    clients = [api.client(ours.token(ours.person(f"nurse-{i}"))) for i in range(4)]
+    path, seen = await seen_of(clients[0])
+    answers = await asyncio.gather(*(client.post(path, json={"seen": seen}) for client in clients))
+    await asyncio.gather(*(client.aclose() for client in clients))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert sorted(alert for answer in answers for alert in answer.json()["covered"]) == sorted(made)
+    assert sorted(len(answer.json()["covered"]) for answer in answers) == [0, 0, 0, 5]  # all of it by whoever was first
+    query = "SELECT count(*) FROM alert_event WHERE patient_id = %s AND change = 'acknowledged'"
+    assert ours.connection.execute(query, [patient]).fetchone() == (5,)
 
 
 async def test_one_that_is_over_and_one_of_somebody_else_are_refused(api: ServedApi, ours: ApiData) -> None:
