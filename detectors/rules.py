@@ -46,6 +46,7 @@ DRIFTS: Final = (
 )
 """In the order of ``drift.WATCHED``."""
 ADAPTIVE_RULES: Final = (*DRIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE)
+ADAPTIVE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES)
 
 # A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.
 CHECK_VALUE: Final[Mapping[str, Rule]] = MappingProxyType(

@@ -95,7 +95,7 @@ def judge(documents: Sequence[Document]) -> tuple[dict[str, Any], list[str]]:
     for name in names:
         truths = [document["truth"][name] for document in documents if name in document["truth"]]
         expected, raised = (sum(truth[key] for truth in truths) for key in ("expected", "raised"))
-        false = [truth["false_clinical"] for truth in truths]
+        false, incidents = ([truth[key] for truth in truths] for key in ("false_clinical", "false_incidents"))
         weeks = [truth["patient_weeks"] for truth in truths]
         figures[name] = {
             "expected": expected,
@@ -104,6 +104,8 @@ def judge(documents: Sequence[Document]) -> tuple[dict[str, Any], list[str]]:
             "false_clinical": sum(false),
             "patient_weeks": round(sum(weeks), 1),
             "false_rate": vars(rate(sum(false), sum(weeks))),
+            "false_incidents": sum(incidents),
+            "false_incident_rate": vars(rate(sum(incidents), sum(weeks))),
         }
     for name in (*SAFETY, "late_burst", "device_off"):
         if figures[name]["raised"] < figures[name]["expected"]:
@@ -118,9 +120,12 @@ def judge(documents: Sequence[Document]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _well(documents: Sequence[Document], names: Sequence[str], wrong: list[str]) -> dict[str, Any]:
-    """Return the rate of clinical alerts among patients who are well, whatever their devices do."""
+    """Return the rates of clinical alerts and incidents among patients who are well, whatever their devices do."""
     well = [name for name in names if name not in ILL]
-    events = [sum(document["truth"][name]["false_clinical"] for name in well) for document in documents]
+    events, incidents = (
+        [sum(document["truth"][name][key] for name in well) for document in documents]
+        for key in ("false_clinical", "false_incidents")
+    )
     weeks = [sum(document["truth"][name]["patient_weeks"] for name in well) for document in documents]
     clustered = rate_by_seed(events, weeks)
     healthy = rate(
@@ -133,6 +138,8 @@ def _well(documents: Sequence[Document], names: Sequence[str], wrong: list[str])
     return {
         "patient_weeks": round(sum(weeks), 1),
         "clinical": sum(events),
+        "incidents": sum(incidents),
+        "incident_rate_by_seed": vars(rate_by_seed(incidents, weeks)),
         "rate_poisson": vars(rate(sum(events), sum(weeks))),
         "rate_by_seed": vars(clustered),
         "healthy_rate_poisson": vars(healthy),
@@ -141,18 +148,22 @@ def _well(documents: Sequence[Document], names: Sequence[str], wrong: list[str])
 
 def show(figures: Mapping[str, Any], console: Console) -> None:
     """Print the figures as a table."""
-    table = Table("scenario", "found", "share (95 %)", "false clinical", "per patient-week (95 %)", box=None)
+    week = "per patient-week (95 %)"
+    table = Table("scenario", "found", "share (95 %)", "false clinical", week, "in incidents", week, box=None)
     for name, row in figures.items():
         if name in ("seeds", "well"):
             continue
         found = f"{row['raised']} of {row['expected']}" if row["expected"] else "-"
         part = str(Interval(**row["found"])) if row["found"] else "-"
-        table.add_row(name, found, part, str(row["false_clinical"]), str(Interval(**row["false_rate"])))
+        false = str(row["false_clinical"]), str(Interval(**row["false_rate"]))
+        incidents = str(row["false_incidents"]), str(Interval(**row["false_incident_rate"]))
+        table.add_row(name, found, part, *false, *incidents)
     console.print(table)
     well = figures["well"]
     console.print(
         f"patients who are well: {well['clinical']} clinical alerts in {well['patient_weeks']} patient-weeks, "
-        f"{Interval(**well['rate_by_seed'])} a week (resampled by seed), {Interval(**well['rate_poisson'])} (Poisson)"
+        f"{Interval(**well['rate_by_seed'])} a week (resampled by seed), {Interval(**well['rate_poisson'])} (Poisson); "
+        f"{well['incidents']} incidents, {Interval(**well['incident_rate_by_seed'])} a week (resampled by seed)"
     )
 
 

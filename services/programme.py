@@ -14,6 +14,7 @@ from services.impossible import impossible
 MAX_STEPS: Final = 10
 MAX_AFTER_MIN: Final = 24 * 60
 MAX_BUDGET: Final = 20.0  # incidents a patient-week
+USUAL_BUDGET: Final = 1.0
 STAFF: Final = ("clinician", "nurse", "coordinator", "pharmacist")  # roles that can be called upon
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEK: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -48,7 +49,7 @@ class Programme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     hours: Hours | None = None
     cover: str = ""  # who looks outside the hours, in words
     ladder: tuple[Step, ...] = ()
-    alert_budget: float = 1.0  # incidents from adaptive rules, a patient-week
+    alert_budget: float = USUAL_BUDGET  # incidents from adaptive rules, a patient-week
     limits: dict[str, limits.Setting] = {}
 
 

@@ -1,12 +1,15 @@
-"""Acknowledging an alert: somebody has seen it. It changes who is told, never what was found."""
+"""Acknowledging: somebody has seen an alert, or all of an incident. It changes who is told, never what was found."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from services.api import alerts, request_keys
+from services.api import alerts, incidents, request_keys, words
 from services.api.access import Scope
+from services.api.incidents import Found
+from services.api.patients import Patient
 from services.api.problems import Code, Problem, invalid
 from services.api.query import Row
 
@@ -24,9 +27,7 @@ async def acknowledge(
     Raises:
         Problem: not found, not active any more, changed since it was read, key used for something else.
     """
-    note = note.strip()
-    if len(note) > MAX_NOTE:
-        raise invalid(note[:20], "note", f"at most {MAX_NOTE} characters, this has {len(note)}")
+    note = _note(note)
     row = await alerts.row_of(scope, alert_id, lock=True)
     if key is not None and not await request_keys.claim(scope, key, f"acknowledge|{alert_id.lower()}|{note}"):
         return row
@@ -43,6 +44,69 @@ async def acknowledge(
         await _write(scope, row, note, now)
         row = await alerts.row_of(scope, alert_id)
     return row
+
+
+async def acknowledge_incident(
+    scope: Scope,
+    patient: Patient,
+    alert_id: str,
+    *,
+    seen: Mapping[str, str],
+    note: str,
+    now: datetime,
+    key: str | None,
+) -> tuple[Found, list[Row]]:
+    """Acknowledge every active alert of the incident that covers an alert; return it, and what this covered.
+
+    ``seen`` says what whoever acknowledges has looked at: id of an alert → its ETag. One that joined since, or became
+    worse, stops all of it. What it covered is what of it this person has acknowledged, so that a request that is sent
+    again is answered alike; what somebody else acknowledged meanwhile is theirs.
+
+    Raises:
+        Problem: not found, over, more to see than was seen, key used for something else.
+    """
+    note = _note(note)
+    await incidents.lock_open(scope.connection, patient.id)
+    found = await incidents.with_alert(scope, patient, alert_id)
+    request = f"acknowledge_incident|{alert_id.lower()}|{sorted(seen.items())}|{note}"
+    if key is None or await request_keys.claim(scope, key, request):
+        if not found.open:
+            detail = "every alert of the incident has ended; there is nothing left to acknowledge"
+            raise Problem(Code.ALERT_CLOSED, detail, state="resolved")
+        _refuse_unseen(found, seen)
+        for row in found.waiting:
+            await _write(scope, row, note, now)
+        found = await incidents.with_alert(scope, patient, alert_id)
+    covered = [row for row in found.open if str(row["id"]) in seen and row["acknowledged_by"] == scope.person.id]
+    scope.detail.update(covered=len(covered))
+    return found, covered
+
+
+def _refuse_unseen(found: Found, seen: Mapping[str, str]) -> None:
+    new = [row for row in found.waiting if seen.get(str(row["id"])) != alerts.etag(row)]
+    if new:
+        news = "; ".join(_news(row, known=str(row["id"]) in seen) for row in new)
+        detail = f"{news}; look at it, then acknowledge again"
+        raise Problem(Code.CHANGED_MEANWHILE, detail, new=[_brief(row) for row in new])
+
+
+def _news(row: Row, *, known: bool) -> str:
+    title = words.rule_title(row["rule"])
+    return f"{title} is now {row['priority']} priority" if known else f"{title} has joined ({row['priority']} priority)"
+
+
+def _brief(row: Row) -> dict[str, Any]:
+    return {
+        "id": str(row["id"]), "rule": row["rule"], "title": words.rule_title(row["rule"]), "priority": row["priority"],
+        "sentence": row["sentence"], "etag": alerts.etag(row),
+    }  # fmt: skip
+
+
+def _note(note: str) -> str:
+    note = note.strip()
+    if len(note) > MAX_NOTE:
+        raise invalid(note[:20], "note", f"at most {MAX_NOTE} characters, this has {len(note)}")
+    return note
 
 
 def _acknowledged(row: Row) -> str:

@@ -19,9 +19,12 @@ KINDS: Final = ("clinical", "technical")
 MAX_OVERLAPPING: Final = 500
 MAX_EVENTS: Final = 1000
 
-_SELECT: LiteralString = """
+SELECT: LiteralString = """
     SELECT a.*, p.key AS patient_key, p.name AS patient_name, p.time_zone, by.key AS by_key, by.name AS by_name
     FROM alert a JOIN patient p ON p.id = a.patient_id LEFT JOIN person by ON by.id = a.acknowledged_by"""
+# Behind an alert that people were told of, which stands for it: late data moved its beginning.
+BEHIND: LiteralString = """
+    (a.late AND EXISTS (SELECT 1 FROM alert told WHERE told.patient_id = a.patient_id AND told.revised_by = a.id))"""
 
 _LOCKED: LiteralString = " WHERE a.id = %s FOR UPDATE OF a"
 
@@ -92,7 +95,7 @@ async def listed(
     raised, last = pages.decode(cursor, 2) if cursor else (None, None)
     rows = await every(
         scope.connection,
-        _SELECT
+        SELECT
         + """
         WHERE (%(patient)s::int IS NULL OR a.patient_id = %(patient)s)
           AND (%(state)s::text IS NULL OR a.state = %(state)s)
@@ -134,7 +137,7 @@ async def row_of(scope: Scope, alert_id: str, *, lock: bool = False) -> Row:
         wanted = UUID(alert_id)
     except ValueError as error:
         raise not_found(alert_id, "alert") from error
-    row = await first(scope.connection, _SELECT + (_LOCKED if lock else " WHERE a.id = %s"), [wanted])
+    row = await first(scope.connection, SELECT + (_LOCKED if lock else " WHERE a.id = %s"), [wanted])
     if row is None:
         await withheld.deny(scope, "alert", str(wanted))
         raise not_found(alert_id, "alert")
@@ -170,7 +173,7 @@ async def overlapping(scope: Scope, patient: Patient, start: datetime, end: date
     """Return a patient's alerts that overlap a span, the earliest first."""
     rows = await every(
         scope.connection,
-        _SELECT
+        SELECT
         + """
         WHERE a.patient_id = %s AND a.started_at < %s
           AND CASE a.state WHEN 'active' THEN true ELSE coalesce(a.resolved_at, a.last_evidence_at) >= %s END
@@ -184,7 +187,7 @@ async def past(scope: Scope, patient: Patient, limit: int) -> list[dict[str, Any
     """Return a patient's latest alerts that are no longer active, the newest first."""
     rows = await every(
         scope.connection,
-        _SELECT + " WHERE a.patient_id = %s AND a.state <> 'active' ORDER BY a.started_at DESC LIMIT %s",
+        SELECT + " WHERE a.patient_id = %s AND a.state <> 'active' ORDER BY a.started_at DESC LIMIT %s",
         [patient.id, limit],
     )
     return [document(scope, row) for row in rows]

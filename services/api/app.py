@@ -25,6 +25,7 @@ from services.api import (
     change_routes,
     consent_routes,
     export_routes,
+    incident_routes,
     problems,
     profile_routes,
     programme_routes,
@@ -134,6 +135,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(access_routes.router(access, timedelta(hours=settings.api.break_glass_h)))
     app.include_router(audit_routes.router(access))
     app.include_router(export_routes.router(access, clock))
+    app.include_router(incident_routes.router(access, clock))
     app.include_router(profile_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(programme_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(consent_routes.router(access, clock, settings.kafka.partitions))

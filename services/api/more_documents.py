@@ -68,10 +68,11 @@ strict(Trend)
 
 @strict
 class Flag(TypedDict):
-    """The alert a worklist row shows."""
+    """An alert as a worklist row shows it."""
 
     id: str
     rule: str
+    title: str
     kind: Literal["clinical", "technical"]
     priority: Priority
     provisional: bool
@@ -79,6 +80,15 @@ class Flag(TypedDict):
     acknowledged: bool
     unknown_since: str | None
     etag: str
+    link: str
+
+
+@strict
+class RowIncident(TypedDict):
+    """The incident of the alert that a worklist row shows."""
+
+    id: str
+    unacknowledged: list[str]
     link: str
 
 
@@ -133,6 +143,8 @@ class WorklistRow(TypedDict, total=False):
     priority: Priority | None
     alert: Flag | None
     open_alerts: int
+    incident: RowIncident | None
+    others: list[Flag]
     sentence: str
     since: str
     age_s: int

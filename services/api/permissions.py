@@ -26,8 +26,11 @@ frame.read              team          team          -            -             -
 worklist.read           team          team          team         team          -                   -                -           -              -        -
 alerts.list             team          team          team         team          -                   -                -           -              self     self
 alert.read              team          team          team         team          -                   -                -           -              self     self
+incidents.list          team          team          team         team          -                   -                -           -              self     self
 alert.stream            team          team          team         team          -                   -                -           -              self     self
 alert.acknowledge       team          team          -            -             -                   -                -           -              -        -
+incident.acknowledge    team          team          -            -             -                   -                -           -              -        -
+budget.read             team          team          team         team          -                   -                -           -              -        -
 patient.monitoring      team          team          -            -             -                   -                -           -              -        -
 patient.new_normal      team          team          -            -             -                   -                -           -              -        -
 patient.changes         team          team          team         team          -                   -                -           -              -        -
@@ -78,6 +81,7 @@ _OWN: Final = {
     "weeks": "patient time_zone to confidence changes recoveries wear not_shown",
     "alert": f"id patient metric kind priority state provisional late {_EVENT_TIMES} sentence acknowledged link events",
     "acknowledged": "at",
+    "incident": "id patient kind open started_at ended_at leading covers link",
     "event": "change priority late at",
     "stream": "alert_id patient kind priority change late provisional at sentence",
 }
@@ -87,12 +91,13 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "patient": f"{_WHO} time_zone enrolled_at last_heard open_alerts limits_individualised limits_note monitoring "
         "worst devices links break_glass consent",
         "monitoring": "*",
-        "worklist": "patient time_zone monitoring attention priority alert open_alerts sentence since age_s data "
-        "last_heard",
+        "worklist": "patient time_zone monitoring attention priority alert open_alerts incident others sentence since "
+        "age_s data last_heard",
         "flag": "*",
         "alert": f"id patient rule kind priority state provisional late {_EVENT_TIMES} sentence revised_by "
         "acknowledged etag link events",
         "acknowledged": "*",
+        "incident": "*",
         "event": "*",
         "stream": "*",
         "change": "*",
@@ -122,7 +127,8 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 PARTS: Final = {  # documents within documents, by the name of their field
     "patient": "brief", "acknowledged": "acknowledged", "monitoring": "monitoring", "metrics": "state",
-    "alerts": "alert", "alert": "flag", "events": "event", "break_glass": "break_glass",
+    "alerts": "alert", "alert": "flag", "events": "event", "break_glass": "break_glass", "leading": "alert",
+    "covers": "alert", "others": "flag",
 }  # fmt: skip
 PLAIN_WORDS: Final = ("patient", "proxy")  # read an alert's sentence for patients, never the clinicians'
 

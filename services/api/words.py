@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
+from detectors.rules import RULES
 from ingest.catalogue import by_id, catalogue
 from services.api.times import age
 
@@ -31,6 +32,12 @@ UNIT_WORDS: Final = {
 NOT_INDIVIDUALISED: Final = (
     "Limits not individualised: general adult limits apply until a clinician sets this person's own."
 )
+
+
+def rule_title(rule: str) -> str:
+    """Return a rule's name for people."""
+    known = RULES.get(rule)
+    return known.title if known else rule.replace("_", " ").capitalize()
 
 
 def unit(ucum: str) -> str:

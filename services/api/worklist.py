@@ -11,10 +11,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 
+from detectors.rules import ADAPTIVE
 from ingest.clock import to_ms
-from services.api import pages, withheld, words
+from services.api import incidents, pages, withheld, words
 from services.api.access import Scope
-from services.api.alerts import etag, metric_of
+from services.api.alerts import BEHIND, etag, metric_of
+from services.api.incidents import Found
 from services.api.patients import link
 from services.api.query import Row, every
 from services.api.spark import baselines, last_values, sparklines
@@ -29,18 +31,20 @@ STALE: Final = timedelta(minutes=15)  # an older value is shown with its age, ne
 
 # rank: index into ATTENTION; urgency: the alert's priority, else nothing known before something unknown, else the
 # data state's place from the worst.
-_RANKED: LiteralString = """
+_RANKED: LiteralString = (
+    """
     WITH open_alert AS (
         SELECT a.*, count(*) OVER (PARTITION BY a.patient_id) AS open_alerts,
                CASE WHEN a.kind = 'technical' THEN 3 WHEN a.acknowledged_at IS NOT NULL THEN 2
                     WHEN a.late THEN 1 ELSE 0 END AS rank,
                CASE a.priority WHEN 'high' THEN 0 WHEN 'medium' THEN 1 ELSE 2 END
                    + CASE WHEN a.kind = 'technical' AND a.acknowledged_at IS NOT NULL THEN 3 ELSE 0 END AS urgency
-        FROM alert a WHERE a.state = 'active'
-          AND NOT (a.late AND EXISTS ( -- behind one that people were told of: late data moved its beginning
-              SELECT 1 FROM alert told WHERE told.patient_id = a.patient_id AND told.revised_by = a.id))
+        FROM alert a WHERE a.state = 'active' AND NOT """  # noqa: S608 - constants only
+    + BEHIND
+    + """
     ), top_alert AS (
-        SELECT DISTINCT ON (patient_id) * FROM open_alert ORDER BY patient_id, rank, urgency, started_at, id
+        SELECT DISTINCT ON (patient_id) * FROM open_alert
+        ORDER BY patient_id, rank, urgency, rule = ANY (%(adaptive)s), started_at, id
     ), vital_state AS (
         SELECT s.*, CASE s.state WHEN 'unknown' THEN 0 WHEN 'unusual' THEN 1 WHEN 'learning' THEN 2 ELSE 3 END
                AS place
@@ -75,6 +79,7 @@ _RANKED: LiteralString = """
         ) AS m ON true
         WHERE p.erased_at IS NULL AND (t.id IS NOT NULL OR coalesce(m.state, 'active') <> ALL (%(ended)s))
     )"""
+)
 
 _PAGE: LiteralString = (
     _RANKED  # noqa: S608 - constants only
@@ -90,7 +95,7 @@ _SUMMARY: LiteralString = _RANKED + " SELECT rank, count(*) AS n FROM ranked GRO
 async def page(scope: Scope, now: datetime, limit: int, cursor: str | None) -> dict[str, Any]:
     """Return a page of the worklist, and how many of the person's patients want which attention."""
     rank, urgency, since, key = pages.decode(cursor, 4) if cursor else (None, None, None, None)
-    present = {"now": now, "now_ms": to_ms(now), "ended": ENDED}
+    present = {"now": now, "now_ms": to_ms(now), "ended": ENDED, "adaptive": list(ADAPTIVE)}
     rows = await every(
         scope.connection,
         _PAGE,
@@ -102,11 +107,13 @@ async def page(scope: Scope, now: datetime, limit: int, cursor: str | None) -> d
     values = await last_values(scope.connection, pairs)
     usual = await baselines(scope.connection, pairs, now)
     sparks = await sparklines(scope.connection, pairs, now - SPARK, now)
+    opened = await incidents.open_of(scope.connection, list(pairs))
     counts = {row["rank"]: row["n"] for row in await every(scope.connection, _SUMMARY, present)}
     items = []
     for row in shown:
         patient = row["patient_id"]
         item = _item(row, pairs[patient], values.get(patient), usual.get(patient), sparks[patient], now)
+        item |= _beside(row, opened.get(patient, []))
         items.append(scope.show("worklist", item))
     more = len(rows) > limit
     return {
@@ -167,10 +174,24 @@ def _item(
     }
 
 
+def _beside(row: Row, opened: list[Found]) -> dict[str, Any]:
+    """Return the incident of a row's alert, as acknowledging it asks for, and the patient's other open alerts."""
+    ours = next((one for one in opened if row["id"] in [alert["id"] for alert in one.open]), None)
+    rest = [alert for one in opened if one is not ours for alert in one.open]
+    others = [alert for alert in (*(ours.open if ours else ()), *rest) if alert["id"] != row["id"]]
+    incident = ours and {
+        "id": ours.id,
+        "unacknowledged": [str(alert["id"]) for alert in ours.waiting],
+        "link": incidents.address(row["patient_key"], ours.id),
+    }
+    return {"incident": incident, "others": [_alert(alert) for alert in others]}
+
+
 def _alert(row: Row) -> dict[str, Any]:
     return {
         "id": str(row["id"]),
         "rule": row["rule"],
+        "title": words.rule_title(row["rule"]),
         "kind": row["kind"],
         "priority": row["priority"],
         "provisional": row["provisional"],

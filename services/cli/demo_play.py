@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from evaluation.burden import in_words
 from ingest.client import Door
 from ingest.clock import SystemClock, to_datetime
 from ingest.frame import Tick
@@ -190,8 +191,10 @@ def _tell(
         f"  as sets, the books' readings {'equal' if same else 'are NOT'} the database's ({document['hash']['kept']})"
     )
     for name, truth in document["truth"].items():
-        false = f", {truth['false_clinical']} false" if truth["false_clinical"] else ""
+        n = truth["false_clinical"]
+        false = f", {n} false in {truth['false_incidents']} incidents" if n else ""
         console.print(f"  {name:14}{truth['raised']} of {truth['expected']} expected alerts{false}")
+    console.print(f"  burden: {in_words(document['burden'])}")
     console.print(f"  wall clock, s: {document['wall_s']}; accepted to stored, ms: {document['latency_ms']}")
     for problem in report.broken:
         console.print(f"broken: {problem}", style="red", markup=False)

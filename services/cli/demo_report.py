@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from detectors import incidents
+from detectors.protocol import Priority
+from detectors.rules import ADAPTIVE
 from evaluation import checker
+from evaluation.burden import burden
 from ingest.clock import to_ms
 from services.cli.demo_cast import Part
 from services.cli.demo_run import counted
@@ -30,8 +34,9 @@ CERTAIN: Final = frozenset(
 ADAPTIVE_DAY: Final = "resting_heart_rate_rise"
 
 _ALERTS: Final = """
-    SELECT p.key, a.rule, a.kind, a.priority, a.state, a.late, a.provisional, a.started_at, a.found_at, a.raised_at,
-           a.sentence
+    SELECT a.id::text, p.key, a.rule, a.kind, a.priority, a.state, a.late, a.provisional, a.started_at, a.found_at,
+           a.raised_at, CASE a.state WHEN 'active' THEN NULL
+                        ELSE greatest(a.started_at, coalesce(a.resolved_at, a.last_evidence_at)) END, a.sentence
     FROM alert a JOIN patient p ON p.id = a.patient_id ORDER BY a.raised_at, a.started_at, p.key"""
 _FATES: Final = """
     SELECT p.key, sum(f.stored)::bigint, sum(f.duplicate)::bigint,
@@ -52,18 +57,27 @@ _LEARNED: Final = """
 class Alert:
     """One alert as stored; times in Unix ms UTC."""
 
+    id: str
     patient: str
     rule: str
-    kind: str
-    priority: str
+    kind: Literal["clinical", "technical"]
+    priority: Priority
     state: str
     late: bool
     provisional: bool
     started_ms: int
     found_ms: int  # when its rule had seen enough
     raised_ms: int
+    ended_ms: int | None  # None: it is active
     sentence: str
     document: dict[str, Any]
+
+    def joins(self) -> incidents.Alert:
+        """Return it as incidents are joined of."""
+        return incidents.Alert(
+            self.id, self.started_ms, self.found_ms, self.ended_ms, self.kind, self.priority, self.rule in ADAPTIVE,
+            self.state != "withdrawn",
+        )  # fmt: skip
 
 
 @dataclass
@@ -77,29 +91,18 @@ class Report:
 def alerts(settings: Settings) -> list[Alert]:
     """Return every alert of the run, in the order they were raised."""
     found = []
-    for patient, rule, kind, priority, state, late, provisional, started, found_at, raised, sentence in counted(
-        settings, _ALERTS
-    ):
+    for row in counted(settings, _ALERTS):
+        key, patient, rule, kind, priority, state, late, provisional, started, found_at, raised, ended, sentence = row
         document = {
             "patient": patient, "rule": rule, "kind": kind, "priority": priority, "state": state, "late": late,
             "started": started.isoformat(), "raised": raised.isoformat(), "sentence": sentence,
         }  # fmt: skip
         found.append(
             Alert(
-                patient,
-                rule,
-                kind,
-                priority,
-                state,
-                late,
-                provisional,
-                to_ms(started),
-                to_ms(found_at),
-                to_ms(raised),
-                sentence,
-                document,
-            )  # fmt: skip
-        )
+                key, patient, rule, kind, priority, state, late, provisional, to_ms(started), to_ms(found_at),
+                to_ms(raised), None if ended is None else to_ms(ended), sentence, document,
+            )
+        )  # fmt: skip
     return found
 
 
@@ -122,6 +125,10 @@ def judge(
         name: _truth(report, [s for s in stories if s.name == name], found, span, strict=strict)
         for name in dict.fromkeys(story.name for story in stories)
     }
+    report.document["burden"] = burden(
+        [[alert.joins() for alert in found if alert.patient == story.patient] for story in stories],
+        len(stories) * span.days / 7,
+    )
     for story in stories:
         _counts(report, story, fates.get(story.patient, {}) | {"rejected": rejected[story.patient]})
     _contamination(report, settings)
@@ -166,7 +173,7 @@ def _sets(
 def _truth(
     report: Report, stories: Sequence[Scenario], found: Sequence[Alert], span: Span, *, strict: bool
 ) -> dict[str, Any]:
-    expected = raised = false = 0
+    expected = raised = false = false_incidents = 0
     missing = []
     for story in stories:
         mine = [alert for alert in found if alert.patient == story.patient and alert.state != "withdrawn"]
@@ -181,13 +188,19 @@ def _truth(
                 report.broken.append(
                     f"{story.name} of {story.patient} was not found{late}: no {wanted.rule} where it happened"
                 )
-        false += sum(is_false(alert, story, span) for alert in mine)
+        untrue = {alert.id for alert in mine if is_false(alert, story, span)}
+        false += len(untrue)
+        false_incidents += sum(
+            {alert.key for alert in incident.alerts} <= untrue
+            for incident in incidents.join(alert.joins() for alert in mine)
+        )
     weeks = len(stories) * span.days / 7
     return {
         "expected": expected,
         "raised": raised,
         "missing": missing,
         "false_clinical": false,
+        "false_incidents": false_incidents,  # in which no alert is true
         "patient_weeks": round(weeks, 2),
         "patients": [story.patient for story in stories],
     }

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from evaluation import checker
+from evaluation.burden import burden
 from ingest.frame import decode_stamped
 from services.cli.demo_report import alerts
 from services.cli.demo_run import counted
@@ -132,4 +133,5 @@ def _alerts(result: Account, settings: Settings, people: Sequence[Person]) -> No
         row["per_person_week"] = round((row["count"] - row["withdrawn"]) / max(weeks, 1e-9), 3)
     result.document["person_weeks"] = round(weeks, 2)
     result.document["rules"] = dict(sorted(rules.items(), key=lambda item: (item[1]["kind"], -item[1]["count"])))
+    result.document["burden"] = burden([[one.joins() for one in found if one.patient == name] for name in names], weeks)
     result.document["alerts"] = [alert.document for alert in found]

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from evaluation.burden import in_words
 from ingest.client import DoorClosed, NotDelivered
 from ingest.ledger import Ledger
 from services.cli import replay_report, replay_send
@@ -202,5 +203,5 @@ def _tell_rules(document: dict[str, Any], console: Console) -> None:
         numbers = (str(row[key]) for key in ("count", "late", "withdrawn", "per_person_week"))
         table.add_row(rule, row["kind"], *numbers)
     if document["rules"]:
-        console.print(f"  alerts in {document['person_weeks']} person-weeks:")
+        console.print(f"  {in_words(document['burden'])}:")
         console.print(table)

@@ -9,7 +9,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from detectors.incidents import Alert as Joined
+from detectors.incidents import join
 from detectors.protocol import Priority
+from detectors.rules import ADAPTIVE
 from ingest.clock import to_datetime
 
 FOREVER_MS: Final = 1 << 50
@@ -39,16 +42,18 @@ class Tried(NamedTuple):
 
 
 def incidents(alerts: Sequence[Alert]) -> int:
-    """Return how many incidents the alerts of one patient are: those that overlap are one.
+    """Return how many incidents the clinical alerts of one patient are, as a team receives them.
 
-    >>> incidents([Alert("fever", "high", 0, 9), Alert("spo2_low", "high", 5, 20), Alert("fever", "high", 21, None)])
+    >>> hour = 3_600_000
+    >>> incidents([Alert("fever", "high", 0, 9), Alert("spo2_low", "high", 5, 20), Alert("fever", "high", 2 * hour, None)])
     2
     """
-    found, last_ms = 0, -1
-    for alert in sorted(alerts, key=lambda alert: alert.start_ms):
-        found += alert.start_ms > last_ms
-        last_ms = max(last_ms, alert.last_ms)
-    return found
+    return len(
+        join(
+            Joined(str(i), one.start_ms, one.start_ms, one.end_ms, "clinical", one.priority, one.rule in ADAPTIVE)
+            for i, one in enumerate(alerts)
+        )
+    )
 
 
 def compared(before: Sequence[Alert], after: Sequence[Alert]) -> tuple[list[Alert], list[Alert]]:

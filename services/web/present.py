@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from detectors.rules import RULES
 from services.api import words
 from services.api.observed import AT_REST
 from services.api.times import age, zone
@@ -48,12 +47,6 @@ def lasted(moment: str | datetime, now: datetime) -> str:
 def plain(value: float) -> str:
     """Return a threshold as short as it is: ``88``, ``38.5``."""
     return f"{value:g}"
-
-
-def rule_title(rule: str) -> str:
-    """Return a rule's name for people."""
-    known = RULES.get(rule)
-    return known.title if known else rule.replace("_", " ").capitalize()
 
 
 def usual(baseline: dict[str, Any] | None, decimals: int) -> str:

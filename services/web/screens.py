@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -16,25 +15,33 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from detectors.rules import ADAPTIVE_RULES
+from detectors.rules import ADAPTIVE
 from ingest.clock import Clock
-from services.api import acknowledge as acknowledging
-from services.api import alerts, break_glass, changes, events, patients, permissions, scores, times, words, worklist
+from services.api import (
+    alerts,
+    break_glass,
+    budget,
+    changes,
+    events,
+    patients,
+    permissions,
+    scores,
+    times,
+    words,
+    worklist,
+)
 from services.api.access import Access, Scope
 from services.api.identity.front import Identity
 from services.api.problems import Code, Problem
 from services.api.weeks import document as weeks
 from services.settings import Settings
 from services.web import own_words, present
+from services.web.incidents import SHOWN_BESIDE, Said, Show, add_acknowledging, grouped
 
 HERE: Final = Path(__file__).parent
 ROWS: Final = 100
-PAST_ALERTS: Final = 30
 MACHINES: Final = ("/v1/", "/healthz", "/readyz", "/static/")
-SHOWN_BESIDE: Final = (Code.CHANGED_MEANWHILE, Code.ALERT_CLOSED, Code.INVALID, Code.ROLE_NOT_ALLOWED)
-RENEWABLE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES)  # what a new normal of the metric ends
-
-Show = Callable[..., Awaitable[Response]]
+RENEWABLE: Final = ADAPTIVE  # what a new normal of the metric ends
 
 
 @cache
@@ -126,22 +133,28 @@ def sentence(problem: Problem) -> str:
 def router(access: Access, clock: Clock, settings: Settings) -> APIRouter:
     """Return the screens' routes of one app."""
     pages = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-    _add_worklist(pages, access, clock)
+    show_worklist = _add_worklist(pages, access, clock)
     show = _add_patient(pages, access, clock)
+    add_acknowledging(pages, access, clock, show_worklist, show)
     _add_new_normal(pages, access, clock, settings.kafka.partitions, show)
     _add_break_glass(pages, access, timedelta(hours=settings.api.break_glass_h))
     return pages
 
 
-def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> None:
+def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> Show:
     Cursor = Annotated[str | None, Query(max_length=500)]
 
-    async def show(request: Request, name: str, cursor: str | None) -> Response:
+    async def show(request: Request, name: str, cursor: str | None, said: Said | None = None) -> Response:
         now = times.present(clock)
         async with access.scoped(request, "worklist.read") as scope:
             since = await events.position(scope.connection)  # before the rows: what comes later is streamed
             page = await worklist.page(scope, now, ROWS, cursor)
-        return render(name, person=scope.person, now=now, since=since, page=page, cursor=cursor, patient=None)
+            whole = name == "worklist.html"  # a month's figures need no refresh
+            teams = await budget.of_teams(scope, now) if whole and scope.may("budget.read") else []
+        return render(
+            name, person=scope.person, now=now, since=since, page=page, cursor=cursor, patient=None, said=said,
+            teams=teams, may_acknowledge=scope.may("incident.acknowledge"), request_key=secrets.token_urlsafe,
+        )  # fmt: skip
 
     @pages.get("/")
     async def show_worklist(request: Request, cursor: Cursor = None) -> Response:
@@ -156,9 +169,11 @@ def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> None:
         """Show the worklist's rows alone, for a refresh."""
         return await show(request, "_worklist.html", cursor)
 
+    return show
+
 
 def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> Show:
-    async def show(request: Request, name: str, key: str, notice: str = "") -> Response:
+    async def show(request: Request, name: str, key: str, said: Said | None = None) -> Response:
         now = times.present(clock)
         scope: Scope | None = None
         try:
@@ -172,7 +187,7 @@ def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> Show:
             if hidden and scope is not None and scope.may("break_glass.open"):
                 return _closed(problem, key)
             raise
-        return render(name, person=scope.person, now=now, since=since, notice=notice, **values)
+        return render(name, person=scope.person, now=now, since=since, said=said, **values)
 
     @pages.get("/patients/{patient_id}")
     async def show_patient(request: Request, patient_id: str) -> Response:
@@ -193,29 +208,6 @@ def _add_patient(pages: APIRouter, access: Access, clock: Clock) -> Show:
             history = await alerts.events(scope, row["id"])
         return render("_history.html", history=history, time_zone=row["time_zone"], now=now)
 
-    @pages.post("/alerts/{alert_id}/acknowledge")
-    async def acknowledge(
-        request: Request,
-        alert_id: str,
-        patient: Annotated[str, Form(max_length=300)],
-        etag: Annotated[str, Form(max_length=100)],
-        key: Annotated[str, Form(max_length=100)],
-        note: Annotated[str, Form(max_length=5000)] = "",
-    ) -> Response:
-        """Acknowledge, then show the patient as it is now, with a word about what stood in the way."""
-        notice = ""
-        try:
-            async with access.scoped(request, "alert.acknowledge") as scope:
-                now = times.present(clock)
-                await acknowledging.acknowledge(scope, alert_id, note=note, now=now, if_match=etag, key=key)
-        except Problem as problem:
-            if problem.code not in SHOWN_BESIDE:
-                raise
-            notice = f"Not acknowledged: {problem.detail}."
-        if request.headers.get("hx-request"):
-            return await show(request, "_patient.html", patient, notice)
-        return RedirectResponse(f"/patients/{quote(patient, safe='')}", 303)
-
     return show
 
 
@@ -228,7 +220,7 @@ def _add_new_normal(pages: APIRouter, access: Access, clock: Clock, partitions: 
         key: Annotated[str, Form(max_length=100)],
     ) -> Response:
         """Say that a metric is as it should be from now on, then show the patient as it is now."""
-        notice = ""
+        said = None
         try:
             async with access.scoped(request, "patient.new_normal") as scope:
                 now = times.present(clock)
@@ -239,9 +231,9 @@ def _add_new_normal(pages: APIRouter, access: Access, clock: Clock, partitions: 
         except Problem as problem:
             if problem.code not in SHOWN_BESIDE:
                 raise
-            notice = f"No new normal: {problem.detail}."
+            said = Said(f"No new normal: {problem.detail}.")
         if request.headers.get("hx-request"):
-            return await show(request, "_patient.html", patient_id, notice)
+            return await show(request, "_patient.html", patient_id, said)
         return RedirectResponse(f"/patients/{quote(patient_id, safe='')}", 303)
 
 
@@ -287,15 +279,12 @@ def _closed(problem: Problem, key: str, notice: str = "") -> Response:
 
 async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
     found = await patients.find(scope, key)
-    active, past = [], []
-    if scope.sees("alert"):
-        active = (await alerts.listed(scope, patient=key, state="active", limit=100))["items"]
-        past = await alerts.past(scope, found, PAST_ALERTS)
+    active, past = await grouped(scope, found) if scope.sees("alert") else ([], [])
     document = scope.show("patient", await patients.document(scope, found, now))
     return {
         "patient": document,
         "charts": sorted(document.get("metrics", []), key=lambda entry: words.metric_id(entry["metric"]["key"]) or 0),
-        "active": sorted(active, key=_attention),
+        "open": active,
         "past": past,
         "weeks": None,
         "renewable": RENEWABLE if scope.may("patient.new_normal") else frozenset(),
@@ -303,19 +292,8 @@ async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
         "opened": await break_glass.of_patient(scope, found),
         "scores": await scores.document(scope, found, now) if await scores.open_to(scope, found) else None,
         "request_key": secrets.token_urlsafe,
-        "may_acknowledge": scope.may("alert.acknowledge"),
+        "may_acknowledge": scope.may("incident.acknowledge"),
         "sees_alerts": scope.sees("alert"),
         "sees_trends": scope.may("trend.read"),
         "may_review": scope.may("break_glass.review"),
     }
-
-
-def _attention(alert: dict[str, Any]) -> tuple[bool, bool, bool, int, str]:
-    """Return the worklist's own order for the alerts of one patient."""
-    return (
-        alert["kind"] == "technical",
-        alert["acknowledged"] is not None,
-        alert["late"],
-        words.PRIORITIES.index(alert["priority"]),
-        alert["started_at"],
-    )

@@ -123,5 +123,10 @@ EXERCISES: Final = {
     "GET /v1/alerts/stream": Exercise("alert.stream", query="?since=0-0", stream=True),
     "GET /v1/alerts/{alert_id}": Exercise("alert.read", _alert),
     "POST /v1/alerts/{alert_id}/acknowledge": Exercise("alert.acknowledge", _alert),
+    "GET /v1/patients/{patient_id}/incidents": Exercise("incidents.list", _patient),
+    "POST /v1/patients/{patient_id}/incidents/{alert_id}/acknowledge": Exercise(
+        "incident.acknowledge", lambda about: _patient(about) | _alert(about), body={"seen": {}}
+    ),
+    "GET /v1/alert-budget": Exercise("budget.read", of_patients=False),
     "GET /v1/frames/{frame_id}": Exercise("frame.read", lambda about: {"frame_id": about.frame}),
 }

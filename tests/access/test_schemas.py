@@ -66,6 +66,8 @@ SHOWS: Final = {
     "GET /v1/alerts": "alert[]",
     "GET /v1/alerts/{alert_id}": "alert",
     "POST /v1/alerts/{alert_id}/acknowledge": "alert",
+    "GET /v1/patients/{patient_id}/incidents": "incident[]",
+    "POST /v1/patients/{patient_id}/incidents/{alert_id}/acknowledge": "incident",
     "GET /v1/frames/{frame_id}": "frame",
     STREAM: "stream",
 }
@@ -78,7 +80,7 @@ WHOLE: Final = {
     "GET /v1/programmes/{key}", "PUT /v1/programmes/{key}", "PUT /v1/programmes/{key}/state",
     "GET /v1/patients/{patient_id}/consents", "POST /v1/patients/{patient_id}/consents", "GET /v1/consent/documents",
     "POST /v1/consent/documents/{key}", "GET /v1/consent/basis", "PUT /v1/consent/basis",
-    "GET /v1/patients/{patient_id}/export", "GET /v1/patients/{patient_id}/scores",
+    "GET /v1/patients/{patient_id}/export", "GET /v1/patients/{patient_id}/scores", "GET /v1/alert-budget",
 }  # fmt: skip
 
 

@@ -66,7 +66,8 @@ def expected(role: str) -> dict[str, set[str]]:
     ours = {"own", "other"} if role == "administrator" else mine
     team = mine if role not in ("patient", "proxy") else set()
     erased = ours if role == "administrator" else set()
-    special = {"patient": ours, "break_glass": ours, "erasure": erased, "team_patient": team, "cared_for": team}
+    teams = ("team_patient", "my_team_patient", "cared_for")
+    special = {"patient": ours, "break_glass": ours, "erasure": erased, **dict.fromkeys(teams, team)}
     return special | {"consent": set()} if role == "proxy" else special  # what patients decide is not their proxies'
 
 

@@ -113,7 +113,7 @@ async def test_the_worklist_shows_first_who_needs_somebody(page: Page) -> None:
     await expect(first).to_contain_text("Heart rate was above 130 /min at rest for 10 min, up to 143 /min")
     await expect(first).to_contain_text("provisional")
     await expect(first).to_contain_text("14 min")
-    await expect(first).to_contain_text("and 1 more open alert")
+    await expect(first).to_contain_text("and 2 more: Breathing at night faster; Battery low (technical)")
     await expect(page.locator("tr", has_text="Rosa Graf")).to_contain_text("late finding")
     await expect(page.locator("tr", has_text="Margarethe")).to_contain_text("now unknown since")
     await expect(page.locator("tr", has_text="Elke Engel")).to_contain_text("not worn")
@@ -173,6 +173,61 @@ async def test_acknowledging_from_the_patient_page(page: Page, ward: Ward) -> No
     await expect(card.get_by_role("button", name="Acknowledge")).to_have_count(0)
     await card.get_by_text("Based on").click()
     await expect(card.locator(".history")).to_contain_text("Raised")
+    ward.data.connection.execute("UPDATE alert SET state = 'resolved', resolved_at = %s WHERE id = %s", [NOW, alert])
+
+
+async def test_an_incident_is_acknowledged_as_one_and_never_more_than_was_shown(page: Page, ward: Ward) -> None:
+    patient = ward.data.patient("p10", "Karl Ising")
+    fast = ward.data.alert(patient, priority="medium", rule="tachycardia_at_rest", sentence="His heart was fast")
+    ward.data.alert(patient, priority="medium", rule="fever", sentence="He was hot", evidence={"metric": "heart_rate"})
+    ward.data.alert(
+        patient, rule="spo2_low", priority="low", state="resolved", sentence="It was low for a while",
+        started_at=NOW - timedelta(minutes=50), resolved_at=NOW - timedelta(minutes=30),
+        evidence={"metric": "heart_rate"},
+    )  # fmt: skip
+    await page.goto("/")
+    await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+    row = page.locator("tr", has_text="Karl Ising")
+    await expect(row).to_contain_text("and 1 more:")
+    everything = row.get_by_role("button", name="Acknowledge")
+    await expect(everything).to_have_text("Acknowledge all 2")
+    ward.data.connection.execute("UPDATE alert SET priority = 'high' WHERE id = %s", [fast])  # and nobody says so
+    await everything.click()
+    await expect(page.get_by_role("alert").filter(has_text="Not acknowledged")).to_contain_text("is now high priority")
+    await expect(everything).to_have_text("Acknowledge all 2")
+    await row.get_by_role("link").click()
+    incident = page.locator("section.incident")
+    await expect(incident.get_by_role("heading", level=3)).to_have_text("2 open alerts of one time, 1 more that ended")
+    await expect(incident.locator("article")).to_have_count(2)
+    await incident.get_by_text("Ended (1)").click()
+    await expect(incident).to_contain_text("It was low for a while")
+    await incident.get_by_placeholder("Note for the team").fill("Called him")
+    await incident.get_by_role("button", name="Acknowledge all 2").click()
+    said = page.get_by_role("status").filter(has_text="Acknowledged for Karl Ising")
+    await expect(said).to_contain_text("High body temperature")
+    for sentence in ("His heart was fast", "He was hot"):
+        card = incident.locator("article", has_text=sentence)
+        await expect(card).to_contain_text("Acknowledged by Ada Nurse")
+        await expect(card).to_contain_text("Called him")
+    await page.wait_for_timeout(800)  # the refresh that the acknowledgement itself brings
+    await expect(said).to_be_visible()
+    query = "UPDATE alert SET state = 'resolved', resolved_at = %s WHERE patient_id = %s AND state = 'active'"
+    ward.data.connection.execute(query, [NOW, patient])
+    ward.data.connection.execute("UPDATE patient SET erased_at = %s WHERE id = %s", [NOW, patient])  # out of the ward
+
+
+async def test_acknowledging_from_the_row_says_what_it_covered(page: Page, ward: Ward) -> None:
+    patient = ward.patients["p01"]
+    alert = ward.data.alert(patient, rule="fever", sentence="She is hot", evidence={"metric": "heart_rate"})
+    await page.goto("/")
+    row = page.locator("tr", has_text="Ines Albrecht")
+    await row.get_by_role("button", name="Acknowledge High body temperature of Ines Albrecht").click()
+    await expect(page.get_by_role("status").filter(has_text="Ines Albrecht")).to_have_text(
+        "Acknowledged for Ines Albrecht: High body temperature."
+    )
+    await expect(row).to_contain_text("acknowledged")
+    await expect(row.get_by_role("button", name="Acknowledge")).to_have_count(0)
+    await expect(page).to_have_url(re.compile("/$"))
     ward.data.connection.execute("UPDATE alert SET state = 'resolved', resolved_at = %s WHERE id = %s", [NOW, alert])
 
 

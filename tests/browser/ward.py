@@ -124,6 +124,12 @@ def alerts(data: ApiData, patients: dict[str, int], nurse: int) -> dict[str, str
             started_at=NOW - timedelta(minutes=14),
             sentence="Heart rate was above 130 /min at rest for 10 min, up to 143 /min",
         ),
+        "p04a": data.alert(
+            patients["p04"], rule="night_respiratory_rate_rise", priority="low", started_at=NOW - timedelta(hours=33),
+            evidence={"metric": "respiratory_rate", "value": 18.4, "usual": 14.9, "n_days": 14},
+            sentence="Respiratory rate asleep was 18.4 /min in the nights to 21 and 22 Nov, 3.5 above this person's usual "
+            "14.9 /min",
+        ),
         "p04b": data.alert(
             patients["p04"], rule="battery_low", kind="technical", priority="low", evidence={"percent": 12.0},
             started_at=NOW - timedelta(hours=2), sentence="The device's battery is at 12 %",

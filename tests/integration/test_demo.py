@@ -45,6 +45,10 @@ def test_once_to_the_end(stack: LiveStack, tmp_path: Path) -> None:
     assert document["hash"]["accepted"] == document["hash"]["kept"]
     for name in ("desaturation", "tachycardia", "fever", "late_burst", "device_off"):
         assert document["truth"][name]["raised"] == document["truth"][name]["expected"] == 1
+    burden = document["burden"]
+    assert burden["alerts"] >= burden["incidents"] >= burden["from_adaptive_rules"]
+    assert burden["incidents"] > 0
+    assert f"{burden['alerts']} clinical alerts in {burden['incidents']} incidents" in " ".join(told.split())
     for alert in document["alerts"]:
         assert alert.keys() >= {"patient", "rule", "priority", "started", "raised", "sentence"}
         assert alert["sentence"]

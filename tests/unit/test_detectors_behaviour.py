@@ -263,7 +263,7 @@ def test_docstrings_and_their_examples(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "gate", "context", "baseline", "score", "persist", "datastate", "limits", "pipeline", "daily",
+        "gate", "context", "baseline", "score", "persist", "datastate", "limits", "pipeline", "daily", "incidents",
         "scores.news2", "scores.mews", "scores.qsofa", "scores.shock_index",
     ],
 )  # fmt: skip

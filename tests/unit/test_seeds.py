@@ -15,7 +15,7 @@ NAMES = ("desaturation", "tachycardia", "fever", "infection", "late_burst", "dev
 def run(seed: int) -> dict[str, Any]:
     truth = {
         name: {"expected": int(name != "healthy"), "raised": int(name != "healthy"), "false_clinical": 0,
-               "patient_weeks": 3.0, "missing": []}
+               "false_incidents": 0, "patient_weeks": 3.0, "missing": []}
         for name in NAMES
     }  # fmt: skip
     return {"seed": seed, "truth": truth, "broken": []}
@@ -59,5 +59,9 @@ def test_false_alarms_and_broken_invariants_are_named() -> None:
     noisy = copy.deepcopy(documents)
     noisy[0]["truth"]["healthy"]["false_clinical"] = 19
     assert any("healthy" in what for what in judge(noisy)[1])
+    noisy[0]["truth"]["healthy"]["false_incidents"] = 4
+    figures = judge(noisy)[0]
+    assert (figures["well"]["clinical"], figures["well"]["incidents"]) == (19, 4)
+    assert figures["healthy"]["false_incident_rate"]["value"] == pytest.approx(4 / 60)
     documents[2]["broken"] = ["the sets differ"]
     assert judge(documents)[1] == ["seed 2: the sets differ"]

@@ -10,9 +10,9 @@ from services.api.problems import Code, Problem
 
 SCOPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "alerts:read": ("alerts.list", "alert.read", "alert.stream"),
-        "alerts:acknowledge": ("alert.acknowledge",),
-        "worklist:read": ("worklist.read",),
+        "alerts:read": ("alerts.list", "alert.read", "alert.stream", "incidents.list"),
+        "alerts:acknowledge": ("alert.acknowledge", "incident.acknowledge"),
+        "worklist:read": ("worklist.read", "budget.read"),
         "patients:read": ("patients.list", "patient.read", "trend.read", "patient.changes", "patient.suppressed"),
         "patients:change": ("patient.monitoring", "patient.new_normal"),
         "frames:read": ("frame.read",),

@@ -1,0 +1,110 @@
+"""Incidents on the screens: a patient's alerts by what hangs together, and one button that acknowledges it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any, Final, NamedTuple
+from urllib.parse import quote
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from detectors.rules import ADAPTIVE
+from ingest.clock import Clock, to_datetime
+from services.api import acknowledge as acknowledging
+from services.api import alerts, incidents, patients, times, words
+from services.api.access import Access, Scope
+from services.api.incidents import Found
+from services.api.patients import Patient
+from services.api.problems import Code, Problem
+
+ALERTS: Final = 130  # of a patient on their page, open ones first: what they are joined into is shown
+SHOWN_BESIDE: Final = (Code.CHANGED_MEANWHILE, Code.ALERT_CLOSED, Code.INVALID, Code.ROLE_NOT_ALLOWED)
+
+Show = Callable[..., Awaitable[Response]]
+
+
+class Said(NamedTuple):
+    """What became of something a person did: shown until they do something else."""
+
+    words: str
+    done: bool = False
+
+
+Shown = list[dict[str, Any]]
+
+
+async def grouped(scope: Scope, patient: Patient) -> tuple[Shown, Shown]:
+    """Return a patient's open incidents, whoever needs somebody first, and those that ended, the latest first."""
+    rows = await incidents.newest(scope.connection, patient.id, ALERTS)
+    together = [_incident(scope, one) for one in incidents.joined(rows)]
+    active = sorted((one for one in together if one["active"]), key=lambda one: _attention(one["active"][0]))
+    return active, [one for one in together if not one["active"]]
+
+
+def _incident(scope: Scope, found: Found) -> dict[str, Any]:
+    """Return an incident as the page shows it: what is open of it, whoever needs somebody first, and what ended."""
+    shown = [alerts.document(scope, row) for row in found.rows]
+    active = [alert for alert in shown if alert["state"] == "active"]
+    return {
+        "id": found.id,
+        "started_at": times.rfc3339(to_datetime(found.incident.start_ms)),
+        "active": sorted(active, key=_attention),
+        "ended": [alert for alert in shown if alert["state"] != "active"],
+        "waiting": [alert for alert in active if alert["acknowledged"] is None],
+    }
+
+
+def _attention(alert: dict[str, Any]) -> tuple[bool, bool, bool, int, bool, str]:
+    """Return the worklist's own order for the alerts of one patient."""
+    return (
+        alert["kind"] == "technical",
+        alert["acknowledged"] is not None,
+        alert["late"],
+        words.PRIORITIES.index(alert["priority"]),
+        alert.get("rule") in ADAPTIVE,
+        alert["started_at"],
+    )
+
+
+def add_acknowledging(pages: APIRouter, access: Access, clock: Clock, show_worklist: Show, show_patient: Show) -> None:
+    """Add the route by which either screen acknowledges."""
+
+    @pages.post("/patients/{patient_id}/incidents/{alert_id}/acknowledge")
+    async def acknowledge(
+        request: Request,
+        patient_id: str,
+        alert_id: str,
+        seen: Annotated[list[str], Form(max_length=incidents.MOST)],
+        key: Annotated[str, Form(max_length=100)],
+        note: Annotated[str, Form(max_length=5000)] = "",
+        begun_on: Annotated[str, Form(max_length=20)] = "",
+        cursor: Annotated[str, Form(max_length=500)] = "",
+    ) -> Response:
+        """Acknowledge an incident, then show where that was done as it is now, and say what it covered, or what stood
+        in the way. ``seen``: id and ETag of each alert that was shown, with a space between."""
+        try:
+            async with access.scoped(request, "incident.acknowledge") as scope:
+                patient = await patients.find(scope, patient_id)
+                _, covered = await acknowledging.acknowledge_incident(
+                    scope, patient, alert_id, seen=dict(one.partition(" ")[::2] for one in seen), note=note,
+                    now=times.present(clock), key=key,
+                )  # fmt: skip
+            said = _covered(patient.name, covered)
+        except Problem as problem:
+            if problem.code not in SHOWN_BESIDE:
+                raise
+            said = Said(f"Not acknowledged: {problem.detail}.")
+        on_worklist = begun_on == "worklist"
+        if not request.headers.get("hx-request"):
+            return RedirectResponse("/" if on_worklist else f"/patients/{quote(patient_id, safe='')}", 303)
+        if on_worklist:
+            return await show_worklist(request, "_worklist.html", cursor or None, said)
+        return await show_patient(request, "_patient.html", patient_id, said)
+
+
+def _covered(name: str, rows: Sequence[dict[str, Any]]) -> Said:
+    if not rows:
+        return Said(f"{name}: somebody else had acknowledged this already.", done=True)
+    titles = "; ".join(words.rule_title(row["rule"]) for row in rows)
+    return Said(f"Acknowledged for {name}: {titles}.", done=True)
