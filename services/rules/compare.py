@@ -44,8 +44,8 @@ class Tried(NamedTuple):
 def incidents(alerts: Sequence[Alert]) -> int:
     """Return how many incidents the clinical alerts of one patient are, as a team receives them.
 
-    >>> hour = 3_600_000
-    >>> incidents([Alert("fever", "high", 0, 9), Alert("spo2_low", "high", 5, 20), Alert("fever", "high", 2 * hour, None)])
+    >>> later = Alert("fever", "high", 7_200_000, None)
+    >>> incidents([Alert("fever", "high", 0, 9), Alert("spo2_low", "high", 5, 20), later])
     2
     """
     return len(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detectors.protocol import HOUR_MS
 from services.limits import Own, checked
 from services.processor.change import PatientChange
 from services.rules.compare import Alert, Comparison, Tried, compared, incidents
@@ -104,11 +105,9 @@ def _apart(one: Alert, other: Alert) -> bool:
 
 def test_burden_is_that_of_monitored_weeks_and_of_the_patient_at_95_percent() -> None:
     comparison = Comparison(show=0)
-    low = Alert("spo2_low", "high", 0, 5)
+    low, later = Alert("spo2_low", "high", 0, 5), Alert("spo2_low", "high", 9 * HOUR_MS, 10 * HOUR_MS)
     for number in range(20):
-        comparison.add(
-            f"p{number}", Tried(14, [low] if number < 2 else [], [low, low._replace(start_ms=9)] * (number < 1))
-        )
+        comparison.add(f"p{number}", Tried(14, [low] if number < 2 else [], [low, later] * (number < 1)))
     comparison.add("new", Tried(0))
     told = comparison.document()
     assert (told["patients"], told["patient_weeks"]) == (21, 40.0)
