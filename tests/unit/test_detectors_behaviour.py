@@ -17,7 +17,17 @@ import detectors
 from detectors.explain import patient_sentence, sentence
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
-from detectors.protocol import LIMIT_METRICS, UNKNOWN, Finding, HourSlice, Readings, State, blank_hour
+from detectors.protocol import (
+    LIMIT_METRICS,
+    UNKNOWN,
+    Finding,
+    HourSlice,
+    Readings,
+    State,
+    blank_hour,
+    put_rows,
+    rows_of,
+)
 from detectors.rules import RULES
 from tests.unit.people import METRICS, START_MS, hour_of, live
 
@@ -74,6 +84,22 @@ def test_every_algorithm_has_an_example(name: str) -> None:
     text = str(module.__doc__) + "".join(str(getattr(module, item).__doc__) for item in dir(module))
     assert "Source:" in text
     assert "Valid:" in text or name == "score"
+
+
+@pytest.mark.parametrize("detector", [Limits(), Pipeline()])
+def test_rows_taken_as_bytes_are_the_rows_and_go_back_to_their_places(detector: Any) -> None:
+    raw = np.random.default_rng(1).integers(0, 256, (5, detector.dtype.itemsize), np.uint8)
+    state = raw.copy().view(detector.dtype)[:, 0]
+    rows = np.array([4, 0, 2])
+    taken = rows_of(state, rows)
+    assert [row.tobytes() for row in taken] == [state[i].tobytes() for i in rows]
+    taken[:] = np.zeros((), detector.dtype)
+    assert np.array_equal(state.view(np.uint8).reshape(raw.shape), raw)  # a copy
+    put_rows(state, rows[:2], taken[:2])
+    raw[rows[:2]] = 0
+    assert np.array_equal(state.view(np.uint8).reshape(raw.shape), raw)
+    with pytest.raises(TypeError, match="rows of 4 bytes"):
+        put_rows(state, rows[:1], np.zeros(1, [("n", "u4")]))
 
 
 def test_a_patient_fits_in_a_row_of_1900_bytes() -> None:
