@@ -9,6 +9,8 @@ BIN := .venv/bin
 STARTED := $(shell date +%s)
 # One process for what needs the servers, one for the rest beside it (tests/conftest.py); ARGS="-n 0" for one alone.
 BESIDE := -n 2 --dist loadscope
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
 
 .PHONY: help install demo test test-all test-keycloak lint types check contract seeds access schemas faults sim backlog audit-cost replay evaluate screenshots docs sbom lock up down clean
 
@@ -87,8 +89,8 @@ sbom: install ## Write build/sbom.json: every Python package installed, its vers
 	@mkdir -p build && $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(BIN)/python
 
 lock: install ## Pin pyproject.toml's dependencies anew
-	@$(BIN)/uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header -o requirements/lock.txt
+	@$(COMPILE) pyproject.toml --group dev -o requirements/lock.txt
+	@$(COMPILE) --group pyproject.toml:rivals -o requirements/rivals.txt
 
 up: install ## Start the local stack
 	@$(BIN)/keepwell up $(ARGS)
