@@ -122,7 +122,7 @@ def _shares(axes: Axes, rows: Sequence[Mapping[str, Any]], offset: float, color:
     axes.errorbar(
         found, at, xerr=bars, color=color, marker=mark, markersize=5, linestyle="", elinewidth=0.8, label=label
     )
-    axes.plot(anyway, at, color=color, marker=mark, markersize=4, linestyle="", markerfacecolor=GROUND)
+    axes.plot(anyway, at, color=color, marker=mark, markersize=4, linestyle="", markerfacecolor=GROUND, zorder=3)
     axes.grid(axis="y", color=FAINT, linewidth=0.3)
 
 
