@@ -9,8 +9,10 @@ BIN := .venv/bin
 STARTED := $(shell date +%s)
 # Two processes, each with servers of its own (tests/conftest.py); ARGS="-n 0" for one alone.
 BESIDE := -n 2 --dist loadscope
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
 
-.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access schemas faults sim backlog audit-cost replay evaluate screenshots docs sbom lock up down clean
+.PHONY: help install demo test test-all test-keycloak lint types check contract seeds access schemas faults sim backlog audit-cost kernels replay evaluate screenshots docs sbom lock up down clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,17 +67,25 @@ backlog: install ## Measure live latency beside 50,000 frames of history, on ser
 audit-cost: install ## Measure what the audit costs a read, on servers of its own. ARGS="--rounds 20 --json a.json"
 	@$(BIN)/python -m benchmarks.audit $(ARGS)
 
+kernels: install build/rivals/installed ## Measure what detection costs, beside river and stumpy, and write it into docs/detection.md. ARGS="--rounds 20"
+	@$(BIN)/python -m benchmarks.kernels --json build/kernels.json $(ARGS)
+
+build/rivals/installed: requirements/rivals.txt | .venv/installed
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python build/rivals
+	@$(BIN)/uv pip sync -q --python build/rivals/bin/python --require-hashes requirements/rivals.txt
+	@touch $@
+
 replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 	@$(BIN)/keepwell replay ../shared/data/wearable_hr --speed max $(ARGS)
 
-evaluate: install ## Judge detection on the shared real data and write docs/detection.md's tables: some 10 minutes. DATA=folder
+evaluate: install ## Judge detection on the shared real data and write docs/detection.md's tables and pictures: some 10 minutes. DATA=folder
 	@rm -rf build/evaluate && mkdir -p build/evaluate
 	@$(BIN)/keepwell evaluate onset --nested-cv --data $(DATA)/onset_daily --json build/evaluate/onset.json
 	@$(BIN)/keepwell evaluate onset --data $(DATA)/wearable_hr --json build/evaluate/onset_raw.json
 	@$(BIN)/keepwell evaluate calibration --data $(DATA)/onset_daily --json build/evaluate/calibration.json
 	@$(BIN)/keepwell evaluate subgroups --data $(DATA)/onset_daily --json build/evaluate/subgroups.json
 	@$(BIN)/keepwell evaluate injected --data $(DATA)/wearable_hr --json build/evaluate/injected.json
-	@$(BIN)/python -m evaluation.page build/evaluate
+	@$(BIN)/python -m evaluation.page build/evaluate && $(BIN)/python -m evaluation.plots build/evaluate
 
 screenshots: install ## Make the pictures of the README anew with the browser test
 	@KEEPWELL_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser $(ARGS)
@@ -87,8 +97,8 @@ sbom: install ## Write build/sbom.json: every Python package installed, its vers
 	@mkdir -p build && $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(BIN)/python
 
 lock: install ## Pin pyproject.toml's dependencies anew
-	@$(BIN)/uv pip compile -q pyproject.toml --extra server --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header -o requirements/lock.txt
+	@$(COMPILE) pyproject.toml --extra server --group dev -o requirements/lock.txt
+	@$(COMPILE) --group pyproject.toml:rivals -o requirements/rivals.txt
 
 up: install ## Start the local stack
 	@$(BIN)/keepwell up $(ARGS)

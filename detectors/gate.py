@@ -17,7 +17,9 @@ from detectors.protocol import STEPS, VITALS, Bools, Bytes, Floats, Ints, State
 
 USABLE, ABSENT, OFF_BODY, DOUBTED, IMPLAUSIBLE, JUMP, FLAT = range(7)
 REASONS: Final = ("usable", "absent", "not_worn", "doubted", "implausible", "jump", "flat")
-"""Names of the gate's codes: doubted by the device, outside the range, too fast a change, never changing."""
+"""Names of the gate's codes: doubted by the device, outside the range, too fast a change, never changing.
+
+From DOUBTED on the signal is poor."""
 
 NEAR_MINUTES = 5
 """A minute is compared with the last one before it that is at most this old."""

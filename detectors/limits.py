@@ -138,11 +138,10 @@ class Limits:
         present = readings.row[fresh]
         concerned = state["rules"]["phase"][present] != IDLE
         if len(crossed):
-            place = np.searchsorted(present, readings.row[crossed])
-            mildest, sign = standing.table["level"][:, 0], standing.table["sign"]
-            for rule in range(rules):
-                beyond = sign[rule] * value[crossed] >= mildest[number[crossed] + rule]
-                concerned[place[beyond & (metric[crossed] == self._metric[rule])], rule] = True
+            mildest, sign = standing.table["level"][:, 0], standing.table["sign"][:rules]
+            beyond = sign * value[crossed][:, None] >= mildest[number[crossed][:, None] + np.arange(rules)]
+            of_rule, rule = np.nonzero(beyond & (metric[crossed][:, None] == self._metric))
+            concerned[np.searchsorted(present, readings.row[crossed[of_rule]]), rule] = True
         place, which = np.nonzero(concerned)
         return present[place], which
 

@@ -16,7 +16,7 @@ from detectors.hours import close_hours
 from detectors.limit_sets import alarm_range
 from detectors.minutes import live_minutes
 from detectors.persist import PERSIST_DTYPE
-from detectors.protocol import HEART_RATE, Bools, Finding, HourSlice, Rows, State
+from detectors.protocol import HEART_RATE, Bools, Finding, HourSlice, Rows, State, put_rows, rows_of
 from detectors.settled import Days, Settled, no_days, no_hours
 from detectors.sums import DAY_DTYPE, HOUR_DTYPE, AlarmRange, add_minutes
 
@@ -99,7 +99,7 @@ class Pipeline:
         First the day before is closed where this hour lies past its end (10:00 local), then the minutes are
         added, then the hour is closed where the slice reaches its end. The slice is not changed.
         """
-        part = state[hour.rows]
+        part = rows_of(state, hour.rows)
         findings, days = self._turn_day(part, hour)
         part["hour"][part["hour_ms"] != hour.hour_ms] = np.zeros((), HOUR_DTYPE)
         part["hour_ms"] = hour.hour_ms
@@ -111,11 +111,11 @@ class Pipeline:
         states, bands = no_hours()
         closing = np.flatnonzero(hour.closes)
         if len(closing):
-            closed = part[closing]
+            closed = rows_of(part, closing)
             more, states, bands = close_hours(closed, take(hour, closing), hour.rows[closing])
-            part[closing] = closed
+            put_rows(part, closing, closed)
             findings += more
-        state[hour.rows] = part
+        put_rows(state, hour.rows, part)
         return Settled(findings, states, bands, days)
 
     def _turn_day(self, part: State, hour: HourSlice) -> tuple[list[Finding], Days]:
@@ -125,9 +125,9 @@ class Pipeline:
         findings: list[Finding] = []
         days = no_days()
         if len(over):
-            closed = part[over]
+            closed = rows_of(part, over)
             findings, days = close_days(closed, take(hour, over), hour.rows[over], self._limit, guard=self._guard)
-            part[over] = closed
+            put_rows(part, over, closed)
         part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again
         return findings, days
 

@@ -133,6 +133,35 @@ class Rule:
     not_for: tuple[Condition, ...] = ()  # for whom it does not hold: it is off, and says why
 
 
+def rows_of(state: State, rows: Rows | Bools) -> State:
+    """Return a copy of these rows of a state.
+
+    As opaque bytes: numpy copies those at once, a structured row field by field, which takes some twenty times as long.
+
+    >>> state = np.zeros(3, [("n", "u1"), ("mean", "f4")])
+    >>> state["n"] = [7, 8, 9]
+    >>> rows_of(state, np.array([2, 0]))["n"].tolist()
+    [9, 7]
+    """
+    return np.asarray(_opaque(state)[rows].view(state.dtype))
+
+
+def put_rows(state: State, rows: Rows, values: State) -> None:
+    """Replace these rows of a state by ``values``, in place.
+
+    Raises:
+        TypeError: the values are of another dtype; as bytes they would be misread.
+    """
+    if values.dtype != state.dtype:
+        msg = f"rows of {values.dtype.itemsize} bytes can't be put into a state of {state.dtype.itemsize} a row"
+        raise TypeError(msg)
+    _opaque(state)[rows] = _opaque(values)
+
+
+def _opaque(state: State) -> State:
+    return state.view(np.dtype((np.void, state.dtype.itemsize)))
+
+
 def blank_hour(
     rows: Sequence[int], hour_ms: Sequence[int], utc_offset_min: Sequence[int], first: int = 0, last: int = 60
 ) -> HourSlice:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.baseline import PAIRS
-from detectors.gate import ABSENT, DOUBTED, FLAT, IMPLAUSIBLE, JUMP, USABLE
+from detectors.gate import ABSENT, DOUBTED, USABLE
 from detectors.minutes import Minutes
 from detectors.protocol import (
     CONTEXTS,
@@ -82,7 +82,10 @@ def add_minutes(
     """
     usable = code == USABLE
     thousandths = np.rint(np.where(usable, minutes.mean, 0) * THOUSAND).astype(np.int32)
+    heard_of = usable.any(axis=(0, 1))
     for pair, metric in enumerate(_METRIC):
+        if not heard_of[metric]:
+            continue  # what nobody measures costs nothing
         chosen = usable[:, :, metric] & _IN_CONTEXT[pair][context]
         hours["sum"][:, pair] += np.where(chosen, thousandths[:, :, metric], 0).sum(1, dtype=np.int32)
         hours["n"][:, pair] += chosen.sum(1, dtype=np.uint8)
@@ -90,7 +93,7 @@ def add_minutes(
     for c in range(len(CONTEXTS)):
         hours["context"][:, c] += (vital & (context == c)).sum(1, dtype=np.uint8)
     hours["usable"] += usable.sum(1, dtype=np.uint8)
-    hours["poor"] += np.isin(code, (DOUBTED, IMPLAUSIBLE, JUMP, FLAT)).sum(1, dtype=np.uint8)
+    hours["poor"] += (code >= DOUBTED).sum(1, dtype=np.uint8)
     stepping = code[:, :, STEPS] != ABSENT
     silent = heard[:, None] & stepping & (code[:, :, HEART_RATE] == ABSENT)
     hours["off"] += ((minutes.not_worn & minutes.live) | silent).sum(1, dtype=np.uint8)

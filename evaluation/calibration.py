@@ -164,7 +164,8 @@ def coverage(said: Sequence[tuple[Doubles, Doubles, Ints]], healthy: Sequence[Bo
         if judged.sum() >= LEAST_JUDGED:
             shares.append(float((np.abs(z[judged]) <= BAND).mean()))
             widths.append(float(np.median(2 * BAND * spread[judged])))
-    return {"n": len(shares), "share": _quantiles(shares), "width": _quantiles(widths)}
+    each = sorted(round(share, 4) for share in shares)
+    return {"n": len(shares), "each": each, "share": _quantiles(shares), "width": _quantiles(widths)}
 
 
 def _quantiles(values: list[float]) -> dict[str, float | None]:

@@ -22,14 +22,23 @@ def filled(page: str, documents: dict[str, dict[str, Any]]) -> str:
         ValueError: the page does not hold a part's markers.
     """
     for name, document in documents.items():
-        begin, end = f"<!-- {name}: made by `make evaluate` -->\n", f"<!-- end of {name} -->"
-        before, opened, rest = page.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not opened or not closed:
-            msg = f"{PAGE} must hold the markers of {name}: {begin.strip()} and {end}"
-            raise ValueError(msg)
-        page = before + begin + "".join(sheet.markdown() for sheet in sheets(document)) + end + after
+        page = with_part(page, name, "evaluate", "".join(sheet.markdown() for sheet in sheets(document)))
     return page
+
+
+def with_part(page: str, name: str, target: str, text: str) -> str:
+    """Return the page with the part between the markers of ``name`` made anew by ``make TARGET``.
+
+    Raises:
+        ValueError: the page does not hold the markers.
+    """
+    begin, end = f"<!-- {name}: made by `make {target}` -->\n", f"<!-- end of {name} -->"
+    before, opened, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not opened or not closed:
+        msg = f"{PAGE} must hold the markers of {name}: {begin.strip()} and {end}"
+        raise ValueError(msg)
+    return before + begin + text + end + after
 
 
 def main(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import LIMIT_METRICS, Priority, Readings
+from detectors.protocol import LIMIT_METRICS, Priority, Readings, rows_of
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE
 from services.processor.core import Core
@@ -95,7 +95,7 @@ def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, di
     slots, row = np.unique(readings.row, return_inverse=True)
     if not len(slots):
         return {}
-    copy = core.limit_state[slots].copy()
+    copy = rows_of(core.limit_state, slots)
     renumbered = Readings(
         row.astype(np.intp), readings.metric, readings.t_ms, readings.value, readings.good, readings.at_rest
     )

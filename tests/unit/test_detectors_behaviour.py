@@ -33,6 +33,8 @@ from detectors.protocol import (
     Readings,
     State,
     blank_hour,
+    put_rows,
+    rows_of,
 )
 from detectors.rules import RULES
 from tests.unit.people import METRICS, START_MS, hour_of, live
@@ -275,6 +277,22 @@ def test_every_algorithm_has_an_example(name: str) -> None:
     assert "Valid:" in text or name == "score"
 
 
+@pytest.mark.parametrize("detector", [Limits(), Pipeline()])
+def test_rows_taken_as_bytes_are_the_rows_and_go_back_to_their_places(detector: Any) -> None:
+    raw = np.random.default_rng(1).integers(0, 256, (5, detector.dtype.itemsize), np.uint8)
+    state = raw.copy().view(detector.dtype)[:, 0]
+    rows = np.array([4, 0, 2])
+    taken = rows_of(state, rows)
+    assert [row.tobytes() for row in taken] == [state[i].tobytes() for i in rows]
+    taken[:] = np.zeros((), detector.dtype)
+    assert np.array_equal(state.view(np.uint8).reshape(raw.shape), raw)  # a copy
+    put_rows(state, rows[:2], taken[:2])
+    raw[rows[:2]] = 0
+    assert np.array_equal(state.view(np.uint8).reshape(raw.shape), raw)
+    with pytest.raises(TypeError, match="rows of 4 bytes"):
+        put_rows(state, rows[:1], np.zeros(1, [("n", "u4")]))
+
+
 def test_a_patient_fits_in_a_row_of_1900_bytes() -> None:
     assert Limits().dtype.itemsize + Pipeline.dtype.itemsize <= 1900
 
@@ -326,7 +344,7 @@ def test_an_hour_of_500_people_settles_in_tens_of_milliseconds() -> None:
     hours = [hour_of(number, np.full(500, 60.0)) for number in range(7)]
     best = 9.0
     for hour in hours:
-        start = time.perf_counter()
+        start = time.process_time()
         pipeline.settle(state, hour)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert best < 0.1
