@@ -295,5 +295,5 @@ def test_the_command_writes_what_it_tells(folder: Path, tmp_path: Path) -> None:
 def test_on_the_real_people_38_are_eligible_and_the_shipped_rate_is_what_it_is() -> None:
     document = onset.evaluate(DAILY, resamples=20)
     assert (document["n"], document["not_eligible"]) == (38, 34)
-    assert 0.1 < document["processor"]["rate"] < 0.4
+    assert 0.05 < document["processor"]["rate"] < 0.15  # the limit that is shipped for 0.1
     assert document["references"]["cusum_k0.5"]["0.2"]["control"] > 0.1
