@@ -129,16 +129,16 @@ def _shares(axes: Axes, rows: Sequence[Mapping[str, Any]], offset: float, color:
 def _coverage(d: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
     figure, panels = _panels(len(d["missing"]), len(d["missing"]), (9.0, 3.4))
     for axes, (missing, one) in zip(panels, d["missing"].items(), strict=True):
-        shares = [100 * share for share in one["coverage"]["each"]]
         axes.axhline(95, color=THEIRS, linewidth=1.2, linestyle="--", label="what the band should hold: 95 %")
-        axes.plot(
-            range(1, len(shares) + 1), shares, color=INK, marker="o", markersize=3, linestyle="", label="a person"
-        )
+        for (when, band), color, mark in zip(one["coverage"].items(), (INK, OURS), ("o", "^"), strict=True):
+            shares = [100 * share for share in band["each"]]
+            across = range(1, len(shares) + 1)
+            axes.plot(across, shares, color=color, marker=mark, markersize=3, linestyle="", label=f"a person, {when}")
         axes.set_title(f"{100 * float(missing):.0f} % of days missing")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylim(0, 102)
     _name_axes(figure, "people, the least covered first", "healthy days inside the person's band, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     yield "detection_coverage", figure
 
 

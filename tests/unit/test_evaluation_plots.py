@@ -15,6 +15,8 @@ POINT = {"rate": 0.2, "rate_ci": [0.1, 0.3], "lift": 12.5, "lift_ci": [-3.0, 30.
 UNJUDGED = {"rate": None, "rate_ci": [None, None], "lift": None, "lift_ci": [None, None]}
 BUDGETS = {"0.1": POINT | {"rate": 0.1}, "0.2": POINT, "0.3": UNJUDGED}
 SHARE = {"n": 8, "found": 2, "without_the_event": 1, "sensitivity": {"value": 0.25, "low": 0.03, "high": 0.65}}
+BANDS = {"every day": {"each": [0.5, 0.7]}, "while nothing is told": {"each": [0.9]}}
+NOBODY: dict[str, Any] = {when: {"each": []} for when in BANDS}
 DOCUMENTS: list[dict[str, Any]] = [
     {
         "task": "onset", "detector": "daily", "budgets": BUDGETS, "processor": POINT,
@@ -31,7 +33,7 @@ DOCUMENTS: list[dict[str, Any]] = [
             }
         },
     },
-    {"task": "calibration", "missing": {"0.0": {"coverage": {"each": [0.5, 0.7]}}, "0.5": {"coverage": {"each": []}}}},
+    {"task": "calibration", "missing": {"0.0": {"coverage": BANDS}, "0.5": {"coverage": NOBODY}}},
 ]  # fmt: skip
 
 
