@@ -29,7 +29,7 @@ def start_afresh(state: State, rows: Rows, metric: int) -> None:
     part["day"]["alarming"][:, metric] = 0
     if metric == HEART_RATE:
         part["rise"] = np.zeros((), state_dtype())
-        part["asked"] = 0
+        part["standing"] = 0
         part["rest"] = np.zeros((), PERSIST_DTYPE)
         part["rest_hour"] = 0
     if VITALS[metric] in _NIGHT_RULES:

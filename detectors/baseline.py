@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import ACTIVE, ASLEEP, REST, VITALS, Doubles, Floats, Ints, State
+from detectors.protocol import ACTIVE, ASLEEP, HEART_RATE, REST, VITALS, Doubles, Floats, Ints, State
 
 DAYS = 14
 """How many clean days a baseline holds."""
@@ -23,7 +23,10 @@ LEARNED = 5
 """As many clean days a baseline needs to be more than ``learning``."""
 
 STALE_DAYS = 28
-"""After so many days without a clean one the center is in doubt by one more spread."""
+"""After so many days without a clean one a heart rate's center is in doubt by one more spread.
+
+Only a heart rate's: a rise of it is told and asked about. What nothing asks about is never learned by growing stale.
+"""
 
 ERROR_RATE = 1 / 28
 """Weight of a day in the mean square by which days miss the median."""
@@ -65,7 +68,7 @@ PAIRS: Final[tuple[Pair, ...]] = (
 )
 """Every baseline a person has."""
 
-NIGHT_HEART, REST_HEART = 0, 1
+NIGHT_HEART, REST_HEART, ACTIVE_HEART = 0, 1, 2
 NIGHT_SPO2, NIGHT_BREATH, NIGHT_SKIN, NIGHT_HRV = 3, 5, 7, 10
 PAIR_METRIC = np.array([VITALS.index(pair.metric) for pair in PAIRS], np.int16)
 PAIR_CONTEXT = np.array([pair.contexts[0] for pair in PAIRS], np.uint8)
@@ -109,14 +112,18 @@ _CENTER, _BETWEEN, _DAY, _WITHIN, _FLOOR = map(_prior, ("center", "between", "da
 MINUTE_SD = _prior("minute")
 
 
+_GROWS_STALE = PAIR_METRIC == HEART_RATE
+
+
 def usual(baselines: State, day: Ints | None = None) -> Usual:
     """Return what the baselines (R, P) of BASELINE_DTYPE expect of local day ``day`` (R,), of the next one by default.
 
     spread² = ((n-1)·error + 5·day²) / (n-1+5), at least floor²; the median's own variance is
-    v = (π/2)·spread²/n + spread²·a/28, a the days since the last clean one: what was not learned for long is known
-    less, so that no baseline is left behind for ever; center = (median·between² + population·v) / (between² + v); what
-    remains in doubt about it is between²·v / (between² + v). So the first days are judged against the population with
-    an honest, wide spread, and after a week the person counts for nearly all. Units: the metric's. Valid: any n.
+    v = (π/2)·spread²/n + spread²·a/28, a the days since the last clean one, of heart rates: what was not learned for
+    long is known less, so that it is not left behind for ever; center = (median·between² + population·v) / (between² +
+    v); what remains in doubt about it is between²·v / (between² + v). So the first days are judged against the
+    population with an honest, wide spread, and after a week the person counts for nearly all.
+    Units: the metric's. Valid: any n.
 
     >>> one = np.zeros(len(PAIRS), BASELINE_DTYPE)
     >>> expected = usual(one)
@@ -126,8 +133,10 @@ def usual(baselines: State, day: Ints | None = None) -> Usual:
     n = baselines["n"].astype(np.int32)
     more = np.maximum(n - 1, 0)
     spread = np.maximum((more * baselines["error"] + PRIOR_DAYS * _DAY**2) / (more + PRIOR_DAYS), _FLOOR**2)
-    age = 0 if day is None else np.maximum(day[:, None] - baselines["last_day"].astype(np.int32) - 1, 0)
-    doubt = spread * (np.pi / 2 / np.maximum(n, 1) + age / STALE_DAYS)
+    doubt = spread * np.pi / 2 / np.maximum(n, 1)
+    if day is not None:
+        age = np.maximum(day[:, None] - baselines["last_day"].astype(np.int32) - 1, 0)
+        doubt += spread * np.where(_GROWS_STALE, age / STALE_DAYS, 0)
     share = np.where(n > 0, _BETWEEN**2 / (_BETWEEN**2 + doubt), 0.0)
     median = baselines["median"]
     center = share * median + (1 - share) * _CENTER

@@ -41,6 +41,7 @@ CHANNELS: Final[Mapping[str, Channel]] = MappingProxyType(
 """Basal heart rate, half its circadian swing, its noise (all /min), and the natural logarithm of 1 + steps a day."""
 
 PRIOR_DAYS, LEARNED, FAR, CAP, ROOM = 5, 5, 2.5, 4.0, 2.0
+HIGH: Final = 1.0  # SDs of the basal rate: nothing is raised by quiet days alone, nor on a day that was as usual
 SUSPICIOUS_SHARE = 0.5
 MOST_DAYS: Final = 255  # counted; the weight of a day is that of the shorter memory long before
 
@@ -92,11 +93,11 @@ class Daily:
     """Judge daily values of R people, one day after the other.
 
     score = Σ wᵢ·clip(zᵢ, ±4) / √Σ wᵢ² over the channels that are known, the basal rate (the first) among them;
-    S ← clip(S + min(score, 4) - slack, 0, limit + 2); raised when S > limit, cleared when S < ``clear`` · limit, where
-    the next run begins. A day that can't be judged changes nothing: nothing clears without data. A day enters the
-    baseline with weight ``rate`` (a plain mean at first), as at most ``reach`` SDs away; with the share ``slow`` of
-    that while S > limit / 2. Its spread learns from at most 2.5 SDs, and while
-    S > limit / 2 from nothing (``steady``).
+    S ← clip(S + min(score, 4) - slack, 0, limit + 2); raised when S > limit and the basal rate is at least 1 SD above,
+    cleared when S < ``clear`` · limit, after which the next run begins. A day that can't be judged changes nothing:
+    nothing clears without data. A day enters the baseline with weight ``rate`` (a plain mean at first), as at most
+    ``reach`` SDs away; with the share ``slow`` of that while S > limit / 2. Its spread learns from at most 2.5 SDs, and
+    while S > limit / 2 from nothing (``steady``).
     Units: as in CHANNELS. Valid: adults; each person's days in order, gaps allowed. State: 25 bytes a person.
 
     >>> detector = Daily()
@@ -143,10 +144,10 @@ class Daily:
         after = np.where(judged, moved, before)
         part["since"] = np.where((before == 0) & (after > 0), day, part["since"])
         active = part["active"] == 1
-        raised = judged & ~active & (after > limit)
+        raised = judged & ~active & (after > limit) & (np.nan_to_num(z[:, 0]) >= HIGH)
         cleared = judged & active & (after < self._settings.clear * np.asarray(limit))
         part["active"] = (active | raised) & ~cleared
-        part["since"] = np.where(cleared, day, part["since"])
+        part["since"] = np.where(cleared, day + 1, part["since"])  # the next run begins after this one's last night
         part["sum"] = after
         suspicious = part["sum"] > SUSPICIOUS_SHARE * np.asarray(limit)
         self._learn(part, values, spread, suspicious)

@@ -88,10 +88,10 @@ def close_days(
         said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
     clean = _clean(state, z, expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
     _learn(state, clean, values, variance)
-    drifted = drift.judge(state)
+    drifted = drift.judge(state, values)
     for place, rule in enumerate(DRIFTS):
         changes = {name: which[:, place] for name, which in drifted.changes.items()}
-        said.add(rule, partial(drift.evidence, state, place), said.began, changes, drifted.level[:, place])
+        said.add(rule, partial(drift.evidence, state, values, place), said.began, changes, drifted.level[:, place])
     table = _table(state, slots, values, expected, z, clean)
     state["day"] = np.zeros((), DAY_DTYPE)
     return said.findings, table
@@ -178,7 +178,10 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
     with np.errstate(invalid="ignore"):
         near = np.abs(z) <= bound
-    return np.asarray(near & ~state["day"]["dirty"] & ~alarming & ~frozen[:, None])
+    clean = near & ~state["day"]["dirty"] & ~alarming & ~frozen[:, None]
+    for pair, _, name in NIGHT_RULES:  # nor of a metric while its own alert stands
+        clean[:, pair] &= state[name]["active"] == 0
+    return np.asarray(clean)
 
 
 def _learn(state: State, clean: Bools, values: Doubles, variance: Floats) -> None:

@@ -2,8 +2,9 @@
 
 Source: the anchor kept beside an adapting baseline, of the literature on change that is slower than the adaptation
 ("boiling frog"). Deviations: the fortnight's median is compared with the anchor's by fixed bounds, which are
-engineering choices; told once at a bound and once more at twice of it. "New normal" ends the alert; the anchor stays,
-so that the same distance is not told again and twice the bound still is.
+engineering choices; told once at a bound and once more at twice of it; nights beyond the bound count beside the
+median. "New normal" ends the alert; the anchor stays, so that the same distance is not told again and twice the bound
+still is.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from detectors.baseline import LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_HRV, NIGHT_SPO2, PAIR_CONTEXT, PAIRS
-from detectors.protocol import CONTEXTS, Bools, Bytes, Change, Evidence, State
+from detectors.protocol import CONTEXTS, Bools, Bytes, Change, Doubles, Evidence, Floats, Shorts, State
 
 
 class Watched(NamedTuple):
@@ -33,6 +35,7 @@ WATCHED: Final = (
     Watched(NIGHT_HRV, 15, -1),
 )
 LEVELS: Final = 2
+NIGHTS: Final = 7
 BACK: Final = 0.5  # of the bound: nearer than this the drift is over
 _PAIR: Final = np.array([one.pair for one in WATCHED])
 _BOUND: Final = np.array([one.bound for one in WATCHED])
@@ -48,34 +51,38 @@ class Drift:
     changes: Mapping[Change, Bools]  # raised, worsened, cleared
 
 
-def judge(state: State) -> Drift:
-    """Hold the baselines of R patients against their anchors, in place (``drift``: two bits a baseline).
+def judge(state: State, values: Doubles) -> Drift:
+    """Hold the baselines of R patients, and their nights, against the anchors, in place.
 
-    A level is left downwards only where the baseline is nearer than half the bound: then the drift is over.
+    ``values`` (R, P) of the closing day, NaN where unknown. A level is reached by the fortnight's median, or by
+    ``NIGHTS`` known nights in a row: what falls far at once is never clean, and no median would tell. It is over where
+    the median is nearer than half the bound and as many nights in a row are.
 
     >>> from detectors.pipeline import PIPELINE_DTYPE
-    >>> state = np.zeros(1, PIPELINE_DTYPE)
-    >>> baseline = state["baselines"][:, NIGHT_HEART]
-    >>> baseline["n"], baseline["anchor"] = 14, 60
-    >>> for median in (67, 69, 70, 77, 65, 63):
-    ...     baseline["median"] = median
-    ...     said = judge(state)
-    ...     print(median, *(change for change, which in said.changes.items() if which[0, 0]))
-    67
-    69 raised
-    70
-    77 worsened
-    65
-    63 cleared
+    >>> state, values = np.zeros(1, PIPELINE_DTYPE), np.full((1, len(PAIRS)), np.nan)
+    >>> baseline = state["baselines"][:, NIGHT_SPO2]
+    >>> baseline["n"], baseline["anchor"], baseline["median"] = 14, 96, 96
+    >>> for night, value in enumerate([91] * 15 + [96] * 8):
+    ...     values[0, NIGHT_SPO2] = value
+    ...     said = judge(state, values)
+    ...     for change, which in said.changes.items():
+    ...         if which.any():
+    ...             print(night, value, change)
+    6 91 raised
+    13 91 worsened
+    21 96 cleared
     """
     before = state["drift"][:, None] >> _SHIFT & 3
     baselines = state["baselines"][:, _PAIR]
-    away = baselines["median"].astype(np.float64) - baselines["anchor"]
-    far = np.where(_SIDE == 0, np.abs(away), away * _SIDE) / _BOUND
+    median, night = (_far(one, baselines["anchor"]) for one in (baselines["median"], values[:, _PAIR]))
+    counted = _count(state["drift_nights"], night, before)
     known = (baselines["anchor"] > 0) & (baselines["n"] >= LEARNED)
-    reached = np.clip(np.floor(far), 0, LEVELS).astype(np.uint8)
-    after = np.where(far < BACK, 0, np.maximum(before, reached))
+    reached = np.clip(np.floor(median), 0, LEVELS).astype(np.uint8)
+    after = np.maximum(before, reached)
+    after = np.where(counted >= NIGHTS, np.maximum(after, np.minimum(before + 1, LEVELS)), after)
+    after = np.where((median < BACK) & (counted <= -NIGHTS), 0, after)
     after = np.where(known, after, before).astype(np.uint8)
+    state["drift_nights"] = np.where(known & (after == before), counted, 0)
     state["drift"] = (after << _SHIFT).sum(1, dtype=np.uint8)
     more = after > before
     changes: dict[Change, Bools] = {
@@ -86,18 +93,36 @@ def judge(state: State) -> Drift:
     return Drift(after, changes)
 
 
-def evidence(state: State, which: int, i: int) -> Evidence:
-    """Return what a finding about patient ``i`` and a watched baseline tells."""
+def _far(value: Floats | Doubles, anchor: Floats) -> Doubles:
+    """Return (R, W) how many bounds a value lies away on the side that is told; NaN stays NaN."""
+    away = value.astype(np.float64) - anchor
+    return np.asarray(np.where(_SIDE == 0, np.abs(away), away * _SIDE) / _BOUND)
+
+
+def _count(nights: NDArray[np.int8], far: Doubles, level: NDArray[np.integer]) -> Shorts:
+    """Return how many known nights in a row lay beyond the next level (positive), or were near again (negative)."""
+    with np.errstate(invalid="ignore"):
+        beyond, near = far >= level + 1, (far < BACK) & (level > 0)
+    count = nights.astype(np.int16)
+    more = np.where(beyond, np.maximum(count, 0) + 1, np.where(near, np.minimum(count, 0) - 1, 0))
+    return np.asarray(np.where(np.isfinite(far), np.clip(more, -NIGHTS, NIGHTS), count), np.int16)
+
+
+def evidence(state: State, values: Doubles, which: int, i: int) -> Evidence:
+    """Return what a finding about patient ``i`` and a watched baseline tells: of the night, where it is known."""
     pair = WATCHED[which].pair
     baseline = state[i]["baselines"][pair]
     median, anchor = (round(float(baseline[name]), 4) for name in ("median", "anchor"))
+    night = float(values[i, pair])
+    told = median if np.isnan(night) else round(night, 4)
     return {
         "metric": PAIRS[pair].metric,
         "context": CONTEXTS[PAIR_CONTEXT[pair]],
         "day": int(state["open_day"][i]),
-        "value": median,
+        "value": told,
         "usual": anchor,
-        "difference": round(median - anchor, 4),
+        "difference": round(told - anchor, 4),
+        "median": median,
         "n_days": int(baseline["n"]),
         "bound": WATCHED[which].bound,
     }

@@ -201,11 +201,16 @@ def _night(name: str) -> Callable[[Told, Voice], str]:
     return tell
 
 
+QUIET_Z: Final = -1.0  # a day of so few steps has its part in a rise, and is told
+
+
 def _rise(evidence: Told, voice: Voice) -> str:
     date = _date(_EPOCH + timedelta(days=evidence["day"]))
     what = f"{voice[1]}resting heart rate in the night to {date}"
     n = evidence["n_days"]
-    return _against_usual(evidence, voice, what, f"over {n} nights" + (" or more" if n >= MOST_DAYS else ""))
+    told = _against_usual(evidence, voice, what, f"over {n} nights" + (" or more" if n >= MOST_DAYS else ""))
+    quiet = evidence.get("change") != "cleared" and evidence.get("steps_z", 0.0) <= QUIET_Z
+    return told + (", after a day of fewer steps than usual" if quiet else "")
 
 
 def _new_normal(evidence: Told, voice: Voice) -> str:
@@ -225,8 +230,8 @@ def _drift(evidence: Told, voice: Voice) -> str:
     date = _date(_EPOCH + timedelta(days=evidence["day"]))
     back = "is back near" if evidence.get("change") == "cleared" else "has drifted from"
     return (
-        f"{voice[1]}{_ASLEEP[metric]} {back} the first weeks: to {date} the median of {evidence['n_days']} nights is "
-        f"{now} {unit}, {compared} the first {BASELINE_DAYS} nights' {first} {unit}"
+        f"{voice[1]}{_ASLEEP[metric]} {back} the first weeks: in the night to {date} it was {now} {unit}, {compared} "
+        f"the first {BASELINE_DAYS} nights' {first} {unit}"
     )
 
 

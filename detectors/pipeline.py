@@ -11,27 +11,29 @@ from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
 from detectors.context import contexts, local_days
 from detectors.daily import LIMITS, Budget, state_dtype
 from detectors.days import close_days
+from detectors.drift import WATCHED
 from detectors.gate import ADULT_GATE, GATE_DTYPE, Gate, GateLimits
 from detectors.hours import close_hours
 from detectors.limit_sets import alarm_range
 from detectors.minutes import live_minutes
 from detectors.persist import PERSIST_DTYPE
-from detectors.protocol import HEART_RATE, Bools, Finding, HourSlice, Rows, State, put_rows, rows_of
+from detectors.protocol import HEART_RATE, HOUR_MS, Bools, Finding, HourSlice, Rows, State, put_rows, rows_of
 from detectors.settled import Days, Settled, no_days, no_hours
 from detectors.sums import DAY_DTYPE, HOUR_DTYPE, AlarmRange, add_minutes
 
 PIPELINE_DTYPE = np.dtype(
     [
         ("open_day", "i4"),  # local day; 0 before the first hour
-        ("hour_ms", "i8"),
+        ("open_hour", "i4"),  # hours since 1970
         ("last_step", "i4"),
         ("gate", GATE_DTYPE),
         ("hour", HOUR_DTYPE),
         ("day", DAY_DTYPE),
         ("baselines", BASELINE_DTYPE, (len(PAIRS),)),
         ("rise", state_dtype()),
-        ("asked", "u1"),  # whether the rise is a new normal
+        ("standing", "u1"),  # judged nights for which the rise has stood; 255: a new normal? has been asked
         ("drift", "u1"),  # levels told of what drifted from the first fortnight, two bits each
+        ("drift_nights", "i1", (len(WATCHED),)),
         ("skin", PERSIST_DTYPE),
         ("breath", PERSIST_DTYPE),
         ("rest", PERSIST_DTYPE),
@@ -74,7 +76,7 @@ class Pipeline:
 
         ``guard`` False learns from anomalies too, to show what the guard is worth.
         """
-        self._limit = LIMITS[budget]
+        self.limit = LIMITS[budget]
         self._gate = Gate(gate)
         self._alarm = alarm_range(limits)
         self._guard = guard
@@ -101,8 +103,9 @@ class Pipeline:
         """
         part = rows_of(state, hour.rows)
         findings, days = self._turn_day(part, hour)
-        part["hour"][part["hour_ms"] != hour.hour_ms] = np.zeros((), HOUR_DTYPE)
-        part["hour_ms"] = hour.hour_ms
+        open_hour = (hour.hour_ms // HOUR_MS).astype(np.int32)
+        part["hour"][part["open_hour"] != open_hour] = np.zeros((), HOUR_DTYPE)
+        part["open_hour"] = open_hour
         minutes = live_minutes(hour)
         code = self._gate.judge(part["gate"], minutes)
         context = contexts(part["last_step"], minutes)
@@ -126,7 +129,7 @@ class Pipeline:
         days = no_days()
         if len(over):
             closed = rows_of(part, over)
-            findings, days = close_days(closed, take(hour, over), hour.rows[over], self._limit, guard=self._guard)
+            findings, days = close_days(closed, take(hour, over), hour.rows[over], self.limit, guard=self._guard)
             put_rows(part, over, closed)
         part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again
         return findings, days

@@ -12,16 +12,17 @@ from typing import Final
 
 import numpy as np
 
-from detectors.baseline import NIGHT_HEART, PAIR_CONTEXT, PAIRS
-from detectors.daily import SHIPPED, SUSPICIOUS_SHARE, Daily, Said
+from detectors.baseline import ACTIVE_HEART, NIGHT_HEART, PAIR_CONTEXT, PAIRS, REST_HEART
+from detectors.daily import HIGH, SHIPPED, SUSPICIOUS_SHARE, Daily, Said
 from detectors.protocol import CONTEXTS, Bools, Doubles, Evidence, Ints, State
 from detectors.score import p_value
 
 DETECTOR: Final = Daily(SHIPPED)
 STEPS: Final = DETECTOR.channels.index("log_steps")
 LEAST_STEPS_MINUTES: Final = 600  # with steps reported: less does not tell how active a day was
-ASK_DAYS: Final = 14
-STILL_HIGH_Z: Final = 1.0  # of the night itself: nobody is asked on a night that was as usual
+ASK_NIGHTS: Final = 14  # judged ones, after the one it was raised by
+LEAST_WORN_MINUTES: Final = 60  # with a heart rate by day: else the steps may be those of a device that nobody wore
+ASKED: Final = 255  # in place of how many nights the rise has stood
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,21 @@ def judge(state: State, night: Doubles, limit: float) -> Rise:
     ``night`` (R,) heart rate asleep, NaN where there were too few minutes; ``limit`` of the sum.
     """
     day = state["day"]
-    steps = np.where(day["steps_minutes"] >= LEAST_STEPS_MINUTES, day["steps"].astype(np.float64), np.nan)
+    worn = day["n"][:, [REST_HEART, ACTIVE_HEART]].sum(1) >= LEAST_WORN_MINUTES
+    told = worn & (day["steps_minutes"] >= LEAST_STEPS_MINUTES)
+    steps = np.where(told, day["steps"].astype(np.float64), np.nan)
     part = state["rise"].copy()
     before = part.copy()
     values = np.stack([night, np.log1p(steps)], axis=1)
     said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], values, limit)
     since = np.where(said.cleared, before["since"], part["since"])
-    high = np.nan_to_num(said.z[:, 0]) >= STILL_HIGH_Z
-    asked = high & said.active & (state["asked"] == 0) & (state["open_day"] - since >= ASK_DAYS)
-    answered = said.cleared & (state["asked"] == 1)
+    was_asked = state["standing"] == ASKED
+    standing = state["standing"].astype(np.int32) + (np.isfinite(said.score) & said.active)
+    high = np.nan_to_num(said.z[:, 0]) >= HIGH
+    asked = high & said.active & ~was_asked & (standing > ASK_NIGHTS)
+    answered = said.cleared & was_asked
     state["rise"] = part
-    state["asked"] = ((state["asked"] == 1) | asked) & ~answered
+    state["standing"] = np.where(asked | was_asked, ASKED, np.minimum(standing, ASKED - 1)) * said.active
     return Rise(
         night, steps, said, before["mean"].astype(np.float64), before["n"].astype(np.int32), since, asked, answered
     )

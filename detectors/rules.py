@@ -18,14 +18,14 @@ NEW_NORMAL = Rule(
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 REST_HEART_HOURS = Rule(
-    "heart_rate_unusual_at_rest", 1, "adaptive", ("low",), "heart_rate", "Heart rate unusual at rest", ("paced",)
+    "heart_rate_unusual_at_rest", 2, "adaptive", ("low",), "heart_rate", "Heart rate unusual at rest", ("paced",)
 )
 NIGHT_SKIN_RISE = Rule(
-    "night_skin_temperature_rise", 1, "adaptive", ("low",), "skin_temperature",
+    "night_skin_temperature_rise", 2, "adaptive", ("low",), "skin_temperature",
     "Skin temperature at night risen", ("night_work",),
 )  # fmt: skip
 NIGHT_BREATH_RISE = Rule(
-    "night_respiratory_rate_rise", 1, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
+    "night_respiratory_rate_rise", 2, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
     ("night_work",),
 )  # fmt: skip
 _ASLEEP: Final[tuple[Condition, ...]] = ("night_work",)

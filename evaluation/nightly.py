@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from detectors.baseline import LEAST_MINUTES, NIGHT_HEART
+from detectors.baseline import LEAST_MINUTES, NIGHT_HEART, REST_HEART
 from detectors.daily import LIMITS
 from detectors.days import close_days
 from detectors.pipeline import Pipeline
 from detectors.protocol import DAY_MS, HOUR_MS, Bools, Doubles, Ints, blank_hour
-from detectors.rise import LEAST_STEPS_MINUTES
+from detectors.rise import LEAST_STEPS_MINUTES, LEAST_WORN_MINUTES
 from detectors.sums import THOUSAND
 from evaluation.days import CHANNELS, Person
 
@@ -53,6 +53,8 @@ def replay(people: list[Person], limit: float = LIMITS["0.1"]) -> list[Nights]:
         part["open_day"] = day
         part["day"]["n"][:, NIGHT_HEART] = minutes
         value, steps = (np.array([people[row].value[i, channel] for row in rows]) for channel in (BASAL, STEPS))
+        part["day"]["n"][:, REST_HEART] = LEAST_WORN_MINUTES
+        part["day"]["sum"][:, REST_HEART] = np.rint(value * THOUSAND) * LEAST_WORN_MINUTES
         part["day"]["steps"] = np.where(np.isfinite(steps), np.rint(np.nan_to_num(steps)), 0)
         part["day"]["steps_minutes"] = np.where(np.isfinite(steps), LEAST_STEPS_MINUTES, 0)
         part["day"]["sum"][:, NIGHT_HEART] = np.rint(value * THOUSAND) * minutes

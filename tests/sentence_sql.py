@@ -263,7 +263,7 @@ class _Patient:
         return [*opening, *shown, str(n), *closing]
 
     def _of_drift(self, told: Told) -> Expected:
-        """The median of the fortnight that ends with the day, and that of the first fortnight."""
+        """The night, or where there is none the fortnight that ends with the day, and the first fortnight's median."""
         metric, decimals, least = DRIFT[told.rule]
         day = day_of(told.at - MINUTE, told.offset)
         values = self._daily(UsualRule(metric, decimals, True, least), told.offset)
@@ -273,9 +273,9 @@ class _Patient:
             [self._patient, metric, day],
         ).fetchall()
         used = [values[row[0]] for row in rows]
-        now, first = median(used[-BASELINE_DAYS:]), median(used[:BASELINE_DAYS])
+        now, first = values.get(day, median(used[-BASELINE_DAYS:])), median(used[:BASELINE_DAYS])
         shown: Expected = [Shown(now, decimals), Apart(decimals), str(BASELINE_DAYS), Shown(first, decimals)]
-        return [str(day.day), MONTHS[day.month - 1], str(BASELINE_DAYS), *shown]
+        return [str(day.day), MONTHS[day.month - 1], *shown]
 
     def _slow_mean(self, rule: UsualRule, told: Told, day: date) -> tuple[float, int]:
         """Return what the night of a day is compared with, and how many nights lie behind it."""

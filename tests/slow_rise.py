@@ -64,7 +64,7 @@ def nights(values: Iterable[tuple[float | None, float | None]]) -> list[Night]:
             known = [(w, max(-4.0, min(4.0, z))) for w, z in zip(WEIGHT, scores, strict=True) if z is not None]
             score = sum(w * z for w, z in known) / sum(w * w for w, _ in known) ** 0.5
             total = max(0.0, min(total + min(score, 4.0) - 0.5, LIMIT + 2))
-            active = total >= 0.5 * LIMIT if active else total > LIMIT
+            active = total >= 0.5 * LIMIT if active else total > LIMIT and scores[0] >= 1
         for channel, one in ((rate, value), (steps, walked)):
             channel.learn(one, suspicious=total > LIMIT / 2)
         found.append(Night(usual, n, total, active))

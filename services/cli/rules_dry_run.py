@@ -71,7 +71,9 @@ def _plan(one: RulesFile, since: str, until: str | None, chosen: ProcessorSettin
     from_ms, until_ms = (to_ms(each) // HOUR_MS * HOUR_MS for each in (first, last))
     if from_ms >= until_ms:
         refuse(f"--from = {since!r} is not an hour before --to ({last:%Y-%m-%dT%H:%MZ}); name an earlier instant")
-    return Plan(one.aim.subject, one.rules, from_ms, until_ms, to_ms(present), Bounds.of(chosen).silence_ms)
+    return Plan(
+        one.aim.subject, one.rules, from_ms, until_ms, to_ms(present), Bounds.of(chosen).silence_ms, chosen.alert_budget
+    )
 
 
 def _run(one: RulesFile, plan: Plan, patients: Mapping[int, str], conninfo: str, show: int) -> dict[str, Any]:

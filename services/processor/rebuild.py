@@ -109,7 +109,8 @@ class Rebuilder:
             over = caught_up and now - waiting.changed_s >= REST_S
             if now >= waiting.not_before_s and (over or now - waiting.since_s >= MAX_WAIT_S):
                 due.append(patient)
-        return due
+        # What came late last is put right first: whoever is only learned anew has no fresh mistake.
+        return sorted(due, key=lambda patient: dirty[patient].dirty_ms or 0, reverse=True)
 
     async def rebuild(self, patient_id: int, now_ms: int) -> bool:
         """Rebuild one patient; return whether it is done, False where late data came meanwhile."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
-from detectors.rules import RULES
+from detectors.rules import DRIFTS, RULES
 from services.processor.episodes import ORDER
 from services.processor.hot import Episode
 from services.processor.records import (
@@ -29,6 +29,7 @@ from services.processor.records import (
 NOT_BORNE_OUT: Final = "data that came later do not bear this out"
 CHANGED_RULE: Final = "the rule has been changed since, and does not find this any more"
 FOREVER_MS: Final = 1 << 50
+LASTS: Final = frozenset(rule.id for rule in RULES.values() if rule.kind == "safety" or rule in DRIFTS)
 SAFETY: Final = frozenset(rule.id for rule in RULES.values() if rule.kind == "safety")
 SEEN: Final = (
     "priority", "state", "provisional", "late", "found_ms", "unknown_since_ms", "resolved_ms", "sentence",
@@ -152,7 +153,7 @@ class Reconciliation:
 
     def _to_tell(self, row: AlertRow) -> bool:
         """Tell whether what nobody was told of, or only as late, is to be told now."""
-        return row.state == "active" and self.live and row.rule in SAFETY
+        return row.state == "active" and self.live and row.rule in LASTS
 
     def _news(self, before: AlertRow, after: AlertRow) -> Change:
         """Return how a change of an alert is told, and un-list it where it lasts and its patient is live."""

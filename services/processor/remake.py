@@ -65,8 +65,11 @@ async def _reconcile(reader: Reader, live: Hot, replay: Replay, effects: Effects
 def _is_of(replay: Replay, alert: KnownAlert) -> bool:
     """Tell whether a stored alert would have been found by the replay, were it still true."""
     row = alert.row
-    if row.rule_version != ALL_RULES[row.rule].version and row.state != "active":
-        return False  # an earlier version of the rule found it, and it is over: nothing to put right
+    limit = row.evidence.get("cusum_limit", replay.core.pipeline.limit)
+    if row.state != "active" and (
+        row.rule_version != ALL_RULES[row.rule].version or limit != replay.core.pipeline.limit
+    ):
+        return False  # found by an earlier version of the rule, or for another budget, and over: nothing to put right
     if row.rule == "device_silent" and row.started_ms > replay.hot.listened_ms:
         return False  # the clock told it, and what ended it is not settled yet
     return row.found_ms >= replay.found_from(row.rule)

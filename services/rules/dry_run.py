@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import psycopg
 
+from detectors.daily import Budget
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from services.limits import Own
@@ -32,7 +33,7 @@ from services.store.reader import Reader
 from services.store.steps import run_async
 
 SLICE_MS: Final = DAY_MS  # of event time, read at once
-_PIPELINE, _LIMITS = Pipeline(), Limits()
+_LIMITS = Limits()
 
 
 class Plan(NamedTuple):
@@ -44,6 +45,7 @@ class Plan(NamedTuple):
     to_ms: int
     now_ms: int
     silence_ms: int
+    budget: Budget
 
 
 async def dry_run(
@@ -74,15 +76,18 @@ async def tried(reader: Reader, plan: Plan, patient_id: int, said: Sequence[Pati
     if kept is None:
         return Tried(0)
     now, before = hot_state.decode(kept), as_now(said, plan.from_ms, plan.now_ms)
-    cores = [_core(patient_id, said) for said in (before, with_layer(before, plan.subject, plan.rules, plan.from_ms))]
+    cores = [
+        _core(patient_id, said, plan.budget)
+        for said in (before, with_layer(before, plan.subject, plan.rules, plan.from_ms))
+    ]
     start = await beginning(reader, cores[0], patient_id, now, plan.from_ms)
     replays = [Replay(core, patient_id, now, start.checkpoint, start.first_ms, plan.silence_ms) for core in cores]
     days = await _go_through(reader, plan, now, replays)
     return Tried(days, *(_found(plan, replay) for replay in replays))
 
 
-def _core(patient_id: int, said: Sequence[PatientChange]) -> Core:
-    core = Core(_PIPELINE, _LIMITS, 1, capacity=1)
+def _core(patient_id: int, said: Sequence[PatientChange], budget: Budget) -> Core:
+    core = Core(Pipeline(budget=budget), _LIMITS, 1, capacity=1)
     core.changes.add(patient_id, said)
     return core
 

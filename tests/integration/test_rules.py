@@ -138,7 +138,7 @@ async def test_the_rules_there_are_find_what_was_found(bench: Bench) -> None:
     found = 0
     for patient in range(1, len(people) + 1):
         for from_ms in (T0, T0 + 3 * DAY + HOUR):
-            plan = dry_run.Plan("patient", {}, from_ms, end_ms, end_ms, BOUNDS.silence_ms)
+            plan = dry_run.Plan("patient", {}, from_ms, end_ms, end_ms, BOUNDS.silence_ms, "0.1")
             tried = await dry_run.tried(reader, plan, patient, [])
             told = await bench.rows(ALERTS, patient, to_datetime(from_ms), to_datetime(end_ms))
             alerts = [(one.rule, one.priority, to_datetime(one.start_ms)) for one in tried.before]
@@ -153,7 +153,10 @@ async def test_a_dry_run_can_only_read(bench: Bench, monkeypatch: pytest.MonkeyP
         await reader._connection.execute("DELETE FROM outbox")
 
     monkeypatch.setattr(dry_run, "tried", writing)
-    plan, conninfo = dry_run.Plan("patient", {}, T0, T0 + HOUR, T0, HOUR), bench.settings.postgres.conninfo("admin")
+    plan, conninfo = (
+        dry_run.Plan("patient", {}, T0, T0 + HOUR, T0, HOUR, "0.1"),
+        bench.settings.postgres.conninfo("admin"),
+    )
     with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         await dry_run.dry_run(conninfo, plan, {1: "p1"}, Comparison(0), lambda _: None)
 
