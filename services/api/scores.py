@@ -47,8 +47,8 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     """Return every score at an instant."""
     one = await individual.read(scope.connection, patient.id, now)
     found = await observed.newest(scope.connection, patient.id, now)
-    if one.profile is not None and one.profile.oxygen is not None and not _counts(found.get(OXYGEN), now):
-        found[OXYGEN] = Observed(float(one.profile.oxygen.home), None)
+    if (at_home := _oxygen_by_profile(one.profile, found.get(OXYGEN), now)) is not None:
+        found[OXYGEN] = Observed(float(at_home), None)
     seen = _observations(found, one.profile, one.at_ms, now)
     return {
         "patient": patient.brief(),
@@ -58,8 +58,16 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     }
 
 
-def _counts(one: Observed | None, now: datetime) -> bool:
-    return one is not None and one.counts and one.age_s(now) <= MAX_AGE_S[OXYGEN]
+def _oxygen_by_profile(who: profile.Profile | None, heard: Observed | None, now: datetime) -> bool | None:
+    """Return whether somebody counts as on oxygen or on air where no reading says it, None where nobody knows.
+
+    None at home is no air once oxygen was measured: what was too old or doubted may have been oxygen all the same.
+    """
+    if who is None or who.oxygen is None:
+        return None
+    if heard is not None and heard.counts and heard.age_s(now) <= MAX_AGE_S[OXYGEN]:
+        return None
+    return who.oxygen.home if who.oxygen.home or heard is None else None
 
 
 def _observations(found: dict[str, Observed], who: profile.Profile | None, at_ms: int, now: datetime) -> Observations:

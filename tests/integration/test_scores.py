@@ -165,6 +165,32 @@ async def test_scale_2_only_for_the_target_of_a_named_clinician(api: ServedApi, 
     assert "NEWS2 takes SpO2 scale 1, because scale 2 is for 88 to 92 % only: 85 to 90 % wanted, set by ada." in notes
 
 
+@pytest.mark.parametrize("home", [None, False, True])
+@pytest.mark.parametrize(
+    ("ago", "quality", "state"), [(61, GOOD, "too_old"), (5, POOR_SIGNAL, "doubted"), (0, GOOD, "missing")]
+)
+async def test_oxygen_that_was_measured_never_turns_into_air(
+    api: ServedApi, ours: ApiData, home: bool | None, ago: int, quality: int, state: str
+) -> None:
+    patient = ours.patient("p1")
+    device = ours.device(f"{ours.key}-watch", patient)
+    measured(ours, patient, device, "spo2", (5, 95))
+    profile(ours, patient, {"oxygen": {"target": [88, 92], "set_by": "ada"} | ({} if home is None else {"home": home})})
+    if ago:
+        measured(ours, patient, device, "supplemental_oxygen", (ago, 4), quality=quality)
+    news2 = one(await asked(api, ours), "news2")
+    oxygen = parameter(news2, "supplemental_oxygen")
+    if home:
+        assert (oxygen["state"], oxygen["points"], oxygen["words"]) == ("known", 2, "oxygen at home, by the profile")
+    elif home is False and not ago:
+        assert (oxygen["state"], oxygen["points"]) == ("known", 0)
+        assert oxygen["words"] == "air: no oxygen at home, by the profile"
+    else:
+        assert (oxygen["state"], oxygen["points"]) == (state, None)
+        assert oxygen["words"] == ("on oxygen, 4.0 L/min" if ago else None)
+        assert (parameter(news2, "spo2")["state"], news2["known"], news2["band"]) == ("needs_oxygen", 0, None)
+
+
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
