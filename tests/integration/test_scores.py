@@ -134,6 +134,30 @@ async def test_a_value_in_doubt_or_of_somebody_moving_or_of_the_future_does_not_
         assert (entry["state"], entry["points"], entry["value"]) == ("doubted", None, value)
 
 
+async def test_a_pulse_is_not_taken_for_one_at_rest_where_the_steps_are_withheld(api: ServedApi, ours: ApiData) -> None:
+    patient = ours.patient("p1")
+    device = ours.device(f"{ours.key}-watch", patient)
+    measured(ours, patient, device, "heart_rate", (3, 128))
+    measured(ours, patient, device, "respiratory_rate", (61, 26))
+    measured(ours, patient, device, "spo2", (5, 97))
+    measured(ours, patient, device, "steps", (9, 30), (5, 30), (4, 30))
+    assert parameter(one(await asked(api, ours), "news2"), "heart_rate")["state"] == "doubted"
+    ours.rests(care="consent")
+    ours.consent(patient, "care", at=ENROLLED)
+    ours.consent(patient, "care", "withdrawn", ["activity"])
+    document = await asked(api, ours)
+    news2 = one(document, "news2")
+    pulse = parameter(news2, "heart_rate")
+    assert (pulse["state"], pulse["points"], pulse["value"]) == ("rest_unknown", None, 128)
+    assert parameter(news2, "respiratory_rate")["state"] == "too_old"
+    assert (news2["total"], news2["known"], news2["red"]) == (0, 1, [])
+    note = "Activity is withheld by the patient's consent: pulse and breathing are not known to be at rest."
+    assert document["notes"][0] == note
+    async with api.client(ours.token(ours.person("ned", "nurse"))) as client:
+        page = (await client.get("/patients/p1", headers={"Accept": "text/html"})).text
+    assert "not counted: not known to be at rest, activity is withheld" in page
+
+
 async def test_scale_2_only_for_the_target_of_a_named_clinician(api: ServedApi, ours: ApiData) -> None:
     patient = ours.patient("p1")
     device = ours.device(f"{ours.key}-watch", patient)
