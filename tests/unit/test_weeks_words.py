@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from detectors.courses import Recovery, Wear
@@ -17,8 +16,8 @@ from services.web import own_words, present
 from tests.unit.test_own_words import grade
 
 UP = Estimate(3.04, 1.2, 4.9, 0.0001)
-OPEN = Estimate(3.04, -np.inf, np.inf, 0.2)
 FIRST = Change("first_weeks", "higher", 63.1, 60.0, UP, 20_729, 26, 14, 14, 14)
+NOTHING = replace(FIRST, state="unknown", change=None, since=None)  # days enough, but their interval is open
 BACK = Recovery("back", 60, 71, 61, 0.91, 20_736, 14)
 WORN = Wear("falling", 21, 28, 3, 20_740, 15, 22)
 STATES: tuple[ChangeState, ...] = ("higher", "lower", "no_clear_change", "unknown")
@@ -39,8 +38,12 @@ def test_the_team_reads_size_interval_normal_days_and_date() -> None:
         "Resting heart rate asleep in the last 4 weeks: 3.0 /min higher than in this person's first weeks (60.0 /min, "
         "14 nights); 99 % interval +1.2 to +4.9, 26 nights; since 3 Oct"
     )
-    assert words.change(heart, replace(FIRST, state="no_clear_change", change=OPEN)).endswith(
-        "no clear change from this person's first weeks (60.0 /min, 14 nights); too few days to bound it, 26 nights"
+    assert words.change(heart, NOTHING) == (
+        "Resting heart rate asleep in the last 4 weeks: not known; 26 nights, to compare with 14, are too few to bound a "
+        "difference"
+    )
+    assert words.change(heart, replace(NOTHING, days=13)).endswith(
+        "not known; of the nights needed 13 of 14 are there, to compare with 14 of 14"
     )
     assert words.wear(WORN) == "Wear is falling: 21 of 28 days with at least 10 h of data, longest gap 3 d from 14 Oct"
     assert words.recovery(heart, replace(BACK, state="not_back", since=None, share=0.4), 20_720) == (
@@ -49,11 +52,11 @@ def test_the_team_reads_size_interval_normal_days_and_date() -> None:
     )
 
 
-def test_a_document_holds_no_number_that_json_can_not() -> None:
-    told = statements.change("steps", replace(FIRST, state="no_clear_change", change=OPEN), plain=False)
-    assert (told["low"], told["high"], told["change"]) == (None, None, 3.04)
-    assert present.interval(told) == "open to open"
-    assert present.difference(told) == "+3, no clear change"
+def test_a_document_holds_a_difference_with_its_interval_or_none_at_all() -> None:
+    told = statements.change("steps", replace(FIRST, state="no_clear_change"), plain=False)
+    assert (present.difference(told), present.interval(told)) == ("+3, no clear change", "+1 to +5")
+    told = statements.change("steps", NOTHING, plain=False)
+    assert [told[name] for name in ("state", "change", "low", "high", "p", "since")] == ["unknown", *[None] * 5]
 
 
 @pytest.mark.parametrize("voice", [words, plain])

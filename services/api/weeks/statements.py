@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 
 from detectors.courses import ENOUGH_HOURS, Recovery, Wear
@@ -13,7 +12,7 @@ from services.api.weeks.quantities import QUANTITIES, Quantity, iso
 
 
 def change(key: str, said: Change, *, plain: bool) -> dict[str, Any]:
-    """Return a comparison with its sentence; an open end of the interval is None."""
+    """Return a comparison with its sentence; of the unknown there is no difference."""
     quantity, found = QUANTITIES[key], said.change
     return {
         "quantity": key,
@@ -72,4 +71,4 @@ def wear(said: Wear, *, plain: bool) -> dict[str, Any]:
 
 
 def _round(value: float | None, quantity: Quantity) -> float | None:
-    return round(value, quantity.decimals + 2) if value is not None and isfinite(value) else None
+    return round(value, quantity.decimals + 2) if value is not None else None
