@@ -135,13 +135,18 @@ async def test_the_patient_reads_it_in_plain_words_on_their_page_too(api: Served
 
 
 async def test_nobody_heard_of_is_unknown_and_nothing_else(api: ServedApi, ours: ApiData) -> None:
-    ours.patient("p1")
+    patient = ours.patient("p1")
     async with api.client(ours.token(ours.person())) as client:
         whole = await said(client)
         page = (await client.get("/patients/p1")).text
+        ours.state(patient, "heart_rate", "learning", value=66)  # of today, so no day was asked for yet
+        began = (await said(client))["wear"]["sentence"]
     assert {change["state"] for change in whole["changes"]} == {"unknown"}
     assert len(whole["changes"]) == 19
     assert (whole["wear"]["state"], whole["wear"]["days_expected"]) == ("unknown", 0)
+    assert whole["wear"]["sentence"] == "Wear in the last 28 days: not known, no heart rate was ever received"
+    assert whole["wear"]["sentence"] in page
+    assert began == "Wear in the last 28 days: not known, data were asked for on none of them"
     assert "Not known, too few days: Resting heart rate asleep, Heart rate variability" in page
     assert "o clear change" not in page
 

@@ -45,7 +45,13 @@ def test_the_team_reads_size_interval_normal_days_and_date() -> None:
     assert words.change(heart, replace(NOTHING, days=13)).endswith(
         "not known; of the nights needed 13 of 14 are there, to compare with 14 of 14"
     )
-    assert words.wear(WORN) == "Wear is falling: 21 of 28 days with at least 10 h of data, longest gap 3 d from 14 Oct"
+    assert (
+        words.wear(WORN, heard=True)
+        == "Wear is falling: 21 of 28 days with at least 10 h of data, longest gap 3 d from 14 Oct"
+    )
+    none = Wear("unknown", 0, 0, 0, None, None, None)
+    assert words.wear(none, heard=True) == "Wear in the last 28 days: not known, data were asked for on none of them"
+    assert words.wear(none, heard=False) == "Wear in the last 28 days: not known, no heart rate was ever received"
     assert words.recovery(heart, replace(BACK, state="not_back", since=None, share=0.4), 20_720) == (
         "Resting heart rate asleep after the episode of 24 Sep: 40 % of the way back to usual "
         "(usual 60.0, worst 71.0, now 61.0 /min)"
@@ -70,7 +76,8 @@ def test_nothing_is_called_normal_or_stable_and_the_unknown_is_said_to_be(voice:
             assert ("no clear" in told) == (said.state == "no_clear_change")
     nothing = Recovery("unknown", None, None, None, None, None, 0)
     assert "not known" in speak.recovery(QUANTITIES["steps"], nothing, 20_720)
-    assert "not known" in speak.wear(Wear("unknown", 0, 0, 0, None, None, None))
+    nobody = statements.wear(Wear("unknown", 0, 0, 0, None, None, None), heard=False, plain=voice is plain)
+    assert "not known" in nobody["sentence"]
 
 
 def test_patients_read_it_with_eight_years_of_school() -> None:
@@ -86,7 +93,7 @@ def test_patients_read_it_with_eight_years_of_school() -> None:
 def test_a_patients_page_holds_a_few_of_them() -> None:
     changes = [statements.change(key, said, plain=True) for key in QUANTITIES for said in every_change()[::4]]
     document = {
-        "changes": changes, "wear": statements.wear(WORN, plain=True),
+        "changes": changes, "wear": statements.wear(WORN, heard=True, plain=True),
         "recoveries": [statements.recovery("resting_heart_rate", BACK, 20_720, plain=True)],
     }  # fmt: skip
     assert own_words.weeks(document) == [

@@ -13,7 +13,6 @@ from typing import Any, Final
 from detectors import trends
 from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, PAIRS
 from detectors.courses import recovery, wear
-from detectors.protocol import Longs
 from detectors.robust import CONFIDENCE
 from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART, WHY_OFF
 from detectors.trends import SPAN, Change, Daily
@@ -26,6 +25,7 @@ from services.api.query import every
 from services.api.times import rfc3339, zone
 from services.api.weeks import days as stored
 from services.api.weeks import statements
+from services.api.weeks.days import Days
 from services.api.weeks.quantities import QUANTITIES, day_of, iso
 
 NIGHT_OVER: Final = timedelta(hours=14)  # a day of nights ends at 10:00 and carries the date on which it does
@@ -60,7 +60,7 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
             for said in _changes(key, daily, today)
         ],
         "recoveries": await _recoveries(scope, patient, shown, here) if scope.sees("alert") else [],
-        "wear": _wear(shown, days.expected, today - 1, plain=scope.plain),
+        "wear": _wear(shown, days, today - 1, plain=scope.plain),
         "off": [{"quantity": key, "title": QUANTITIES[key].title, "reason": why} for key, why in off.items()],
         "not_shown": sorted(shut),
     }
@@ -89,8 +89,10 @@ def _changes(key: str, daily: Daily, today: int) -> list[Change]:
     return [compare(daily, last) for compare in asked + [trends.against_weekdays] * (key == "steps")]
 
 
-def _wear(shown: Mapping[str, Daily], expected: Longs, last: int, *, plain: bool) -> dict[str, Any] | None:
-    return statements.wear(wear(shown["wear"], expected, last), plain=plain) if "wear" in shown else None
+def _wear(shown: Mapping[str, Daily], days: Days, last: int, *, plain: bool) -> dict[str, Any] | None:
+    if "wear" not in shown:
+        return None
+    return statements.wear(wear(shown["wear"], days.expected, last), heard=days.heard, plain=plain)
 
 
 async def _recoveries(

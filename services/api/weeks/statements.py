@@ -55,8 +55,8 @@ def recovery(key: str, said: Recovery, start: int, *, plain: bool) -> dict[str, 
     }
 
 
-def wear(said: Wear, *, plain: bool) -> dict[str, Any]:
-    """Return on how many days there is enough data, with its sentence."""
+def wear(said: Wear, *, heard: bool, plain: bool) -> dict[str, Any]:
+    """Return on how many days there is enough data, with its sentence; ``heard``: a heart rate was ever received."""
     return {
         "state": said.state,
         "days_with_enough": said.enough,
@@ -66,7 +66,7 @@ def wear(said: Wear, *, plain: bool) -> dict[str, Any]:
         "gap_since": iso(said.gap_since),
         "hours": said.hours,
         "hours_before": said.hours_before,
-        "sentence": (to_patients if plain else to_the_team).wear(said),
+        "sentence": to_patients.wear(said) if plain else to_the_team.wear(said, heard=heard),
     }
 
 

@@ -56,10 +56,11 @@ def recovery(quantity: Quantity, said: Recovery, start: int) -> str:
     return f"{episode}: {back} ({levels} {quantity.unit})"
 
 
-def wear(said: Wear) -> str:
+def wear(said: Wear, *, heard: bool) -> str:
     """Return on how many days there is enough data, the longest gap, and whether wear falls, as a sentence."""
     if not said.expected:
-        return f"Wear in the last {SPAN} days: not known, data were asked for on none of them"
+        why = "data were asked for on none of them" if heard else "no heart rate was ever received"
+        return f"Wear in the last {SPAN} days: not known, {why}"
     days = f"{said.enough} of {said.expected} days with at least {ENOUGH_HOURS} h of data"
     gap = ""
     if said.gap_since is not None:
