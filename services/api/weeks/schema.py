@@ -85,11 +85,15 @@ class Off(TypedDict):
 
 @strict
 class Weeks(TypedDict, total=False):
-    """Statements about a patient's weeks; classes of data that are not open to whoever asks are named."""
+    """Statements about a patient's weeks; classes of data that are not open to whoever asks are named.
+
+    ``to`` is the day on which the last night that is over ended, ``calendar_to`` the last whole day of steps and wear.
+    """
 
     patient: Brief
     time_zone: str
     to: str
+    calendar_to: str
     confidence: float
     changes: list[Change]
     recoveries: list[Recovery]
