@@ -33,8 +33,8 @@ class Observed(NamedTuple):
     doubt: Literal["doubted", "rest_unknown"] | None = None  # why it does not count, though heard in time
 
     def age_s(self, now: datetime) -> float:
-        """Return how old it is."""
-        return 0.0 if self.at is None else (now - self.at).total_seconds()
+        """Return how old it is, 0 of what simply holds or bears an instant of the future."""
+        return 0.0 if self.at is None else max(0.0, (now - self.at).total_seconds())
 
 
 async def newest(connection: Connection, patient_id: int, now: datetime, *, sees_steps: bool) -> dict[str, Observed]:
@@ -59,12 +59,12 @@ async def newest(connection: Connection, patient_id: int, now: datetime, *, sees
 
 
 async def _heard(connection: Connection, patient_id: int, now: datetime) -> dict[str, Observed]:
-    """Return what was heard last of each parameter, good or not; it counts only for being too old."""
+    """Return what was heard last of each parameter, good or not: too old, else doubted, the future's too."""
     rows = await every(
         connection,
         """SELECT metric_id, last_value, last_at FROM metric_state
-           WHERE patient_id = %s AND metric_id = ANY(%s) AND last_at <= %s""",
-        [patient_id, list(IDS), now],
+           WHERE patient_id = %s AND metric_id = ANY(%s) AND last_at IS NOT NULL""",
+        [patient_id, list(IDS)],
     )
     found = {}
     for row in rows:

@@ -97,7 +97,7 @@ SCORE_STATES: Final = {"complete": "Complete", "partial": "Partial", "unknown": 
 # why a parameter of a clinical score has no points, where nothing else says it
 NOT_COUNTED: Final = {
     "missing": "missing: never received",
-    "doubted": "not counted: doubted by the device",
+    "doubted": "not counted: doubted by the device, or its clock is ahead",
     "rest_unknown": "not counted: not known to be at rest, activity is withheld",
     "needs_oxygen": "not counted: above 92 % it goes by supplemental oxygen, which is not known",
     "apart": "not counted: pulse and pressure are more than 15 min apart",

@@ -191,7 +191,8 @@ async def test_scale_2_only_for_the_target_of_a_named_clinician(api: ServedApi, 
 
 @pytest.mark.parametrize("home", [None, False, True])
 @pytest.mark.parametrize(
-    ("ago", "quality", "state"), [(61, GOOD, "too_old"), (5, POOR_SIGNAL, "doubted"), (0, GOOD, "missing")]
+    ("ago", "quality", "state"),
+    [(61, GOOD, "too_old"), (5, POOR_SIGNAL, "doubted"), (-10, GOOD, "doubted"), (0, GOOD, "missing")],
 )
 async def test_oxygen_that_was_measured_never_turns_into_air(
     api: ServedApi, ours: ApiData, home: bool | None, ago: int, quality: int, state: str
