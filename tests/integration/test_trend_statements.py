@@ -166,6 +166,23 @@ async def test_nobody_heard_of_is_unknown_and_nothing_else(api: ServedApi, ours:
     assert "o clear change" not in page
 
 
+async def test_where_nothing_can_be_bounded_nothing_is_told(api: ServedApi, ours: ApiData) -> None:
+    """Nights that swing slowly, so that each is like the one before: enough to be asked, too few to answer."""
+    patient = ours.patient("p1", days=DAYS)
+    nights(ours, patient, "heart_rate", 60 + 3 * np.sin(np.arange(42) / 4))
+    async with api.client(ours.token(ours.person())) as client:
+        heart = one(await said(client), "resting_heart_rate", "four_weeks_before")
+        page = (await client.get("/patients/p1")).text
+    assert (heart["state"], heart["days"], heart["compared_days"]) == ("unknown", 28, 14)
+    assert (heart["change"], heart["low"], heart["high"], heart["p"]) == (None, None, None, None)
+    assert heart["sentence"] == (
+        "Resting heart rate asleep in the last 4 weeks: not known; 28 nights, to compare with 14, are too few to bound a "
+        "difference"
+    )
+    assert "too few days to bound it" in page
+    assert "o clear change" not in page
+
+
 async def test_an_episode_is_followed_back_to_usual(api: ServedApi, ours: ApiData) -> None:
     patient = ours.patient("p1", days=DAYS)
     values = wobbling([(80, 60), (6, 70), (14, 61)])
