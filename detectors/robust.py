@@ -12,6 +12,7 @@ there are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final
 
 import numpy as np
@@ -46,6 +47,11 @@ class Estimate:
     def sure(self) -> bool:
         """Whether the interval leaves 0 out."""
         return self.low > 0 or self.high < 0
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the interval is closed at both ends; an open one says nothing."""
+        return isfinite(self.low) and isfinite(self.high)
 
 
 def slope(day: Doubles, value: Doubles) -> Estimate:

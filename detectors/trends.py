@@ -1,8 +1,8 @@
 """What weeks of a person's days come to, against their own first weeks, the weeks before, or their own weekdays.
 
 Every function is pure and looks at daily values alone. Where they do not suffice the state is ``unknown``, with how
-many days there were and how many are needed. ``no_clear_change`` says that the interval holds 0, never that nothing
-moved.
+many days there were and how many are needed; so it is where as many as are needed leave the interval open,
+because they resemble their neighbours. ``no_clear_change`` says that the interval holds 0, never that nothing moved.
 Sources and deviations: see ``detectors.robust``.
 """
 
@@ -85,12 +85,17 @@ class Change:
     state: ChangeState
     value: float | None  # level of the days judged, their median (``same_weekdays``: mean)
     reference: float | None  # level of what they are compared with
-    change: Estimate | None  # their difference; for ``eight_weeks`` per week
+    change: Estimate | None  # their difference; for ``eight_weeks`` per week; None where unknown, else bounded
     since: int | None  # local day on which it began: of the span, or where the level left the anchor
     days: int
     days_needed: int
     compared_days: int
     compared_needed: int
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are as many days as are needed; the state may be unknown all the same."""
+        return self.days >= self.days_needed and self.compared_days >= self.compared_needed
 
 
 def against_first_weeks(daily: Daily, last: int) -> Change:
@@ -152,18 +157,16 @@ def _compared(
     kind: Kind, before: Daily, before_needed: int, after: Daily, needed: int, *, since: int | None = None,
     by: Callable[[Daily, Daily], Estimate] = _shift,
 ) -> Change:  # fmt: skip
-    """Compare two stretches; unknown where either has too few days."""
-    enough = len(before) >= before_needed and len(after) >= needed
-    change = by(before, after) if enough else None
-    return Change(
-        kind, _state(change), after.median(), before.median(), change, since if enough else None, len(after), needed,
-        len(before), before_needed,
-    )  # fmt: skip
+    """Compare two stretches; unknown where either has too few days, or both leave the interval open."""
+    counts = len(after), needed, len(before), before_needed
+    nothing = Change(kind, "unknown", after.median(), before.median(), None, None, *counts)
+    found = by(before, after) if nothing.enough else None
+    if found is None or not found.bounded:
+        return nothing
+    return replace(nothing, state=_state(found), change=found, since=since)
 
 
-def _state(change: Estimate | None) -> ChangeState:
-    if change is None:
-        return "unknown"
+def _state(change: Estimate) -> ChangeState:
     return "no_clear_change" if not change.sure else "higher" if change.value > 0 else "lower"
 
 

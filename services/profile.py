@@ -35,12 +35,12 @@ class Pregnancy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ends: date = msgspec.field(name="to")
 
 
-class Oxygen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Oxygen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The saturation a named clinician wants for this person, and whether there is oxygen at home."""
 
     target: tuple[int, int]  # percent, both inside
     set_by: str  # the person's key
-    home: bool = False
+    home: bool | None = None  # None: nobody said
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -79,7 +79,11 @@ def checked(document: Mapping[str, Any], today: date) -> Profile:
 
 
 def plain(profile: Profile) -> dict[str, Any]:
-    """Return a profile as the plain document that is stored and sent."""
+    """Return a profile as the plain document that is stored and sent.
+
+    >>> plain(Profile(oxygen=Oxygen((88, 92), "ada", home=False)))
+    {'oxygen': {'target': [88, 92], 'set_by': 'ada', 'home': False}}
+    """
     document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(profile))
     return document
 

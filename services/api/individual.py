@@ -160,7 +160,7 @@ def _said(who: profile.Profile) -> list[str]:
     said = [name for name, holds in flags.items() if holds]
     if who.oxygen is not None:
         low, high = who.oxygen.target
-        home = ", oxygen at home" if who.oxygen.home else ""
+        home = {True: ", oxygen at home", False: ", no oxygen at home", None: ""}[who.oxygen.home]
         said.insert(0, f"oxygen saturation wanted {low} to {high} %{home} (set by {who.oxygen.set_by})")
     if who.pregnancy is not None:
         said.append(f"pregnant {who.pregnancy.begins} to {who.pregnancy.ends}")

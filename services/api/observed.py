@@ -7,7 +7,7 @@ scores were made for people in bed. Nothing of the future counts, whatever a dev
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,15 +30,18 @@ class Observed(NamedTuple):
 
     value: float
     at: datetime | None
-    counts: bool = True  # False: heard in time, but doubted by the device or not taken at rest
+    doubt: Literal["doubted", "rest_unknown"] | None = None  # why it does not count, though heard in time
 
     def age_s(self, now: datetime) -> float:
-        """Return how old it is."""
-        return 0.0 if self.at is None else (now - self.at).total_seconds()
+        """Return how old it is, 0 of what simply holds or bears an instant of the future."""
+        return 0.0 if self.at is None else max(0.0, (now - self.at).total_seconds())
 
 
-async def newest(connection: Connection, patient_id: int, now: datetime) -> dict[str, Observed]:
-    """Return parameter → the newest good value that is not too old, else what was heard last."""
+async def newest(connection: Connection, patient_id: int, now: datetime, *, sees_steps: bool) -> dict[str, Observed]:
+    """Return parameter → the newest good value that is not too old, else what was heard last.
+
+    Whoever sees no steps is not told that somebody was at rest: row-level security hides them as if none were taken.
+    """
     found = await _heard(connection, patient_id, now)
     table = await _within_bounds(connection, patient_id, now)
     good = np.isin(table.quality, (GOOD, IMPLAUSIBLE)) & (table.t_ms <= to_ms(now))
@@ -50,23 +53,24 @@ async def newest(connection: Connection, patient_id: int, now: datetime) -> dict
             mine &= rest
         if mine.any():
             last = int(np.flatnonzero(mine)[-1])
-            found[key] = Observed(_plain(table.value[last]), to_datetime(int(table.t_ms[last])))
+            doubt: Literal["rest_unknown"] | None = None if sees_steps or key not in AT_REST else "rest_unknown"
+            found[key] = Observed(_plain(table.value[last]), to_datetime(int(table.t_ms[last])), doubt)
     return found
 
 
 async def _heard(connection: Connection, patient_id: int, now: datetime) -> dict[str, Observed]:
-    """Return what was heard last of each parameter, good or not; it counts only for being too old."""
+    """Return what was heard last of each parameter, good or not: too old, else doubted, the future's too."""
     rows = await every(
         connection,
         """SELECT metric_id, last_value, last_at FROM metric_state
-           WHERE patient_id = %s AND metric_id = ANY(%s) AND last_at <= %s""",
-        [patient_id, list(IDS), now],
+           WHERE patient_id = %s AND metric_id = ANY(%s) AND last_at IS NOT NULL""",
+        [patient_id, list(IDS)],
     )
     found = {}
     for row in rows:
         key = IDS[row["metric_id"]]
         too_old = (now - row["last_at"]).total_seconds() > MAX_AGE_S[key]
-        found[key] = Observed(_plain(row["last_value"]), row["last_at"], counts=too_old)
+        found[key] = Observed(_plain(row["last_value"]), row["last_at"], None if too_old else "doubted")
     return found
 
 

@@ -78,7 +78,7 @@ _OWN: Final = {
     "state": "*",
     "monitoring": "state since until",
     "trend": "*",
-    "weeks": "patient time_zone to confidence changes recoveries wear not_shown",
+    "weeks": "patient time_zone to calendar_to confidence changes recoveries wear not_shown",
     "alert": f"id patient metric kind priority state provisional late {_EVENT_TIMES} sentence acknowledged link events",
     "acknowledged": "at",
     "incident": "id patient kind open started_at ended_at leading covers link",
@@ -113,7 +113,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "monitoring": "state since until",
         "trend": "patient time_zone metric from to source sources truncated devices readings lowest highest times_ms "
         "low high mean n gaps",
-        "weeks": "patient time_zone to wear not_shown",
+        "weeks": "patient time_zone to calendar_to wear not_shown",
         "frame": "*",
     },
     "administrator": {  # manages who is enrolled and reviews break-glass; no reading, no finding

@@ -40,7 +40,7 @@ class Parameter(TypedDict):
 
     metric: Metric
     code: Concept
-    state: Literal["known", "missing", "too_old", "doubted", "needs_oxygen", "apart"]
+    state: Literal["known", "missing", "too_old", "doubted", "rest_unknown", "needs_oxygen", "apart"]
     points: int | None
     value: float | None
     words: str | None

@@ -48,9 +48,11 @@ def value(key: str, number: float, *, from_profile: bool) -> str:
     return f"on oxygen, {text}" if steps else "air"
 
 
-def notes(who: profile.Profile | None) -> list[str]:
-    """Return what of the profile bears on the scores, in words."""
+def notes(who: profile.Profile | None, *, sees_steps: bool) -> list[str]:
+    """Return what of the profile and of consent bears on the scores, in words."""
     said = []
+    if not sees_steps:
+        said.append("Activity is withheld by the patient's consent: pulse and breathing are not known to be at rest.")
     if who is None or (who.birth_date is None and who.age_band is None):
         said.append("Age not known: these scores are for people of 16 and over who are not pregnant.")
     if who is None:

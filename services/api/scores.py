@@ -46,26 +46,35 @@ async def open_to(scope: Scope, patient: Patient) -> bool:
 async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]:
     """Return every score at an instant."""
     one = await individual.read(scope.connection, patient.id, now)
-    found = await observed.newest(scope.connection, patient.id, now)
-    if one.profile is not None and one.profile.oxygen is not None and not _counts(found.get(OXYGEN), now):
-        found[OXYGEN] = Observed(float(one.profile.oxygen.home), None)
+    sees_steps = "activity" not in await withheld.classes(scope, patient.id)
+    found = await observed.newest(scope.connection, patient.id, now, sees_steps=sees_steps)
+    if (at_home := _oxygen_by_profile(one.profile, found.get(OXYGEN), now)) is not None:
+        found[OXYGEN] = Observed(float(at_home), None)
     seen = _observations(found, one.profile, one.at_ms, now)
     return {
         "patient": patient.brief(),
         "at": rfc3339(now),
-        "notes": score_words.notes(one.profile),
+        "notes": score_words.notes(one.profile, sees_steps=sees_steps),
         "scores": [_score(score, score.work_out(seen), found, now, one.profile) for score in SCORES],
     }
 
 
-def _counts(one: Observed | None, now: datetime) -> bool:
-    return one is not None and one.counts and one.age_s(now) <= MAX_AGE_S[OXYGEN]
+def _oxygen_by_profile(who: profile.Profile | None, heard: Observed | None, now: datetime) -> bool | None:
+    """Return whether somebody counts as on oxygen or on air where no reading says it, None where nobody knows.
+
+    None at home is no air once oxygen was measured: what was too old or doubted may have been oxygen all the same.
+    """
+    if who is None or who.oxygen is None:
+        return None
+    if heard is not None and heard.doubt is None and heard.age_s(now) <= MAX_AGE_S[OXYGEN]:
+        return None
+    return who.oxygen.home if who.oxygen.home or heard is None else None
 
 
 def _observations(found: dict[str, Observed], who: profile.Profile | None, at_ms: int, now: datetime) -> Observations:
     """Return a patient as the scores see them: one row."""
     there = [found.get(key) for key in PARAMETERS]
-    value = [one.value if one is not None and one.counts else math.nan for one in there]
+    value = [one.value if one is not None and one.doubt is None else math.nan for one in there]
     age_s = [0.0 if one is None else one.age_s(now) for one in there]
     holds = profile.conditions(who, at_ms)
     return Observations(
@@ -115,8 +124,8 @@ def _state(scored: Scored, total: float | None) -> str:
 
 def _parameter(key: str, state: str, points: int, one: Observed | None, now: datetime) -> dict[str, Any]:
     metric = catalogue()[key]
-    if one is not None and not one.counts:
-        state = "doubted"
+    if one is not None and one.doubt is not None:
+        state = one.doubt
     return {
         "metric": words.metric(metric.id) | {"title": score_words.title(key)},
         "code": fhir.code(metric),

@@ -97,7 +97,8 @@ SCORE_STATES: Final = {"complete": "Complete", "partial": "Partial", "unknown": 
 # why a parameter of a clinical score has no points, where nothing else says it
 NOT_COUNTED: Final = {
     "missing": "missing: never received",
-    "doubted": "not counted: doubted by the device",
+    "doubted": "not counted: doubted by the device, or its clock is ahead",
+    "rest_unknown": "not counted: not known to be at rest, activity is withheld",
     "needs_oxygen": "not counted: above 92 % it goes by supplemental oxygen, which is not known",
     "apart": "not counted: pulse and pressure are more than 15 min apart",
 }
@@ -139,14 +140,12 @@ def difference(change: dict[str, Any]) -> str:
 
 
 def interval(change: dict[str, Any]) -> str:
-    """Return the interval of a difference; an open end is said to be open."""
+    """Return the interval of a difference: ``+1.2 to +4.9``."""
     return f"{_signed(change, 'low')} to {_signed(change, 'high')}"
 
 
 def _signed(change: dict[str, Any], which: str) -> str:
-    value = change[which]
-    places = change["decimals"] + (change["kind"] == "eight_weeks")
-    return "open" if value is None else signed(value, places)
+    return signed(change[which], change["decimals"] + (change["kind"] == "eight_weeks"))
 
 
 # keys of an alert's evidence → how they are called; others are shown by their own name

@@ -52,7 +52,7 @@ def test_a_profile_and_own_limits_are_written_and_shown(migrated: Settings, ours
     unknown = keepwell(migrated, "profile", "p1", oxygen, "--clinician", "bob", *mine)
     assert "'bob' is no clinician" in unknown.stderr
     done = keepwell(migrated, "profile", "p1", oxygen, "--clinician", "ada", *mine)
-    assert json.loads(done.stdout)[0]["oxygen"] == {"target": [88, 92], "set_by": "ada", "home": False}, done.stderr
+    assert json.loads(done.stdout)[0]["oxygen"] == {"target": [88, 92], "set_by": "ada"}, done.stderr
     done = keepwell(migrated, "limits", "p1", '{"fever": {"levels": [38, 39]}}', *mine)
     assert json.loads(done.stdout)[0]["rules"] == {"fever": {"levels": [38, 39]}}, done.stderr
     shown = json.loads(keepwell(migrated, "limits", "p1", *mine).stdout)

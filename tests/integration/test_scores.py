@@ -134,6 +134,30 @@ async def test_a_value_in_doubt_or_of_somebody_moving_or_of_the_future_does_not_
         assert (entry["state"], entry["points"], entry["value"]) == ("doubted", None, value)
 
 
+async def test_a_pulse_is_not_taken_for_one_at_rest_where_the_steps_are_withheld(api: ServedApi, ours: ApiData) -> None:
+    patient = ours.patient("p1")
+    device = ours.device(f"{ours.key}-watch", patient)
+    measured(ours, patient, device, "heart_rate", (3, 128))
+    measured(ours, patient, device, "respiratory_rate", (61, 26))
+    measured(ours, patient, device, "spo2", (5, 97))
+    measured(ours, patient, device, "steps", (9, 30), (5, 30), (4, 30))
+    assert parameter(one(await asked(api, ours), "news2"), "heart_rate")["state"] == "doubted"
+    ours.rests(care="consent")
+    ours.consent(patient, "care", at=ENROLLED)
+    ours.consent(patient, "care", "withdrawn", ["activity"])
+    document = await asked(api, ours)
+    news2 = one(document, "news2")
+    pulse = parameter(news2, "heart_rate")
+    assert (pulse["state"], pulse["points"], pulse["value"]) == ("rest_unknown", None, 128)
+    assert parameter(news2, "respiratory_rate")["state"] == "too_old"
+    assert (news2["total"], news2["known"], news2["red"]) == (0, 1, [])
+    note = "Activity is withheld by the patient's consent: pulse and breathing are not known to be at rest."
+    assert document["notes"][0] == note
+    async with api.client(ours.token(ours.person("ned", "nurse"))) as client:
+        page = (await client.get("/patients/p1", headers={"Accept": "text/html"})).text
+    assert "not counted: not known to be at rest, activity is withheld" in page
+
+
 async def test_scale_2_only_for_the_target_of_a_named_clinician(api: ServedApi, ours: ApiData) -> None:
     patient = ours.patient("p1")
     device = ours.device(f"{ours.key}-watch", patient)
@@ -163,6 +187,33 @@ async def test_scale_2_only_for_the_target_of_a_named_clinician(api: ServedApi, 
     scale, points, *_, notes = await shown()
     assert (scale, points) == (1, 1)
     assert "NEWS2 takes SpO2 scale 1, because scale 2 is for 88 to 92 % only: 85 to 90 % wanted, set by ada." in notes
+
+
+@pytest.mark.parametrize("home", [None, False, True])
+@pytest.mark.parametrize(
+    ("ago", "quality", "state"),
+    [(61, GOOD, "too_old"), (5, POOR_SIGNAL, "doubted"), (-10, GOOD, "doubted"), (0, GOOD, "missing")],
+)
+async def test_oxygen_that_was_measured_never_turns_into_air(
+    api: ServedApi, ours: ApiData, home: bool | None, ago: int, quality: int, state: str
+) -> None:
+    patient = ours.patient("p1")
+    device = ours.device(f"{ours.key}-watch", patient)
+    measured(ours, patient, device, "spo2", (5, 95))
+    profile(ours, patient, {"oxygen": {"target": [88, 92], "set_by": "ada"} | ({} if home is None else {"home": home})})
+    if ago:
+        measured(ours, patient, device, "supplemental_oxygen", (ago, 4), quality=quality)
+    news2 = one(await asked(api, ours), "news2")
+    oxygen = parameter(news2, "supplemental_oxygen")
+    if home:
+        assert (oxygen["state"], oxygen["points"], oxygen["words"]) == ("known", 2, "oxygen at home, by the profile")
+    elif home is False and not ago:
+        assert (oxygen["state"], oxygen["points"]) == ("known", 0)
+        assert oxygen["words"] == "air: no oxygen at home, by the profile"
+    else:
+        assert (oxygen["state"], oxygen["points"]) == (state, None)
+        assert oxygen["words"] == ("on oxygen, 4.0 L/min" if ago else None)
+        assert (parameter(news2, "spo2")["state"], news2["known"], news2["band"]) == ("needs_oxygen", 0, None)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ async def test_the_team_reads_how_far_from_whose_normal_since_when_and_how_sure(
         "state": "not_falling", "days_with_enough": 28, "days_expected": 28, "hours_needed": 10, "longest_gap_days": 0,
         "gap_since": None, "hours": 24.0, "hours_before": 24.0, "sentence": "",
     }  # fmt: skip
-    assert (whole["to"], whole["confidence"], whole["not_shown"], whole["recoveries"]) == ("2026-11-21", 0.99, [], [])
+    assert (whole["to"], whole["calendar_to"]) == ("2026-11-22", "2026-11-21")
+    assert (whole["confidence"], whole["not_shown"], whole["recoveries"]) == (0.99, [], [])
     assert [(row[0], row[2]) for row in ours.audit("trend.read")] == [(ada, {"statements": True})]
 
 
@@ -134,15 +135,51 @@ async def test_the_patient_reads_it_in_plain_words_on_their_page_too(api: Served
         assert not {"normal", "stable", "should"} & set(change["sentence"].lower().replace(".", "").split())
 
 
+@pytest.mark.parametrize(("hour", "to"), [(8, "2026-11-21"), (9, "2026-11-22")])  # 9 and 10 in Berlin
+async def test_the_last_night_is_the_last_that_is_over(api: ServedApi, ours: ApiData, hour: int, to: str) -> None:
+    patient = ours.patient("p1", days=DAYS)
+    nights(ours, patient, "heart_rate", wobbling([(DAYS, 60)])[: DAYS if hour == 9 else -1])
+    token = ours.token(ours.person())
+    api.clock.set(to_ms(NOW.replace(hour=hour, minute=0, second=0)))
+    async with api.client(token) as client:
+        whole = await said(client)
+        page = " ".join((await client.get("/patients/p1")).text.split())
+    assert (whole["to"], whole["calendar_to"]) == (to, "2026-11-21")
+    assert one(whole, "resting_heart_rate", "four_weeks_before")["days"] == 28
+    assert f"Nights to {to[-2:]} Nov 2026, steps and wear to 21 Nov 2026, against this person's own days." in page
+
+
 async def test_nobody_heard_of_is_unknown_and_nothing_else(api: ServedApi, ours: ApiData) -> None:
-    ours.patient("p1")
+    patient = ours.patient("p1")
     async with api.client(ours.token(ours.person())) as client:
         whole = await said(client)
         page = (await client.get("/patients/p1")).text
+        ours.state(patient, "heart_rate", "learning", value=66)  # of today, so no day was asked for yet
+        began = (await said(client))["wear"]["sentence"]
     assert {change["state"] for change in whole["changes"]} == {"unknown"}
     assert len(whole["changes"]) == 19
     assert (whole["wear"]["state"], whole["wear"]["days_expected"]) == ("unknown", 0)
+    assert whole["wear"]["sentence"] == "Wear in the last 28 days: not known, no heart rate was ever received"
+    assert whole["wear"]["sentence"] in page
+    assert began == "Wear in the last 28 days: not known, data were asked for on none of them"
     assert "Not known, too few days: Resting heart rate asleep, Heart rate variability" in page
+    assert "o clear change" not in page
+
+
+async def test_where_nothing_can_be_bounded_nothing_is_told(api: ServedApi, ours: ApiData) -> None:
+    """Nights that swing slowly, so that each is like the one before: enough to be asked, too few to answer."""
+    patient = ours.patient("p1", days=DAYS)
+    nights(ours, patient, "heart_rate", 60 + 3 * np.sin(np.arange(42) / 4))
+    async with api.client(ours.token(ours.person())) as client:
+        heart = one(await said(client), "resting_heart_rate", "four_weeks_before")
+        page = (await client.get("/patients/p1")).text
+    assert (heart["state"], heart["days"], heart["compared_days"]) == ("unknown", 28, 14)
+    assert (heart["change"], heart["low"], heart["high"], heart["p"]) == (None, None, None, None)
+    assert heart["sentence"] == (
+        "Resting heart rate asleep in the last 4 weeks: not known; 28 nights, to compare with 14, are too few to bound a "
+        "difference"
+    )
+    assert "too few days to bound it" in page
     assert "o clear change" not in page
 
 
@@ -218,7 +255,7 @@ async def test_what_is_not_open_is_named_and_never_said_to_be_unknown(
     assert (whole["changes"], whole["wear"], whole["not_shown"]) == ([], None, ["activity", "vitals"])
     async with api.client(ours.token(ours.person("sam", "data_specialist"))) as client:
         whole = await said(client)
-    assert whole.keys() == {"patient", "time_zone", "to", "wear", "not_shown"}
+    assert whole.keys() == {"patient", "time_zone", "to", "calendar_to", "wear", "not_shown"}
     assert "name" not in whole["patient"]
     ours.rests(care="consent")
     ours.consent(grace, "care", at=ENROLLED)

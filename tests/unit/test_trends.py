@@ -121,6 +121,23 @@ def test_too_few_days_are_unknown_and_counted() -> None:
         assert (nothing.state, nothing.value, nothing.reference, nothing.days) == ("unknown", None, None, 0)
 
 
+def test_an_open_interval_says_nothing_however_many_days_are_there() -> None:
+    """28 days that follow each other so closely that they count as few: nothing says that nothing changed."""
+    random = np.random.default_rng(3)
+    open_ones = 0
+    for _ in range(20):
+        daily = Daily.of(np.arange(28) + LAST - 55 + 14 * (np.arange(28) >= 14), random.normal(0, 1, 28).cumsum())
+        before, after = daily.take(slice(14)), daily.take(slice(14, None))
+        said = trends.against_four_weeks_before(daily, LAST)
+        if trends._shift(before, after).bounded:
+            assert said.state != "unknown"
+            continue
+        open_ones += 1
+        assert (said.days, said.compared_days, said.enough) == (14, 14, True)
+        assert (said.state, said.change, said.since) == ("unknown", None, None)
+    assert open_ones > 5
+
+
 def test_a_day_with_two_values_is_refused() -> None:
     with pytest.raises(ValueError, match="day 3 has two values"):
         Daily.of([3, 2, 3], [1, 2, 3])
@@ -194,13 +211,18 @@ def test_shifting_every_value_moves_the_levels_alone_and_order_is_nothing(
 
 @some_people
 @given(known_days, st.sets(st.integers(0, LAST)))
-def test_what_is_unknown_stays_so_with_fewer_days(found: dict[int, int], gone: set[int]) -> None:
+def test_too_few_days_stay_too_few_with_fewer_and_what_is_said_is_bounded(
+    found: dict[int, int], gone: set[int]
+) -> None:
     fewer = {day: value for day, value in found.items() if day not in gone}
     for comparison in COMPARISONS:
         whole = comparison(Daily.of(list(found), list(found.values())), LAST)
         part = comparison(Daily.of(list(fewer), list(fewer.values())), LAST)
         assert part.days <= whole.days
-        assert whole.state != "unknown" or part.state == "unknown"
+        assert whole.enough or not part.enough
+        for said in (whole, part):
+            assert (said.state == "unknown") == (said.change is None)
+            assert said.change is None or (said.enough and said.change.bounded)
 
 
 @some_people

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from detectors.courses import Recovery, Wear
@@ -17,8 +16,8 @@ from services.web import own_words, present
 from tests.unit.test_own_words import grade
 
 UP = Estimate(3.04, 1.2, 4.9, 0.0001)
-OPEN = Estimate(3.04, -np.inf, np.inf, 0.2)
 FIRST = Change("first_weeks", "higher", 63.1, 60.0, UP, 20_729, 26, 14, 14, 14)
+NOTHING = replace(FIRST, state="unknown", change=None, since=None)  # days enough, but their interval is open
 BACK = Recovery("back", 60, 71, 61, 0.91, 20_736, 14)
 WORN = Wear("falling", 21, 28, 3, 20_740, 15, 22)
 STATES: tuple[ChangeState, ...] = ("higher", "lower", "no_clear_change", "unknown")
@@ -39,21 +38,31 @@ def test_the_team_reads_size_interval_normal_days_and_date() -> None:
         "Resting heart rate asleep in the last 4 weeks: 3.0 /min higher than in this person's first weeks (60.0 /min, "
         "14 nights); 99 % interval +1.2 to +4.9, 26 nights; since 3 Oct"
     )
-    assert words.change(heart, replace(FIRST, state="no_clear_change", change=OPEN)).endswith(
-        "no clear change from this person's first weeks (60.0 /min, 14 nights); too few days to bound it, 26 nights"
+    assert words.change(heart, NOTHING) == (
+        "Resting heart rate asleep in the last 4 weeks: not known; 26 nights, to compare with 14, are too few to bound a "
+        "difference"
     )
-    assert words.wear(WORN) == "Wear is falling: 21 of 28 days with at least 10 h of data, longest gap 3 d from 14 Oct"
+    assert words.change(heart, replace(NOTHING, days=13)).endswith(
+        "not known; of the nights needed 13 of 14 are there, to compare with 14 of 14"
+    )
+    assert (
+        words.wear(WORN, heard=True)
+        == "Wear is falling: 21 of 28 days with at least 10 h of data, longest gap 3 d from 14 Oct"
+    )
+    none = Wear("unknown", 0, 0, 0, None, None, None)
+    assert words.wear(none, heard=True) == "Wear in the last 28 days: not known, data were asked for on none of them"
+    assert words.wear(none, heard=False) == "Wear in the last 28 days: not known, no heart rate was ever received"
     assert words.recovery(heart, replace(BACK, state="not_back", since=None, share=0.4), 20_720) == (
         "Resting heart rate asleep after the episode of 24 Sep: 40 % of the way back to usual "
         "(usual 60.0, worst 71.0, now 61.0 /min)"
     )
 
 
-def test_a_document_holds_no_number_that_json_can_not() -> None:
-    told = statements.change("steps", replace(FIRST, state="no_clear_change", change=OPEN), plain=False)
-    assert (told["low"], told["high"], told["change"]) == (None, None, 3.04)
-    assert present.interval(told) == "open to open"
-    assert present.difference(told) == "+3, no clear change"
+def test_a_document_holds_a_difference_with_its_interval_or_none_at_all() -> None:
+    told = statements.change("steps", replace(FIRST, state="no_clear_change"), plain=False)
+    assert (present.difference(told), present.interval(told)) == ("+3, no clear change", "+1 to +5")
+    told = statements.change("steps", NOTHING, plain=False)
+    assert [told[name] for name in ("state", "change", "low", "high", "p", "since")] == ["unknown", *[None] * 5]
 
 
 @pytest.mark.parametrize("voice", [words, plain])
@@ -67,7 +76,8 @@ def test_nothing_is_called_normal_or_stable_and_the_unknown_is_said_to_be(voice:
             assert ("no clear" in told) == (said.state == "no_clear_change")
     nothing = Recovery("unknown", None, None, None, None, None, 0)
     assert "not known" in speak.recovery(QUANTITIES["steps"], nothing, 20_720)
-    assert "not known" in speak.wear(Wear("unknown", 0, 0, 0, None, None, None))
+    nobody = statements.wear(Wear("unknown", 0, 0, 0, None, None, None), heard=False, plain=voice is plain)
+    assert "not known" in nobody["sentence"]
 
 
 def test_patients_read_it_with_eight_years_of_school() -> None:
@@ -83,7 +93,7 @@ def test_patients_read_it_with_eight_years_of_school() -> None:
 def test_a_patients_page_holds_a_few_of_them() -> None:
     changes = [statements.change(key, said, plain=True) for key in QUANTITIES for said in every_change()[::4]]
     document = {
-        "changes": changes, "wear": statements.wear(WORN, plain=True),
+        "changes": changes, "wear": statements.wear(WORN, heard=True, plain=True),
         "recoveries": [statements.recovery("resting_heart_rate", BACK, 20_720, plain=True)],
     }  # fmt: skip
     assert own_words.weeks(document) == [

@@ -32,6 +32,7 @@ class Days:
 
     of: dict[str, Daily]
     expected: Longs
+    heard: bool  # a heart rate was received, if only today
 
 
 async def read(connection: Connection, patient: Patient, here: datetime, today: int) -> Days:
@@ -51,11 +52,12 @@ async def read(connection: Connection, patient: Patient, here: datetime, today: 
     by_day = {row["day"]: row for row in await _hours(connection, patient, here)}
     worn = [day for day, row in by_day.items() if row["hours"]]
     if not worn:
-        return Days(of | {"steps": NOTHING, "wear": NOTHING}, np.zeros(0, np.int64))
+        heard = await _heard(connection, patient)
+        return Days(of | {"steps": NOTHING, "wear": NOTHING}, np.zeros(0, np.int64), heard)
     start = min(worn) + 1  # nobody wore the device before they had it
     asked = (set(range(start, start + BEGINNING)) | set(range(today - LATELY, today))) & set(range(start, today))
     asked -= await _not_asked(connection, patient, here)
-    return Days(of | _calendar(by_day, asked), np.array(sorted(asked), np.int64))
+    return Days(of | _calendar(by_day, asked), np.array(sorted(asked), np.int64), heard=True)
 
 
 def _calendar(by_day: dict[int, Row], asked: set[int]) -> dict[str, Daily]:
@@ -67,6 +69,15 @@ def _calendar(by_day: dict[int, Row], asked: set[int]) -> dict[str, Daily]:
     steps = {day: by_day[day]["steps"] for day, worn in hours.items() if worn >= ENOUGH_HOURS}
     walked = {day: count for day, count in steps.items() if count is not None}
     return {"steps": Daily.of(list(walked), list(walked.values())), "wear": Daily.of(list(hours), list(hours.values()))}
+
+
+async def _heard(connection: Connection, patient: Patient) -> bool:
+    row = await first(
+        connection,
+        "SELECT 1 AS one FROM metric_state WHERE patient_id = %s AND metric_id = %s AND last_at IS NOT NULL",
+        [patient.id, HEART],
+    )
+    return row is not None
 
 
 async def _hours(connection: Connection, patient: Patient, here: datetime) -> list[Row]:

@@ -13,7 +13,6 @@ from typing import Any, Final
 from detectors import trends
 from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, PAIRS
 from detectors.courses import recovery, wear
-from detectors.protocol import Longs
 from detectors.robust import CONFIDENCE
 from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART, WHY_OFF
 from detectors.trends import SPAN, Change, Daily
@@ -26,6 +25,7 @@ from services.api.query import every
 from services.api.times import rfc3339, zone
 from services.api.weeks import days as stored
 from services.api.weeks import statements
+from services.api.weeks.days import Days
 from services.api.weeks.quantities import QUANTITIES, day_of, iso
 
 NIGHT_OVER: Final = timedelta(hours=14)  # a day of nights ends at 10:00 and carries the date on which it does
@@ -44,7 +44,8 @@ CALENDAR: Final = ("steps", "wear")
 async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]:
     """Return every statement about a patient's weeks, as far as the scope's person may see what it is made of."""
     here = now.astimezone(zone(patient.time_zone))
-    today = day_of(here)
+    today, night = day_of(here), day_of(here + NIGHT_OVER) - 1  # the last that is over
+    lasts = {key: today - 1 if key in CALENDAR else night for key in QUANTITIES}
     shut = await _shut(scope, patient)
     days = await stored.read(scope.connection, patient, here, today)
     off = await _off(scope, patient, now)
@@ -52,15 +53,16 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     whole = {
         "patient": patient.brief(),
         "time_zone": patient.time_zone,
-        "to": iso(today - 1),
+        "to": iso(night),
+        "calendar_to": iso(today - 1),
         "confidence": CONFIDENCE,
         "changes": [
             statements.change(key, said, plain=scope.plain)
             for key, daily in shown.items()
-            for said in _changes(key, daily, today)
+            for said in _changes(key, daily, lasts[key])
         ],
         "recoveries": await _recoveries(scope, patient, shown, here) if scope.sees("alert") else [],
-        "wear": _wear(shown, days.expected, today - 1, plain=scope.plain),
+        "wear": _wear(shown, days, lasts["wear"], plain=scope.plain),
         "off": [{"quantity": key, "title": QUANTITIES[key].title, "reason": why} for key, why in off.items()],
         "not_shown": sorted(shut),
     }
@@ -83,14 +85,15 @@ async def _off(scope: Scope, patient: Patient, now: datetime) -> dict[str, str]:
     return {key: "; ".join(found) for key, found in reasons.items() if found}
 
 
-def _changes(key: str, daily: Daily, today: int) -> list[Change]:
-    last = today - 1 if key in CALENDAR else today
+def _changes(key: str, daily: Daily, last: int) -> list[Change]:
     asked = [trends.against_first_weeks, trends.against_four_weeks_before, trends.over_eight_weeks]
     return [compare(daily, last) for compare in asked + [trends.against_weekdays] * (key == "steps")]
 
 
-def _wear(shown: Mapping[str, Daily], expected: Longs, last: int, *, plain: bool) -> dict[str, Any] | None:
-    return statements.wear(wear(shown["wear"], expected, last), plain=plain) if "wear" in shown else None
+def _wear(shown: Mapping[str, Daily], days: Days, last: int, *, plain: bool) -> dict[str, Any] | None:
+    if "wear" not in shown:
+        return None
+    return statements.wear(wear(shown["wear"], days.expected, last), heard=days.heard, plain=plain)
 
 
 async def _recoveries(

@@ -13,9 +13,10 @@ Quantity = Literal["resting_heart_rate", "hrv_rmssd", "respiratory_rate", "body_
 
 @strict
 class Change(TypedDict):
-    """How a quantity differs from the person's own days; an end of the interval that is open is null.
+    """How a quantity differs from the person's own days; the difference is null where the state is unknown.
 
-    Of ``eight_weeks`` the change and its interval are a week.
+    So it is with fewer days than are needed, and where as many leave an end of the interval open. Of ``eight_weeks``
+    the change and its interval are a week.
     """
 
     quantity: Quantity
@@ -84,11 +85,15 @@ class Off(TypedDict):
 
 @strict
 class Weeks(TypedDict, total=False):
-    """Statements about a patient's weeks; classes of data that are not open to whoever asks are named."""
+    """Statements about a patient's weeks; classes of data that are not open to whoever asks are named.
+
+    ``to`` is the day on which the last night that is over ended, ``calendar_to`` the last whole day of steps and wear.
+    """
 
     patient: Brief
     time_zone: str
     to: str
+    calendar_to: str
     confidence: float
     changes: list[Change]
     recoveries: list[Recovery]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 
 from detectors.courses import ENOUGH_HOURS, Recovery, Wear
@@ -13,7 +12,7 @@ from services.api.weeks.quantities import QUANTITIES, Quantity, iso
 
 
 def change(key: str, said: Change, *, plain: bool) -> dict[str, Any]:
-    """Return a comparison with its sentence; an open end of the interval is None."""
+    """Return a comparison with its sentence; of the unknown there is no difference."""
     quantity, found = QUANTITIES[key], said.change
     return {
         "quantity": key,
@@ -56,8 +55,8 @@ def recovery(key: str, said: Recovery, start: int, *, plain: bool) -> dict[str, 
     }
 
 
-def wear(said: Wear, *, plain: bool) -> dict[str, Any]:
-    """Return on how many days there is enough data, with its sentence."""
+def wear(said: Wear, *, heard: bool, plain: bool) -> dict[str, Any]:
+    """Return on how many days there is enough data, with its sentence; ``heard``: a heart rate was ever received."""
     return {
         "state": said.state,
         "days_with_enough": said.enough,
@@ -67,9 +66,9 @@ def wear(said: Wear, *, plain: bool) -> dict[str, Any]:
         "gap_since": iso(said.gap_since),
         "hours": said.hours,
         "hours_before": said.hours_before,
-        "sentence": (to_patients if plain else to_the_team).wear(said),
+        "sentence": to_patients.wear(said) if plain else to_the_team.wear(said, heard=heard),
     }
 
 
 def _round(value: float | None, quantity: Quantity) -> float | None:
-    return round(value, quantity.decimals + 2) if value is not None and isfinite(value) else None
+    return round(value, quantity.decimals + 2) if value is not None else None

@@ -5,7 +5,6 @@ Unknown is told with how many days there are and how many are needed, "no clear 
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Final
 
 from detectors.courses import ENOUGH_HOURS, Recovery, Wear
@@ -25,6 +24,9 @@ def change(quantity: Quantity, said: Change) -> str:
     """Return a comparison as a sentence."""
     lately, when, earlier = _AGAINST[said.kind]
     name = f"{quantity.title} {lately}"
+    if said.change is None and said.enough:
+        count = f"{said.days} {quantity.days}, to compare with {said.compared_days}"
+        return f"{name}: not known; {count}, are too few to bound a difference"
     if said.change is None:
         now, before = f"{said.days} of {said.days_needed}", f"{said.compared_days} of {said.compared_needed}"
         return f"{name}: not known; of the {quantity.days} needed {now} are there, to compare with {before}"
@@ -54,10 +56,11 @@ def recovery(quantity: Quantity, said: Recovery, start: int) -> str:
     return f"{episode}: {back} ({levels} {quantity.unit})"
 
 
-def wear(said: Wear) -> str:
+def wear(said: Wear, *, heard: bool) -> str:
     """Return on how many days there is enough data, the longest gap, and whether wear falls, as a sentence."""
     if not said.expected:
-        return f"Wear in the last {SPAN} days: not known, data were asked for on none of them"
+        why = "data were asked for on none of them" if heard else "no heart rate was ever received"
+        return f"Wear in the last {SPAN} days: not known, {why}"
     days = f"{said.enough} of {said.expected} days with at least {ENOUGH_HOURS} h of data"
     gap = ""
     if said.gap_since is not None:
@@ -76,6 +79,4 @@ def _slope(quantity: Quantity, said: Change, slope: Estimate, name: str) -> str:
 
 
 def _interval(found: Estimate, places: int) -> str:
-    if not (isfinite(found.low) and isfinite(found.high)):
-        return "too few days to bound it"
     return f"{100 * CONFIDENCE:.0f} % interval {signed(found.low, places)} to {signed(found.high, places)}"
