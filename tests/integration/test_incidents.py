@@ -75,6 +75,18 @@ async def test_what_stands_behind_a_told_alert_is_not_shown_beside_it(api: Serve
         assert members(one) == [str(told)]
 
 
+async def test_an_active_alert_is_never_behind_one_that_has_ended(api: ServedApi, ours: ApiData) -> None:
+    patient = ours.patient("p1")
+    active = ours.alert(patient, late=True, started_at=NOW - 4 * HOUR)
+    told = ended(ours, patient, NOW - 3 * HOUR, NOW - 2 * HOUR, late=True, revised_by=active)
+    async with api.client(ours.token(ours.person())) as client:
+        (one,) = (await got(client, "/v1/patients/p1/incidents"))["items"]
+        assert (members(one), one["open"]) == ([str(active), str(told)], True)
+        (row,) = (await got(client, "/v1/worklist"))["items"]
+        assert (row["alert"]["id"], row["open_alerts"], row["attention"]) == (str(active), 1, "late")
+        assert row["incident"]["unacknowledged"] == [str(active)]
+
+
 async def seen_of(client: httpx.AsyncClient, patient: str = "p1") -> tuple[str, dict[str, str]]:
     (incident, *_) = (await got(client, f"/v1/patients/{patient}/incidents"))["items"]
     alerts = (incident["leading"], *incident["covers"])
