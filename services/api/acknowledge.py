@@ -66,8 +66,9 @@ async def acknowledge_incident(
         Problem: not found, over, more to see than was seen, key used for something else.
     """
     note = _note(note)
-    await incidents.lock_open(scope.connection, patient.id)
     found = await incidents.with_alert(scope, patient, alert_id)
+    await incidents.lock_open(scope.connection, patient.id)
+    found = await incidents.again(scope, patient, alert_id, found)
     request = f"acknowledge_incident|{alert_id.lower()}|{sorted(seen.items())}|{note}"
     if key is None or await request_keys.claim(scope, key, request):
         if not found.open:
@@ -76,7 +77,7 @@ async def acknowledge_incident(
         _refuse_unseen(found, seen)
         for row in found.waiting:
             await _write(scope, row, note, now)
-        found = await incidents.with_alert(scope, patient, alert_id)
+        found = await incidents.again(scope, patient, alert_id, found)
     covered = [row for row in found.open if str(row["id"]) in seen and row["acknowledged_by"] == scope.person.id]
     scope.detail.update(covered=len(covered))
     return found, covered

@@ -6,11 +6,13 @@ import asyncio
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import httpx
 import pytest
 from psycopg.types.json import Jsonb
 
+from services.api import incidents
 from tests.api_data import NOW, ApiData
 from tests.fix_api import ServedApi
 from tests.integration.test_api import got, problem
@@ -64,6 +66,33 @@ async def test_an_incident_is_told_whole_where_the_span_cuts_it(api: ServedApi, 
         (chain,) = (await got(client, "/v1/patients/p1/incidents", **around))["items"]
         assert members(chain) == [str(alert) for alert in made]
         assert str(apart) not in members(chain)
+
+
+async def test_a_long_chain_of_short_alerts_takes_a_handful_of_reads(
+    api: ServedApi, ours: ApiData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = ours.patient("p1")
+    for i in range(1, 49):  # each misses the next by less than an hour
+        ended(ours, patient, NOW - i * HOUR, NOW - i * HOUR + HOUR / 12)
+    ended(ours, patient, NOW - 60 * HOUR, NOW - 59 * HOUR)
+    last = ours.alert(patient, started_at=NOW - HOUR / 4)
+    calls = Mock()
+    for name in ("newest", "lock_open"):
+        mock = AsyncMock(wraps=getattr(incidents, name))
+        calls.attach_mock(mock, name)
+        monkeypatch.setattr(incidents, name, mock)
+    async with api.client(ours.token(ours.person())) as client:
+        path, seen = await seen_of(client)
+        assert len(seen) == 49
+        around = {"from": (NOW - 24 * HOUR).isoformat(), "to": (NOW - 23 * HOUR).isoformat()}
+        calls.reset_mock()
+        (chain,) = (await got(client, "/v1/patients/p1/incidents", **around))["items"]
+        assert len(members(chain)) == 49
+        assert len(calls.mock_calls) <= 8
+        calls.reset_mock()
+        assert (await client.post(path, json={"seen": seen})).json()["covered"] == [str(last)]
+        *reads, held = [name for name, *_ in calls.mock_calls]
+        assert (len(reads) <= 8, held) == (True, "lock_open")  # nothing is looked for while others wait for the alerts
 
 
 async def test_what_stands_behind_a_told_alert_is_not_shown_beside_it(api: ServedApi, ours: ApiData) -> None:
