@@ -9,10 +9,15 @@ from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import httpx
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from ingest.clock import to_ms
 from services.api import incidents
+from services.processor.records import AlertChange
+from services.settings import Settings
+from services.store import alerts as store_alerts
 from tests.api_data import NOW, ApiData
 from tests.fix_api import ServedApi
 from tests.integration.test_api import got, problem
@@ -22,6 +27,7 @@ pytestmark = pytest.mark.stack
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 ADAPTIVE = {"rule": "resting_heart_rate_rise", "priority": "medium"}
+BLOCKED = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
 FEVER = {"rule": "fever", "evidence": {"metric": "body_temperature"}}
 
 
@@ -196,6 +202,24 @@ async def test_of_many_at_once_each_alert_is_acknowledged_by_one(api: ServedApi,
     assert sorted(len(answer.json()["covered"]) for answer in answers) == [0, 0, 0, 5]  # all of it by whoever was first
     query = "SELECT count(*) FROM alert_event WHERE patient_id = %s AND change = 'acknowledged'"
     assert ours.connection.execute(query, [patient]).fetchone() == (5,)
+
+
+async def test_who_acknowledges_and_the_processor_hold_alerts_in_one_order(migrated: Settings, ours: ApiData) -> None:
+    patient = ours.patient("p1")
+    first, second = sorted(ours.alert(patient, rule=f"rule_{i}") for i in range(2))
+    changes = [AlertChange(one, "resolved", to_ms(NOW)) for one in (second, first)]
+    nurse = ours.connection
+    async with await psycopg.AsyncConnection.connect(migrated.postgres.conninfo("admin")) as processor:
+        with nurse.transaction():  # half of what `incidents.lock_open` does
+            nurse.execute("SELECT FROM alert WHERE id = %s FOR UPDATE", [first])
+            writing = asyncio.create_task(store_alerts.write(processor, [], changes, [], [], NOW))
+            async with asyncio.timeout(5):
+                while nurse.execute(BLOCKED, [processor.info.backend_pid]).fetchone() != (True,):
+                    await asyncio.sleep(0.01)
+            nurse.execute("SELECT FROM alert WHERE id = %s FOR UPDATE NOWAIT", [second])
+        await writing
+    states = nurse.execute("SELECT DISTINCT state FROM alert WHERE patient_id = %s", [patient]).fetchall()
+    assert states == [("resolved",)]
 
 
 async def test_one_that_is_over_and_one_of_somebody_else_are_refused(api: ServedApi, ours: ApiData) -> None:
