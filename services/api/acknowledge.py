@@ -11,7 +11,7 @@ from services.api.access import Scope
 from services.api.incidents import Found
 from services.api.patients import Patient
 from services.api.problems import Code, Problem, invalid
-from services.api.query import Row
+from services.api.query import Row, every
 
 MAX_NOTE: Final = 1000
 CHANNEL: Final = "keepwell_alert"
@@ -59,8 +59,8 @@ async def acknowledge_incident(
     """Acknowledge every active alert of the incident that covers an alert; return it, and what this covered.
 
     ``seen`` says what whoever acknowledges has looked at: id of an alert → its ETag. One that joined since, or became
-    worse, stops all of it. What it covered is what of it this person has acknowledged, so that a request that is sent
-    again is answered alike; what somebody else acknowledged meanwhile is theirs.
+    worse, stops all of it. What it covered is what this person has acknowledged of what they saw, so that a request
+    that is sent again is answered alike, whatever ended since; what somebody else acknowledged meanwhile is theirs.
 
     Raises:
         Problem: not found, over, more to see than was seen, key used for something else.
@@ -78,9 +78,20 @@ async def acknowledge_incident(
         for row in found.waiting:
             await _write(scope, row, note, now)
         found = await incidents.again(scope, patient, alert_id, found)
-    covered = [row for row in found.open if str(row["id"]) in seen and row["acknowledged_by"] == scope.person.id]
+    covered = await _covered(scope, patient, found, seen)
     scope.detail.update(covered=len(covered))
     return found, covered
+
+
+async def _covered(scope: Scope, patient: Patient, found: Found, seen: Mapping[str, str]) -> list[Row]:
+    """Return what the person has acknowledged of what they saw of an incident; what they saw ended was not to be."""
+    rows = await every(
+        scope.connection,
+        alerts.SELECT + " WHERE a.patient_id = %s AND a.kind = %s AND a.acknowledged_by = %s AND a.id::text = ANY (%s)",
+        [patient.id, found.incident.leading.kind, scope.person.id, list(seen)],
+    )
+    mine = [row for row in rows if row["state"] == "active" or seen[str(row["id"])] != alerts.etag(row)]
+    return [row for one in incidents.joined(mine) for row in one.rows]
 
 
 def _refuse_unseen(found: Found, seen: Mapping[str, str]) -> None:

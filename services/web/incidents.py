@@ -105,6 +105,6 @@ def add_acknowledging(pages: APIRouter, access: Access, clock: Clock, show_workl
 
 def _covered(name: str, rows: Sequence[dict[str, Any]]) -> Said:
     if not rows:
-        return Said(f"{name}: somebody else had acknowledged this already.", done=True)
+        return Said(f"{name}: nothing was left to acknowledge.", done=True)
     titles = "; ".join(words.rule_title(row["rule"]) for row in rows)
     return Said(f"Acknowledged for {name}: {titles}.", done=True)

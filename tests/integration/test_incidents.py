@@ -157,6 +157,31 @@ async def test_one_acknowledgement_covers_every_open_alert_and_says_which(api: S
     assert ours.audit("incident.acknowledge")[0] == (ada, patient, {"covered": 2})
 
 
+async def test_a_request_that_is_sent_again_covers_the_same_when_all_has_ended(api: ServedApi, ours: ApiData) -> None:
+    patient, nurse = ours.patient("p1"), ours.person()
+    fast = ours.alert(patient)
+    night = ours.alert(patient, **ADAPTIVE, started_at=NOW - 2 * DAY)
+    headers = {"Idempotency-Key": "k1"}
+    async with api.client(ours.token(nurse)) as client, api.client() as browser:
+        path, seen = await seen_of(client)
+        first = await client.post(path, json={"seen": seen}, headers=headers)
+        assert set(first.json()["covered"]) == {str(fast), str(night)}
+        ours.connection.execute("UPDATE alert SET state = 'withdrawn' WHERE id = %s", [night])  # now they lie apart
+        ours.connection.execute("UPDATE alert SET state = 'resolved', resolved_at = %s WHERE id = %s", [NOW, fast])
+        again = await client.post(path, json={"seen": seen}, headers=headers)
+        assert set(again.json()["covered"]) == {str(fast), str(night)}
+        problem(await client.post(path, json={"seen": seen}), 409, "alert_closed")
+        later = ours.alert(patient)
+        path, seen = await seen_of(client)
+        assert (await client.post(path, json={"seen": seen})).json()["covered"] == [str(later)]
+        browser.cookies.set("keepwell_session", ours.token(ours.person("bob"), kind="session"))
+        form = {"key": "k2", "seen": [f"{one} {tag}" for one, tag in seen.items()]}
+        said = await browser.post(
+            path.removeprefix("/v1"), data=form, headers={"HX-Request": "true", "Origin": api.url}
+        )
+        assert "Patient p1: nothing was left to acknowledge." in said.text
+
+
 async def test_what_joined_or_worsened_since_is_never_acknowledged_unseen(api: ServedApi, ours: ApiData) -> None:
     patient = ours.patient("p1")
     fast = ours.alert(patient, priority="medium")
