@@ -343,3 +343,19 @@ async def test_less_than_a_patient_week_gives_no_rate(api: ServedApi, ours: ApiD
     async with api.client(ours.token(ours.person())) as client:
         (one,) = (await budget(client)).values()
         assert (one["incidents"], one["per_patient_week"]) == (1, None)
+
+
+async def test_whoever_withholds_something_is_in_no_figure_but_counted(api: ServedApi, ours: ApiData) -> None:
+    whole, part, nothing = (ours.patient(key, days=14) for key in ("p1", "p2", "p3"))
+    ours.rests(care="consent")
+    for patient in (whole, part, nothing):
+        ours.alert(patient, **ADAPTIVE)
+        ours.consent(patient, "care", at=NOW - 14 * DAY)
+    ours.consent(part, "care", "withdrawn", ["vitals"])
+    ours.consent(nothing, "care", "withdrawn")
+    async with api.client(ours.token(ours.person())) as client:
+        page = await got(client, "/v1/alert-budget")
+        (one,) = page["items"]
+        assert (one["patients"], one["patient_weeks"], one["incidents"]) == (1, 2.0, 1)
+        assert page["withheld_by_consent"] == 2
+    assert ours.audit("budget.read")[0][2]["patient_ids"] == [whole]
