@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Dialog, Page, expect
 
 from services.settings import Settings
 from tests.api_data import NOW
@@ -192,6 +192,7 @@ async def test_an_incident_is_acknowledged_as_one_and_never_more_than_was_shown(
     everything = row.get_by_role("button", name="Acknowledge")
     await expect(everything).to_have_text("Acknowledge all 2")
     ward.data.connection.execute("UPDATE alert SET priority = 'high' WHERE id = %s", [fast])  # and nobody says so
+    page.once("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
     await everything.click()
     await expect(page.get_by_role("alert").filter(has_text="Not acknowledged")).to_contain_text("is now high priority")
     await expect(everything).to_have_text("Acknowledge all 2")
@@ -221,7 +222,19 @@ async def test_acknowledging_from_the_row_says_what_it_covered(page: Page, ward:
     alert = ward.data.alert(patient, rule="fever", sentence="She is hot", evidence={"metric": "heart_rate"})
     await page.goto("/")
     row = page.locator("tr", has_text="Ines Albrecht")
-    await row.get_by_role("button", name="Acknowledge High body temperature of Ines Albrecht").click()
+    button = row.get_by_role("button", name="Acknowledge High body temperature of Ines Albrecht")
+    asked: list[str] = []
+
+    async def answer(dialog: Dialog) -> None:  # the first time it is somebody else's row
+        asked.append(dialog.message)
+        await (dialog.accept() if len(asked) > 1 else dialog.dismiss())
+
+    page.on("dialog", answer)
+    await button.click()
+    assert asked == ["Acknowledge for Ines Albrecht: High body temperature?"]
+    query = "SELECT acknowledged_at FROM alert WHERE id = %s"
+    assert ward.data.connection.execute(query, [alert]).fetchone() == (None,)
+    await button.click()
     await expect(page.get_by_role("status").filter(has_text="Ines Albrecht")).to_have_text(
         "Acknowledged for Ines Albrecht: High body temperature."
     )
