@@ -11,7 +11,7 @@ from services.api.access import Scope
 from services.api.incidents import Found
 from services.api.patients import Patient
 from services.api.problems import Code, Problem, invalid
-from services.api.query import Row
+from services.api.query import Row, every
 
 MAX_NOTE: Final = 1000
 CHANNEL: Final = "keepwell_alert"
@@ -59,15 +59,16 @@ async def acknowledge_incident(
     """Acknowledge every active alert of the incident that covers an alert; return it, and what this covered.
 
     ``seen`` says what whoever acknowledges has looked at: id of an alert → its ETag. One that joined since, or became
-    worse, stops all of it. What it covered is what of it this person has acknowledged, so that a request that is sent
-    again is answered alike; what somebody else acknowledged meanwhile is theirs.
+    worse, stops all of it. What it covered is what this person has acknowledged of what they saw, so that a request
+    that is sent again is answered alike, whatever ended since; what somebody else acknowledged meanwhile is theirs.
 
     Raises:
         Problem: not found, over, more to see than was seen, key used for something else.
     """
     note = _note(note)
-    await incidents.lock_open(scope.connection, patient.id)
     found = await incidents.with_alert(scope, patient, alert_id)
+    await incidents.lock_open(scope.connection, patient.id)
+    found = await incidents.again(scope, patient, alert_id, found)
     request = f"acknowledge_incident|{alert_id.lower()}|{sorted(seen.items())}|{note}"
     if key is None or await request_keys.claim(scope, key, request):
         if not found.open:
@@ -76,10 +77,21 @@ async def acknowledge_incident(
         _refuse_unseen(found, seen)
         for row in found.waiting:
             await _write(scope, row, note, now)
-        found = await incidents.with_alert(scope, patient, alert_id)
-    covered = [row for row in found.open if str(row["id"]) in seen and row["acknowledged_by"] == scope.person.id]
+        found = await incidents.again(scope, patient, alert_id, found)
+    covered = await _covered(scope, patient, found, seen)
     scope.detail.update(covered=len(covered))
     return found, covered
+
+
+async def _covered(scope: Scope, patient: Patient, found: Found, seen: Mapping[str, str]) -> list[Row]:
+    """Return what the person has acknowledged of what they saw of an incident; what they saw ended was not to be."""
+    rows = await every(
+        scope.connection,
+        alerts.SELECT + " WHERE a.patient_id = %s AND a.kind = %s AND a.acknowledged_by = %s AND a.id::text = ANY (%s)",
+        [patient.id, found.incident.leading.kind, scope.person.id, list(seen)],
+    )
+    mine = [row for row in rows if row["state"] == "active" or seen[str(row["id"])] != alerts.etag(row)]
+    return [row for one in incidents.joined(mine) for row in one.rows]
 
 
 def _refuse_unseen(found: Found, seen: Mapping[str, str]) -> None:

@@ -22,9 +22,11 @@ MAX_EVENTS: Final = 1000
 SELECT: LiteralString = """
     SELECT a.*, p.key AS patient_key, p.name AS patient_name, p.time_zone, by.key AS by_key, by.name AS by_name
     FROM alert a JOIN patient p ON p.id = a.patient_id LEFT JOIN person by ON by.id = a.acknowledged_by"""
-# Behind an alert that people were told of, which stands for it: late data moved its beginning.
+# Behind an alert that people were told of, which stands for it: late data moved its beginning. One that has ended can't
+# stand for one that is active.
 BEHIND: LiteralString = """
-    (a.late AND EXISTS (SELECT 1 FROM alert told WHERE told.patient_id = a.patient_id AND told.revised_by = a.id))"""
+    (a.late AND EXISTS (SELECT 1 FROM alert told WHERE told.patient_id = a.patient_id AND told.revised_by = a.id
+                        AND (a.state <> 'active' OR told.state = 'active')))"""
 
 _LOCKED: LiteralString = " WHERE a.id = %s FOR UPDATE OF a"
 

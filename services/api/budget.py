@@ -20,14 +20,15 @@ SPAN: Final = timedelta(days=28)
 WEEK: Final = timedelta(days=7)
 
 # Whom each of the person's teams looks after now, since when of the span, and the least that a programme of theirs
-# agreed to; what is withheld from the person by consent is not there.
+# agreed to; nobody of whom consent withholds something from the person: their weeks would count, their alerts not.
 _PATIENTS: LiteralString = """
     SELECT t.team_key, t.team_name, p.id, greatest(p.enrolled_at, %(start)s) AS since,
            (SELECT min(coalesce((g.document ->> 'alert_budget')::float8, %(usual)s))
             FROM enrolment e JOIN programme g ON g.id = e.programme_id AND g.state = 'active'
             WHERE e.patient_id = p.id AND e.state = ANY (%(watched)s)) AS agreed
     FROM my_team_patient t JOIN patient p ON p.id = t.patient_id
-    WHERE p.erased_at IS NULL AND p.enrolled_at < %(end)s ORDER BY t.team_key, p.id"""
+    WHERE p.erased_at IS NULL AND p.enrolled_at < %(end)s
+      AND p.id <> ALL (ARRAY(SELECT w.patient_id FROM my_withholding() w)) ORDER BY t.team_key, p.id"""
 _ALERTS: LiteralString = (
     """
     SELECT a.id, a.patient_id, a.rule, a.kind, a.priority, a.state, a.started_at, a.found_at, a.resolved_at,
@@ -44,7 +45,7 @@ async def document(scope: Scope, now: datetime) -> dict[str, Any]:
     scope.saw(sorted({row["id"] for row in rows}))
     return {
         "from": rfc3339(now - SPAN), "to": rfc3339(now), "items": await _by_team(scope, rows, now),
-        **await withheld.count(scope),
+        **await withheld.count(scope, wholly=False),
     }  # fmt: skip
 
 

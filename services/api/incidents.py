@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from detectors.incidents import GAP_MS, Alert, Incident, join
 from detectors.rules import ADAPTIVE
@@ -88,28 +89,43 @@ def span(start: datetime | None, to: datetime | None, now: datetime) -> tuple[da
 
 async def listed(scope: Scope, patient: Patient, start: datetime, end: datetime) -> dict[str, Any]:
     """Return the incidents that touch a span, whole: also what of them lies outside it."""
-    rows = await _whole(scope, patient, start, end)
-    first_ms, last_ms = to_ms(start), to_ms(end)
-    found = [
-        document(scope, patient, one)
-        for one in joined(rows)
-        if one.incident.start_ms <= last_ms and (one.incident.end_ms is None or one.incident.end_ms >= first_ms)
-    ]
-    return {"from": rfc3339(start), "to": rfc3339(end), "truncated": len(rows) == MOST, "items": found}
+    found, truncated = await _touching(scope.connection, patient.id, start, end)
+    items = [document(scope, patient, one) for one in found]
+    return {"from": rfc3339(start), "to": rfc3339(end), "truncated": truncated, "items": items}
 
 
-async def _whole(scope: Scope, patient: Patient, start: datetime, end: datetime) -> list[Row]:
-    """Return the alerts that touch a span, and, step by step, those that touch what these reach to."""
-    until: datetime | None = end
+async def _touching(
+    connection: Connection, patient_id: int, start: datetime, end: datetime | None
+) -> tuple[list[Found], bool]:
+    """Return the incidents that touch a span, whole, and whether only the `MOST` newest alerts about it were looked at.
+
+    How far they reach beyond the span is looked for in steps that double: a chain of hundreds of short alerts takes a
+    handful of reads.
+    """
+    step = GAP
+    since, until = start - step, end and end + step
     while True:
-        rows = await newest(scope.connection, patient.id, MOST, start - GAP, until and until + GAP)
-        begins = min((row["started_at"] for row in rows), default=start)
-        lasts = [_end(row) for row in rows]
-        ends = None if None in lasts or until is None else max(filter(None, lasts), default=until)
-        within = until is None or ends is not None and ends <= until
-        if len(rows) == MOST or begins >= start and within:
-            return rows
-        start, until = min(start, begins), None if ends is None or until is None else max(until, ends)
+        rows = await newest(connection, patient_id, MOST, since, until)
+        found = [one for one in joined(rows) if _touches(one.incident, start, end)]
+        begins = min([start, *(to_datetime(one.incident.start_ms) for one in found)])
+        ends = _last(found, end)
+        whole = begins - GAP >= since and (until is None or ends is not None and ends + GAP <= until)
+        if whole or len(rows) == MOST:
+            return found, len(rows) == MOST
+        step *= 2
+        since, until = begins - step, ends and ends + step
+
+
+def _touches(incident: Incident, start: datetime, end: datetime | None) -> bool:
+    begun = end is None or incident.start_ms <= to_ms(end)
+    return begun and (incident.end_ms is None or incident.end_ms >= to_ms(start))
+
+
+def _last(found: Sequence[Found], end: datetime | None) -> datetime | None:
+    """Return where a span and the incidents that touch it end, None where one of them has no end yet."""
+    ends_ms = [None if end is None else to_ms(end), *(one.incident.end_ms for one in found)]
+    known_ms = [end_ms for end_ms in ends_ms if end_ms is not None]
+    return to_datetime(max(known_ms)) if len(known_ms) == len(ends_ms) else None
 
 
 async def newest(
@@ -158,10 +174,30 @@ async def with_alert(scope: Scope, patient: Patient, alert_id: str) -> Found:
         Problem: there is none of this id that the person may see.
     """
     row = await alerts.row_of(scope, alert_id)
+    found: list[Found] = []
     if row["patient_id"] == patient.id:
-        for one in joined(await _whole(scope, patient, row["started_at"], _end(row) or row["started_at"])):
-            if row["id"] in [other["id"] for other in one.rows]:
-                return one
+        found, _ = await _touching(scope.connection, patient.id, row["started_at"], _end(row))
+    return _covering(scope, patient, found, alert_id)
+
+
+async def again(scope: Scope, patient: Patient, alert_id: str, found: Found) -> Found:
+    """Return an incident found before as it is now, with what is active beside it by now: one read, however long it is.
+
+    Raises:
+        Problem: the alert is not in it any more.
+    """
+    rows = await every(
+        scope.connection,
+        alerts.SELECT + " WHERE a.patient_id = %s AND (a.state = 'active' OR a.id = ANY (%s)) AND NOT " + alerts.BEHIND,
+        [patient.id, [row["id"] for row in found.rows]],
+    )
+    return _covering(scope, patient, joined(rows), alert_id)
+
+
+def _covering(scope: Scope, patient: Patient, found: Sequence[Found], alert_id: str) -> Found:
+    for one in found:
+        if UUID(alert_id) in [row["id"] for row in one.rows]:
+            return one
     scope.patient_id = patient.id
     raise not_found(alert_id, "incident of this patient with the alert")
 

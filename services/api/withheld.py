@@ -60,12 +60,17 @@ def refusal(scope: Scope, row: Row) -> Problem:
     )  # fmt: skip
 
 
-async def count(scope: Scope) -> dict[str, int]:
-    """Return how many patients a list leaves out because of their consent, as its member; for some nothing."""
+async def count(scope: Scope, *, wholly: bool = True) -> dict[str, int]:
+    """Return how many patients a list leaves out because of their consent, as its member; for some nothing.
+
+    ``wholly``: it leaves out those of whom everything is withheld, else those of whom anything is.
+    """
     if scope.person.role in WITHOUT:
         return {}
     row = await first(
-        scope.connection, "SELECT count(*) AS n FROM my_withholding() WHERE classes @> %s", [list(CLASSES)]
+        scope.connection,
+        "SELECT count(*) AS n FROM my_withholding() WHERE classes @> %s",
+        [list(CLASSES) if wholly else []],
     )
     return {"withheld_by_consent": row["n"] if row else 0}
 

@@ -62,6 +62,7 @@ async def write(
     now: datetime,
 ) -> None:
     """Write raised alerts, then what happened to others, then the history, in the order they came about."""
+    await _lock(connection, rows, changes, revisions, events)
     for row in rows:
         await connection.execute(_INSERT, _values(row))
     for change in changes:
@@ -103,6 +104,22 @@ async def write(
                 for e in events
             ],
         )
+
+
+async def _lock(
+    connection: psycopg.AsyncConnection,
+    rows: list[AlertRow],
+    changes: list[AlertChange],
+    revisions: list[AlertRevision],
+    events: list[AlertEvent],
+) -> None:
+    """Hold the alerts that are about to be written in the order whoever acknowledges holds them, so that neither can
+    block the other."""
+    touched = {row.id for row in rows} | {change.id for change in changes} | {event.alert_id for event in events}
+    for revision in revisions:
+        touched |= {revision.row.id} | ({revision.revised_by} if revision.revised_by else set())
+    if len(touched) > 1:
+        await connection.execute("SELECT FROM alert WHERE id = ANY (%s) ORDER BY id FOR UPDATE", [list(touched)])
 
 
 async def known(

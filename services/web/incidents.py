@@ -29,6 +29,8 @@ class Said(NamedTuple):
 
     words: str
     done: bool = False
+    about: str = ""  # the alert whose incident was to be acknowledged
+    note: str = ""  # what they wrote to it and is not kept yet
 
 
 Shown = list[dict[str, Any]]
@@ -48,6 +50,7 @@ def _incident(scope: Scope, found: Found) -> dict[str, Any]:
     active = [alert for alert in shown if alert["state"] == "active"]
     return {
         "id": found.id,
+        "kind": found.incident.leading.kind,
         "started_at": times.rfc3339(to_datetime(found.incident.start_ms)),
         "active": sorted(active, key=_attention),
         "ended": [alert for alert in shown if alert["state"] != "active"],
@@ -90,11 +93,11 @@ def add_acknowledging(pages: APIRouter, access: Access, clock: Clock, show_workl
                     scope, patient, alert_id, seen=dict(one.partition(" ")[::2] for one in seen), note=note,
                     now=times.present(clock), key=key,
                 )  # fmt: skip
-            said = _covered(patient.name, covered)
+            said = Said(_covered(patient.name, covered), done=True, about=alert_id)
         except Problem as problem:
             if problem.code not in SHOWN_BESIDE:
                 raise
-            said = Said(f"Not acknowledged: {problem.detail}.")
+            said = Said(f"Not acknowledged: {problem.detail}.", about=alert_id, note=note)
         on_worklist = begun_on == "worklist"
         if not request.headers.get("hx-request"):
             return RedirectResponse("/" if on_worklist else f"/patients/{quote(patient_id, safe='')}", 303)
@@ -103,8 +106,8 @@ def add_acknowledging(pages: APIRouter, access: Access, clock: Clock, show_workl
         return await show_patient(request, "_patient.html", patient_id, said)
 
 
-def _covered(name: str, rows: Sequence[dict[str, Any]]) -> Said:
+def _covered(name: str, rows: Sequence[dict[str, Any]]) -> str:
     if not rows:
-        return Said(f"{name}: somebody else had acknowledged this already.", done=True)
+        return f"{name}: nothing was left to acknowledge."
     titles = "; ".join(words.rule_title(row["rule"]) for row in rows)
-    return Said(f"Acknowledged for {name}: {titles}.", done=True)
+    return f"Acknowledged for {name}: {titles}."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Dialog, Page, expect
 
 from services.settings import Settings
 from tests.api_data import NOW
@@ -176,6 +176,35 @@ async def test_acknowledging_from_the_patient_page(page: Page, ward: Ward) -> No
     ward.data.connection.execute("UPDATE alert SET state = 'resolved', resolved_at = %s WHERE id = %s", [NOW, alert])
 
 
+async def test_what_joins_while_a_note_is_written_is_not_acknowledged_with_it(page: Page, ward: Ward) -> None:
+    patient = ward.data.patient("p11", "Lena Jung")
+    ward.data.alert(patient, sentence="Her heart was fast")
+    ward.data.alert(patient, kind="technical", rule="battery_low", sentence="Battery is low", evidence={})
+    await page.goto("/patients/p11")
+    await expect(page.locator("#live")).to_have_attribute("data-state", "live")
+    fast, battery = (page.locator("article", has_text=text) for text in ("Her heart was fast", "Battery is low"))
+    await fast.get_by_placeholder("Note for the team").fill("Called her")
+    await battery.get_by_placeholder("Note for the team").fill("Charge it")
+    ward.data.alert(patient, rule="fever", sentence="She was hot", started_at=NOW - timedelta(hours=1))
+    incident = page.locator("section.incident")
+    await expect(incident.locator("article")).to_have_count(2)
+    note = incident.get_by_placeholder("Note for the team")
+    await expect(note).to_have_value("Called her")
+    everything = incident.get_by_role("button", name="Acknowledge all 2")
+    await everything.click()
+    refused = page.get_by_role("alert").filter(has_text="Not acknowledged")
+    await expect(refused).to_contain_text("High body temperature has joined")
+    await expect(note).to_have_value("Called her")
+    await expect(battery.get_by_placeholder("Note for the team")).to_have_value("Charge it")
+    await everything.click()
+    await expect(incident.locator("article", has_text="She was hot")).to_contain_text("Called her")
+    await battery.get_by_role("button", name="Acknowledge").click()
+    await expect(battery).to_contain_text("Charge it")
+    query = "UPDATE alert SET state = 'resolved', resolved_at = %s WHERE patient_id = %s AND state = 'active'"
+    ward.data.connection.execute(query, [NOW, patient])
+    ward.data.connection.execute("UPDATE patient SET erased_at = %s WHERE id = %s", [NOW, patient])  # out of the ward
+
+
 async def test_an_incident_is_acknowledged_as_one_and_never_more_than_was_shown(page: Page, ward: Ward) -> None:
     patient = ward.data.patient("p10", "Karl Ising")
     fast = ward.data.alert(patient, priority="medium", rule="tachycardia_at_rest", sentence="His heart was fast")
@@ -192,6 +221,7 @@ async def test_an_incident_is_acknowledged_as_one_and_never_more_than_was_shown(
     everything = row.get_by_role("button", name="Acknowledge")
     await expect(everything).to_have_text("Acknowledge all 2")
     ward.data.connection.execute("UPDATE alert SET priority = 'high' WHERE id = %s", [fast])  # and nobody says so
+    page.once("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
     await everything.click()
     await expect(page.get_by_role("alert").filter(has_text="Not acknowledged")).to_contain_text("is now high priority")
     await expect(everything).to_have_text("Acknowledge all 2")
@@ -221,7 +251,19 @@ async def test_acknowledging_from_the_row_says_what_it_covered(page: Page, ward:
     alert = ward.data.alert(patient, rule="fever", sentence="She is hot", evidence={"metric": "heart_rate"})
     await page.goto("/")
     row = page.locator("tr", has_text="Ines Albrecht")
-    await row.get_by_role("button", name="Acknowledge High body temperature of Ines Albrecht").click()
+    button = row.get_by_role("button", name="Acknowledge High body temperature of Ines Albrecht")
+    asked: list[str] = []
+
+    async def answer(dialog: Dialog) -> None:  # the first time it is somebody else's row
+        asked.append(dialog.message)
+        await (dialog.accept() if len(asked) > 1 else dialog.dismiss())
+
+    page.on("dialog", answer)
+    await button.click()
+    assert asked == ["Acknowledge for Ines Albrecht: High body temperature?"]
+    query = "SELECT acknowledged_at FROM alert WHERE id = %s"
+    assert ward.data.connection.execute(query, [alert]).fetchone() == (None,)
+    await button.click()
     await expect(page.get_by_role("status").filter(has_text="Ines Albrecht")).to_have_text(
         "Acknowledged for Ines Albrecht: High body temperature."
     )

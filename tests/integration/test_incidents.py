@@ -6,11 +6,18 @@ import asyncio
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import httpx
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from ingest.clock import to_ms
+from services.api import incidents
+from services.processor.records import AlertChange
+from services.settings import Settings
+from services.store import alerts as store_alerts
 from tests.api_data import NOW, ApiData
 from tests.fix_api import ServedApi
 from tests.integration.test_api import got, problem
@@ -20,6 +27,7 @@ pytestmark = pytest.mark.stack
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 ADAPTIVE = {"rule": "resting_heart_rate_rise", "priority": "medium"}
+BLOCKED = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
 FEVER = {"rule": "fever", "evidence": {"metric": "body_temperature"}}
 
 
@@ -66,6 +74,33 @@ async def test_an_incident_is_told_whole_where_the_span_cuts_it(api: ServedApi, 
         assert str(apart) not in members(chain)
 
 
+async def test_a_long_chain_of_short_alerts_takes_a_handful_of_reads(
+    api: ServedApi, ours: ApiData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = ours.patient("p1")
+    for i in range(1, 49):  # each misses the next by less than an hour
+        ended(ours, patient, NOW - i * HOUR, NOW - i * HOUR + HOUR / 12)
+    ended(ours, patient, NOW - 60 * HOUR, NOW - 59 * HOUR)
+    last = ours.alert(patient, started_at=NOW - HOUR / 4)
+    calls = Mock()
+    for name in ("newest", "lock_open"):
+        mock = AsyncMock(wraps=getattr(incidents, name))
+        calls.attach_mock(mock, name)
+        monkeypatch.setattr(incidents, name, mock)
+    async with api.client(ours.token(ours.person())) as client:
+        path, seen = await seen_of(client)
+        assert len(seen) == 49
+        around = {"from": (NOW - 24 * HOUR).isoformat(), "to": (NOW - 23 * HOUR).isoformat()}
+        calls.reset_mock()
+        (chain,) = (await got(client, "/v1/patients/p1/incidents", **around))["items"]
+        assert len(members(chain)) == 49
+        assert len(calls.mock_calls) <= 8
+        calls.reset_mock()
+        assert (await client.post(path, json={"seen": seen})).json()["covered"] == [str(last)]
+        *reads, held = [name for name, *_ in calls.mock_calls]
+        assert (len(reads) <= 8, held) == (True, "lock_open")  # nothing is looked for while others wait for the alerts
+
+
 async def test_what_stands_behind_a_told_alert_is_not_shown_beside_it(api: ServedApi, ours: ApiData) -> None:
     patient = ours.patient("p1")
     became = ours.alert(patient, late=True, started_at=NOW - 4 * HOUR)
@@ -73,6 +108,18 @@ async def test_what_stands_behind_a_told_alert_is_not_shown_beside_it(api: Serve
     async with api.client(ours.token(ours.person())) as client:
         (one,) = (await got(client, "/v1/patients/p1/incidents"))["items"]
         assert members(one) == [str(told)]
+
+
+async def test_an_active_alert_is_never_behind_one_that_has_ended(api: ServedApi, ours: ApiData) -> None:
+    patient = ours.patient("p1")
+    active = ours.alert(patient, late=True, started_at=NOW - 4 * HOUR)
+    told = ended(ours, patient, NOW - 3 * HOUR, NOW - 2 * HOUR, late=True, revised_by=active)
+    async with api.client(ours.token(ours.person())) as client:
+        (one,) = (await got(client, "/v1/patients/p1/incidents"))["items"]
+        assert (members(one), one["open"]) == ([str(active), str(told)], True)
+        (row,) = (await got(client, "/v1/worklist"))["items"]
+        assert (row["alert"]["id"], row["open_alerts"], row["attention"]) == (str(active), 1, "late")
+        assert row["incident"]["unacknowledged"] == [str(active)]
 
 
 async def seen_of(client: httpx.AsyncClient, patient: str = "p1") -> tuple[str, dict[str, str]]:
@@ -108,6 +155,31 @@ async def test_one_acknowledgement_covers_every_open_alert_and_says_which(api: S
     said = "Acknowledged by Ada Nurse: called, she is in bed"
     assert sorted(events) == sorted([(fast, said), (fever, said)])
     assert ours.audit("incident.acknowledge")[0] == (ada, patient, {"covered": 2})
+
+
+async def test_a_request_that_is_sent_again_covers_the_same_when_all_has_ended(api: ServedApi, ours: ApiData) -> None:
+    patient, nurse = ours.patient("p1"), ours.person()
+    fast = ours.alert(patient)
+    night = ours.alert(patient, **ADAPTIVE, started_at=NOW - 2 * DAY)
+    headers = {"Idempotency-Key": "k1"}
+    async with api.client(ours.token(nurse)) as client, api.client() as browser:
+        path, seen = await seen_of(client)
+        first = await client.post(path, json={"seen": seen}, headers=headers)
+        assert set(first.json()["covered"]) == {str(fast), str(night)}
+        ours.connection.execute("UPDATE alert SET state = 'withdrawn' WHERE id = %s", [night])  # now they lie apart
+        ours.connection.execute("UPDATE alert SET state = 'resolved', resolved_at = %s WHERE id = %s", [NOW, fast])
+        again = await client.post(path, json={"seen": seen}, headers=headers)
+        assert set(again.json()["covered"]) == {str(fast), str(night)}
+        problem(await client.post(path, json={"seen": seen}), 409, "alert_closed")
+        later = ours.alert(patient)
+        path, seen = await seen_of(client)
+        assert (await client.post(path, json={"seen": seen})).json()["covered"] == [str(later)]
+        browser.cookies.set("keepwell_session", ours.token(ours.person("bob"), kind="session"))
+        form = {"key": "k2", "seen": [f"{one} {tag}" for one, tag in seen.items()]}
+        said = await browser.post(
+            path.removeprefix("/v1"), data=form, headers={"HX-Request": "true", "Origin": api.url}
+        )
+        assert "Patient p1: nothing was left to acknowledge." in said.text
 
 
 async def test_what_joined_or_worsened_since_is_never_acknowledged_unseen(api: ServedApi, ours: ApiData) -> None:
@@ -155,6 +227,24 @@ async def test_of_many_at_once_each_alert_is_acknowledged_by_one(api: ServedApi,
     assert sorted(len(answer.json()["covered"]) for answer in answers) == [0, 0, 0, 5]  # all of it by whoever was first
     query = "SELECT count(*) FROM alert_event WHERE patient_id = %s AND change = 'acknowledged'"
     assert ours.connection.execute(query, [patient]).fetchone() == (5,)
+
+
+async def test_who_acknowledges_and_the_processor_hold_alerts_in_one_order(migrated: Settings, ours: ApiData) -> None:
+    patient = ours.patient("p1")
+    first, second = sorted(ours.alert(patient, rule=f"rule_{i}") for i in range(2))
+    changes = [AlertChange(one, "resolved", to_ms(NOW)) for one in (second, first)]
+    nurse = ours.connection
+    async with await psycopg.AsyncConnection.connect(migrated.postgres.conninfo("admin")) as processor:
+        with nurse.transaction():  # half of what `incidents.lock_open` does
+            nurse.execute("SELECT FROM alert WHERE id = %s FOR UPDATE", [first])
+            writing = asyncio.create_task(store_alerts.write(processor, [], changes, [], [], NOW))
+            async with asyncio.timeout(5):
+                while nurse.execute(BLOCKED, [processor.info.backend_pid]).fetchone() != (True,):
+                    await asyncio.sleep(0.01)
+            nurse.execute("SELECT FROM alert WHERE id = %s FOR UPDATE NOWAIT", [second])
+        await writing
+    states = nurse.execute("SELECT DISTINCT state FROM alert WHERE patient_id = %s", [patient]).fetchall()
+    assert states == [("resolved",)]
 
 
 async def test_one_that_is_over_and_one_of_somebody_else_are_refused(api: ServedApi, ours: ApiData) -> None:
@@ -253,3 +343,19 @@ async def test_less_than_a_patient_week_gives_no_rate(api: ServedApi, ours: ApiD
     async with api.client(ours.token(ours.person())) as client:
         (one,) = (await budget(client)).values()
         assert (one["incidents"], one["per_patient_week"]) == (1, None)
+
+
+async def test_whoever_withholds_something_is_in_no_figure_but_counted(api: ServedApi, ours: ApiData) -> None:
+    whole, part, nothing = (ours.patient(key, days=14) for key in ("p1", "p2", "p3"))
+    ours.rests(care="consent")
+    for patient in (whole, part, nothing):
+        ours.alert(patient, **ADAPTIVE)
+        ours.consent(patient, "care", at=NOW - 14 * DAY)
+    ours.consent(part, "care", "withdrawn", ["vitals"])
+    ours.consent(nothing, "care", "withdrawn")
+    async with api.client(ours.token(ours.person())) as client:
+        page = await got(client, "/v1/alert-budget")
+        (one,) = page["items"]
+        assert (one["patients"], one["patient_weeks"], one["incidents"]) == (1, 2.0, 1)
+        assert page["withheld_by_consent"] == 2
+    assert ours.audit("budget.read")[0][2]["patient_ids"] == [whole]
