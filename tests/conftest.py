@@ -32,14 +32,15 @@ class EachHasItsServers(LoadScopeScheduling):  # type: ignore[misc]  # untyped
     """Gives the files that need servers to two processes of pytest-xdist, in order, and the other tests one by one.
 
     Each process has servers of its own (tests/fix_stack.py): what kills them disturbs nobody else. ``tests/integration``
-    goes to one, being about as long as all the other folders.
+    goes to one, but for the API, the audit and the administration, with which the other folders are about as long.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         name = nodeid.partition("::")[0]
         if not needs_servers(str(self.config.rootpath / name)):
             return nodeid
-        return "integration" if name.startswith("tests/integration/") else "others with servers"
+        integration = name.startswith("tests/integration/") and not name.startswith("tests/integration/test_a")
+        return "integration" if integration else "others with servers"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> EachHasItsServers:
