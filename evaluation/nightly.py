@@ -16,7 +16,7 @@ from detectors.baseline import LEAST_MINUTES, NIGHT_HEART, REST_HEART
 from detectors.daily import LIMITS
 from detectors.days import close_days
 from detectors.pipeline import Pipeline
-from detectors.protocol import DAY_MS, HOUR_MS, Bools, Doubles, Ints, blank_hour
+from detectors.protocol import ASLEEP, DAY_MS, HOUR_MS, Bools, Doubles, Ints, blank_hour
 from detectors.rise import LEAST_STEPS_MINUTES, LEAST_WORN_MINUTES
 from detectors.sums import THOUSAND
 from evaluation.days import CHANNELS, Person
@@ -60,6 +60,7 @@ def replay(people: list[Person], limit: float = LIMITS["0.1"]) -> list[Nights]:
         part["day"]["sum"][:, NIGHT_HEART] = np.rint(value * THOUSAND) * minutes
         hour = blank_hour(rows.tolist(), (day * DAY_MS + CLOSES_MS).tolist(), [0] * len(rows))
         _, days = close_days(part, hour, rows, limit)
+        days = days.take(days.context == ASLEEP)  # one a person; the minutes by day only say that it was worn
         state[rows] = part
         columns = (days.cusum, part["rise"]["active"], days.z, days.center, days.spread, days.n_days)
         for place, row in enumerate(rows.tolist()):

@@ -109,6 +109,7 @@ def test_every_reading_is_accounted_for_and_nothing_is_stored_twice(run: ReplayR
     assert rows(run, "SELECT id FROM alert ORDER BY id") == alerts
 
 
+@pytest.mark.slow
 def test_other_boundaries_another_session_and_shuffled_rows_store_nothing_twice(run: ReplayRun, tmp_path: Path) -> None:
     folder = tmp_path / "people"
     folder.mkdir()
