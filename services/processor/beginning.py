@@ -36,10 +36,9 @@ async def beginning(reader: Reader, core: Core, patient_id: int, now: Hot, befor
         before_ms: the instant everything from which on is to be replayed.
     """
     horizon_ms = now.settled_ms - MONTHLY_DAYS * DAY_MS
-    if before_ms <= horizon_ms:  # everything is to be learned anew: no checkpoint knows better
-        first_ms = await reader.first_stored(patient_id)
-        return Start(None, max(first_ms, horizon_ms), reaches=first_ms >= horizon_ms)
     first_ms = await reader.first_stored(patient_id)
+    if before_ms <= horizon_ms:  # everything is to be learned anew: no checkpoint knows better
+        return Start(None, max(first_ms, horizon_ms), reaches=first_ms >= horizon_ms)
     usable = [
         (one, hot_state.decode(one.hot)) for one in await reader.checkpoints(patient_id) if one.layout == core.layout
     ]
