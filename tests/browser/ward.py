@@ -138,7 +138,7 @@ def alerts(data: ApiData, patients: dict[str, int], nurse: int) -> dict[str, str
             patients["p02"], rule="resting_heart_rate_rise", priority="medium", evidence=resting,
             started_at=NOW - timedelta(hours=9),
             sentence="Resting heart rate in the night to 22 Nov was 63 /min, 9 above this person's usual 54 /min "
-            "(median of 14 nights)",
+            "(over 14 nights)",
         ),
         "p07": data.alert(
             patients["p07"], rule="spo2_low", priority="high", late=True, started_at=NOW - timedelta(hours=31),
