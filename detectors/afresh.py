@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC
 from detectors.daily import state_dtype
 from detectors.persist import PERSIST_DTYPE
@@ -29,6 +30,7 @@ def start_afresh(state: State, rows: Rows, metric: int) -> None:
     part["day"]["alarming"][:, metric] = 0
     if metric == HEART_RATE:
         part["rise"] = np.zeros((), state_dtype())
+        part["again"] = np.zeros((), AGAIN_DTYPE)
         part["standing"] = 0
         part["rest"] = np.zeros((), PERSIST_DTYPE)
         part["rest_hour"] = 0

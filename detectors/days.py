@@ -80,7 +80,10 @@ def close_days(
     heart = rise.judge(state, values[:, NIGHT_HEART], limit)
     of_heart = partial(rise.evidence, heart, state, limit)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
-    said.add(RESTING_HEART, of_heart, since, {"raised": heart.said.raised, "cleared": heart.said.cleared})
+    risen: dict[Change, Bools] = {
+        "raised": heart.said.raised, "worsened": heart.again.worse, "cleared": heart.said.cleared
+    }  # fmt: skip
+    said.add(RESTING_HEART, of_heart, since, risen, heart.again.worse + np.uint8(1))
     said.add(NEW_NORMAL, of_heart, since, {"raised": heart.asked, "cleared": heart.answered})
     for pair, rule, name in NIGHT_RULES:
         of_pair = partial(_night_evidence, state, values, expected, z, pair)
@@ -90,7 +93,7 @@ def close_days(
     _learn(state, clean, values, variance)
     drifted = drift.judge(state, values)
     for place, rule in enumerate(DRIFTS):
-        changes = {name: which[:, place] for name, which in drifted.changes.items()}
+        changes: dict[Change, Bools] = {name: which[:, place] for name, which in drifted.changes.items()}
         said.add(rule, partial(drift.evidence, state, values, place), said.began, changes, drifted.level[:, place])
     table = _table(state, slots, values, expected, z, clean)
     state["day"] = np.zeros((), DAY_DTYPE)

@@ -210,6 +210,9 @@ def _rise(evidence: Told, voice: Voice) -> str:
     n = evidence["n_days"]
     told = _against_usual(evidence, voice, what, f"over {n} nights" + (" or more" if n >= MOST_DAYS else ""))
     quiet = evidence.get("change") != "cleared" and evidence.get("steps_z", 0.0) <= QUIET_Z
+    if evidence.get("change") == "worsened":
+        now, level = (average("heart_rate", evidence[key]) for key in ("value", "level"))
+        told += f", and {float(now) - float(level):.0f} above the {level} /min of the nights since it was first told"
     return told + (", after a day of fewer steps than usual" if quiet else "")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.adult_limits import ADULT_LIMITS, Limit
+from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
 from detectors.context import contexts, local_days
 from detectors.daily import LIMITS, Budget, state_dtype
@@ -31,6 +32,7 @@ PIPELINE_DTYPE = np.dtype(
         ("day", DAY_DTYPE),
         ("baselines", BASELINE_DTYPE, (len(PAIRS),)),
         ("rise", state_dtype()),
+        ("again", AGAIN_DTYPE),
         ("standing", "u1"),  # judged nights for which the rise has stood; 255: a new normal? has been asked
         ("drift", "u1"),  # levels told of what drifted from the first fortnight, two bits each
         ("drift_nights", "i1", (len(WATCHED),)),
@@ -49,7 +51,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,019 bytes a patient.
+    night; each patient's hours in order. State: 1,028 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()

@@ -12,6 +12,8 @@ from typing import Final
 
 import numpy as np
 
+from detectors import again
+from detectors.again import Again
 from detectors.baseline import ACTIVE_HEART, NIGHT_HEART, PAIR_CONTEXT, PAIRS, REST_HEART
 from detectors.daily import HIGH, SHIPPED, SUSPICIOUS_SHARE, Daily, Said
 from detectors.protocol import CONTEXTS, Bools, Doubles, Evidence, Ints, State
@@ -37,6 +39,7 @@ class Rise:
     since: Ints  # (R,) local day of the run's first night
     asked: Bools  # (R,) a new normal? is asked now
     answered: Bools  # (R,) the question is over
+    again: Again  # a further rise on top of one that is told
 
 
 def judge(state: State, night: Doubles, limit: float) -> Rise:
@@ -58,11 +61,16 @@ def judge(state: State, night: Doubles, limit: float) -> Rise:
     high = np.nan_to_num(said.z[:, 0]) >= HIGH
     asked = high & said.active & ~was_asked & (standing > ASK_NIGHTS)
     answered = said.cleared & was_asked
+    since_told = np.minimum(state["standing"].astype(np.int32), again.NIGHTS)  # once asked for, the nights are many
+    further = state["again"].copy()
+    risen = again.judge(further, night, since_told, said, limit)
+    state["again"] = further
     state["rise"] = part
     state["standing"] = np.where(asked | was_asked, ASKED, np.minimum(standing, ASKED - 1)) * said.active
     return Rise(
-        night, steps, said, before["mean"].astype(np.float64), before["n"].astype(np.int32), since, asked, answered
-    )
+        night, steps, said, before["mean"].astype(np.float64), before["n"].astype(np.int32), since, asked, answered,
+        risen,
+    )  # fmt: skip
 
 
 def frozen(state: State, limit: float) -> Bools:
@@ -91,6 +99,8 @@ def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
         "cusum": round(float(said.sum[i]), 3),
         "cusum_limit": limit,
     }
+    if rise.again.worse[i]:
+        told |= {"level": round(float(rise.again.level[i]), 4), "again": round(float(rise.again.sum[i]), 3)}
     if np.isfinite(said.z[i, STEPS]):
         told |= {
             "steps": round(float(rise.steps[i])),

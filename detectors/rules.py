@@ -10,7 +10,7 @@ from detectors.limits import DEFAULT_LIMITS
 from detectors.protocol import Condition, Rule
 
 RESTING_HEART = Rule(
-    "resting_heart_rate_rise", 2, "adaptive", ("medium",), "heart_rate", "Resting heart rate rising",
+    "resting_heart_rate_rise", 3, "adaptive", ("low", "medium"), "heart_rate", "Resting heart rate rising",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 NEW_NORMAL = Rule(

@@ -20,6 +20,7 @@ class Alert(NamedTuple):
     start_ms: int  # the first instant of what it is about
     found_ms: int  # the event time at which it was told
     end_ms: int | None  # None: still open when the data end
+    worse_ms: tuple[int, ...] = ()  # when it was told to have become worse
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ def evaluate(folder: Path | None, processor: Processor, told: Any = lambda *_: N
 def _group(name: str, subjects: list[Subject], processor: Processor, told: Any) -> dict[str, Any]:
     plain = processor([one.streams for one in subjects], [one.offset_min for one in subjects], lambda *_: None)
     weeks = sum(len(each.nights.day) for each in plain) / 7
-    episodes = sum(alert.rule == NIGHT_RULE for each in plain for alert in each.alerts)
+    episodes = sum(1 + len(alert.worse_ms) for each in plain for alert in each.alerts if alert.rule == NIGHT_RULE)
     rivals = as_loud([each.nights for each in plain], episodes)
     document: dict[str, Any] = {
         "n": len(subjects),
@@ -124,15 +124,17 @@ def ahead_of(
 
 
 def first_alert(alerts: Sequence[Alert], event: Event, rules: frozenset[str]) -> float | None:
-    """Return how many days after an event's start the first alert of its rules is told, None where none is.
+    """Return how many days after an event's start its rules first tell something, None where nothing.
 
-    Of a nuisance (no rules) any clinical alert counts. One that was open before counts for nothing.
+    Of a nuisance (no rules) any clinical alert counts. One that was open before counts only where it is told to have
+    become worse; such a telling counts as one more alert in the rate too.
     """
     found = [
-        alert.found_ms
+        told_ms
         for alert in alerts
         if (alert.rule in rules if rules else alert.kind == "clinical")
-        and event.start_ms < alert.found_ms <= event.end_ms + GRACE_MS
+        for told_ms in (alert.found_ms, *alert.worse_ms)
+        if event.start_ms < told_ms <= event.end_ms + GRACE_MS
     ]
     return (min(found) - event.start_ms) / DAY_MS if found else None
 

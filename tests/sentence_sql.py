@@ -56,7 +56,7 @@ from tests.sentence_words import (
     since,
     span,
 )  # fmt: skip
-from tests.slow_rise import nights
+from tests.slow_rise import Night, nights
 
 
 class Told(NamedTuple):
@@ -242,8 +242,12 @@ class _Patient:
             if "second hour" in text:
                 before = self._hour_before(told)
             opening = [*span(told.at - HOUR, told.at, told.offset)]
+        further: Expected = []
         if rule.slow:
-            usual, n = self._slow_mean(rule, told, day)
+            compared = self._slow(rule, told, day)
+            usual, n = compared.usual, compared.n
+            if told.change == "worsened":
+                further = [Apart(rule.decimals, back=4), Shown(compared.level, rule.decimals)]
         else:
             known = self._used_before(rule, told, day)
             usual, n = median(known), len(known)
@@ -260,7 +264,7 @@ class _Patient:
         if told.rule == "resting_heart_rate_new_normal" and told.change != "resolved":
             first = day_of(told.start, told.offset)
             closing = [str(first.day), MONTHS[first.month - 1]]
-        return [*opening, *shown, str(n), *closing]
+        return [*opening, *shown, str(n), *further, *closing]
 
     def _of_drift(self, told: Told) -> Expected:
         """The night, or where there is none the fortnight that ends with the day, and the first fortnight's median."""
@@ -277,13 +281,12 @@ class _Patient:
         shown: Expected = [Shown(now, decimals), Apart(decimals), str(BASELINE_DAYS), Shown(first, decimals)]
         return [str(day.day), MONTHS[day.month - 1], *shown]
 
-    def _slow_mean(self, rule: UsualRule, told: Told, day: date) -> tuple[float, int]:
+    def _slow(self, rule: UsualRule, told: Told, day: date) -> Night:
         """Return what the night of a day is compared with, and how many nights lie behind it."""
         values = self._daily(rule, told.offset)
         steps: dict[date, float] = dict(self._connection.execute(STEPS.encode(), {"offset": told.offset}).fetchall())
         days = sorted(one for one in values.keys() | steps.keys() if one <= day)
-        night = nights((values.get(one), steps.get(one)) for one in days)[-1]
-        return night.usual, night.n
+        return nights((values.get(one), steps.get(one)) for one in days)[-1]
 
     def _used_before(self, rule: UsualRule, told: Told, day: date) -> list[float]:
         """Return the recomputed values of the days the baseline knew, the latest 14."""

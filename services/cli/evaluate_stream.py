@@ -45,7 +45,9 @@ def process(
         told(day.number, day.of)
     return [
         Heard(
-            alerts=[Alert(a.rule, a.kind, a.started_ms, a.found_ms, a.resolved_ms) for a in alerts.of(slot)],
+            alerts=[
+                Alert(a.rule, a.kind, a.started_ms, a.found_ms, a.resolved_ms, alerts.worse(a)) for a in alerts.of(slot)
+            ],
             nights=_nights(nights[slot]),
             hours=np.array(hours[slot], np.int64),
         )

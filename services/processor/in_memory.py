@@ -105,6 +105,7 @@ class Told:
     def __init__(self, people: int) -> None:
         self._open: dict[UUID, AlertRow] = {}
         self._all: list[list[AlertRow]] = [[] for _ in range(people)]
+        self._worse: dict[UUID, list[int]] = {}
 
     def take(self, effects: Effects) -> None:
         """Take in a day's alerts and what became of them; an identity may come back after it was resolved."""
@@ -118,6 +119,8 @@ class Told:
             elif change.change == "resolved":
                 row.state, row.resolved_ms = "resolved", change.at_ms
             else:
+                if change.change == "worsened":
+                    self._worse.setdefault(change.id, []).append(change.at_ms)
                 row.last_evidence_ms = change.at_ms
                 row.priority = change.priority or row.priority
                 row.evidence = change.evidence or row.evidence
@@ -127,6 +130,10 @@ class Told:
     def of(self, slot: int) -> list[AlertRow]:
         """Return one person's alerts in the order in which they were told."""
         return sorted(self._all[slot], key=lambda row: row.found_ms)
+
+    def worse(self, row: AlertRow) -> tuple[int, ...]:
+        """Return the instants (Unix ms) at which an alert was told to have become worse."""
+        return tuple(self._worse.get(row.id, ()))
 
 
 def tell(people: Sequence[Table], offsets: Sequence[Offsets]) -> list[list[AlertRow]]:

@@ -10,6 +10,7 @@ from detectors.afresh import start_afresh
 from detectors.baseline import LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_SPO2, REST_HEART, usual
 from detectors.daily import LIMITS
 from detectors.days import close_days
+from detectors.explain import sentence
 from detectors.limit_sets import alarm_range
 from detectors.pipeline import Pipeline
 from detectors.protocol import (
@@ -69,6 +70,29 @@ def test_the_rise_clears_with_good_nights_and_not_without_data() -> None:
     well = live(pipeline, state, range(41, 61), flat(20))
     cleared = [f for f in findings(well, "resting_heart_rate_rise") if f.change == "cleared"]
     assert {f.row for f in cleared} == set(range(MANY))
+
+
+def test_a_rise_on_top_of_one_that_is_told_is_told_too_once_and_as_recomputed() -> None:
+    pipeline, state = start()
+    settled = live(pipeline, state, range(1, 17), flat(16))
+    settled += live(pipeline, state, range(17, 24), flat(7) + 8)
+    first = [f for f in findings(settled, "resting_heart_rate_rise") if f.change == "raised"]
+    assert {f.level for f in first} == {0}
+    assert len(first) == len(findings(settled, "resting_heart_rate_rise")) == MANY  # the same height is no news
+    more = live(pipeline, state, range(24, 34), flat(10) + 16)
+    told = findings(more, "resting_heart_rate_rise")
+    assert sorted(f.row for f in told) == list(range(MANY))
+    assert {(f.change, f.level) for f in told} == {("worsened", 1)}
+    assert all(f.start_ms == g.start_ms for f in told for g in first if f.row == g.row)
+    finding = told[0]
+    table = nights([*settled, *more])
+    before = table.take((table.row == finding.row) & (table.local_day <= finding.evidence["day"]))
+    night = slow_rise.nights((float(value), 8000.0) for value in before.value)[-1]
+    assert night.worse
+    assert finding.evidence["level"] == pytest.approx(night.level, abs=1e-3)
+    level, value = (round(finding.evidence[key]) for key in ("level", "value"))
+    words = sentence(finding.rule, finding.evidence)
+    assert words.endswith(f"and {value - level} above the {level} /min of the nights since it was first told")
 
 
 def test_cold_start_is_learning_and_silent() -> None:
