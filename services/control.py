@@ -19,7 +19,7 @@ class ControlMessage(msgspec.Struct, tag="change", frozen=True):
     organisation_id: int
     patient_id: int
     kind: str
-    subject: str  # of a new normal the metric, of an assignment the device, of limits the layer, of a life event its key
+    subject: str  # the metric of a new normal, an assignment's device, the layer of limits, a life event's key
     version: int  # 1, 2, … for each (patient, kind, subject)
     effective_ms: int  # Unix ms UTC, event time
     payload: dict[str, Any]
