@@ -61,8 +61,8 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     ``values`` (R, P) of the closing day, NaN where unknown. A level is reached by the fortnight's median, or by
     ``NIGHTS`` known nights in a row: what falls far at once is never clean, and no median would tell. It is over where
     the median is nearer than half the bound and as many nights in a row are. ``room``: how far a change is expected; up
-    to there, counted from the level before, nothing is far. Where the median is ``ABOUT`` at the bound when the window is
-    over, the first level counts as reached and is not told any more; the second is.
+    to there, counted from the level before, nothing is far. Where the median is about (``ABOUT``) at the bound when the
+    window is over, the first level counts as reached and is not told any more; the second is.
 
     >>> from detectors.pipeline import PIPELINE_DTYPE
     >>> state, values = np.zeros(1, PIPELINE_DTYPE), np.full((1, len(PAIRS)), np.nan)
