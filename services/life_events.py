@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from detectors.protocol import LIMIT_METRICS
 from detectors.windows import Window
-from ingest.clock import to_ms
+from ingest.clock import to_datetime, to_ms
 from services.impossible import impossible
 
 MEDICATION: Final[Mapping[str, str]] = {
@@ -28,6 +28,7 @@ TURNED: Final = ("medication_stopped", "dose_lowered")
 OTHER: Final = {"fall": "rise", "rise": "fall"}
 OLDEST: Final = timedelta(days=366)  # an event that is older says nothing about today
 NEWEST: Final = timedelta(days=31)  # so long ahead an operation or a journey is known
+REACH: Final = timedelta(days=31)  # so far back what was found is found anew
 MOST_SAID: Final = 3  # beside an alert
 SHIFTS: Final = "heart_rate"  # the metric whose windows detection knows
 
@@ -124,6 +125,15 @@ def bearing_on(events: Sequence[LifeEvent], metric: str | None, at_ms: int) -> l
     begun = [one for one in events if one.from_ms <= at_ms < one.to_ms]
     said = [one.said_of(metric) for one in begun if metric is not None and metric in one.effects]
     return list(dict.fromkeys(said))[-MOST_SAID:]
+
+
+def takes_effect(now: datetime, *payloads: Mapping[str, Any]) -> datetime:
+    """Return from when on an event, or one that is put right, changes what was found.
+
+    From where it begins, or began before it was put right; of longer ago than ``REACH`` only as far back as that.
+    """
+    begins = min(midnight_ms(date.fromisoformat(one["day"])) for one in payloads)
+    return max(to_datetime(begins), now - REACH)
 
 
 def midnight_ms(day: date) -> int:

@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, LiteralString, NamedTuple
 
 from detectors.explain import UNITS
-from ingest.clock import to_datetime
 from services import life_events
 from services.api import changes, pages
 from services.api.access import Scope
@@ -126,13 +125,8 @@ async def _write(
     scope: Scope, patient: Patient, subject: str, payload: dict[str, Any], asked: Asked,
     before: Mapping[str, Any] | None = None,
 ) -> Row:  # fmt: skip
-    """Write a version; it takes effect where the event begins, or began before it was put right.
-
-    An event of longer ago than a change may reach changes what was found since, as far back as that.
-    """
-    days = [said["day"] for said in (payload, before) if said is not None]
-    begins = to_datetime(min(life_events.midnight_ms(date.fromisoformat(day)) for day in days))
+    effective = life_events.takes_effect(asked.now, *(said for said in (payload, before) if said is not None))
     return await changes.record(
-        scope, patient, KIND, subject, payload, reason=asked.reason, effective=max(begins, asked.now - changes.AWAY),
+        scope, patient, KIND, subject, payload, reason=asked.reason, effective=effective,
         now=asked.now, if_match=asked.if_match, key=asked.key, partitions=asked.partitions,
     )  # fmt: skip
