@@ -149,13 +149,16 @@ def usual(baselines: State, day: Ints | None = None) -> Usual:
     return Usual(n, median, center, np.sqrt(day), np.sqrt(day + within))
 
 
-def learn(baselines: State, days: Ints, values: Floats, hours_variance: Floats) -> None:
+def learn(
+    baselines: State, days: Ints, values: Floats, hours_variance: Floats, ordinary: NDArray[np.bool_] | None = None
+) -> None:
     """Let K baselines take one clean day each, in place.
 
     ``baselines`` (K,) of BASELINE_DTYPE, ``days`` (K,) local days later than each one's last, ``values`` and
     ``hours_variance`` (K,), the latter NaN where the day had fewer than two hours. The caller keeps out what
     is alerted or anomalous. error is the mean of (value - median before)² / (1 + π/2n), the median's own doubt
-    taken off: a plain mean up to the 14th day, then 1/28 a day.
+    taken off: a plain mean up to the 14th day, then 1/28 a day. Where ``ordinary`` (K,) is False the day was
+    expected to differ, and says nothing of how far days differ by themselves.
 
     >>> one = np.zeros(1, BASELINE_DTYPE)
     >>> for day, value in enumerate([61, 60, 65], start=20_000):
@@ -166,6 +169,7 @@ def learn(baselines: State, days: Ints, values: Floats, hours_variance: Floats) 
     before = baselines["n"].astype(np.float64)
     share = np.where(before < DAYS, 1 / np.maximum(before, 1), ERROR_RATE)
     missed = (values - baselines["median"]) ** 2 / (1 + np.pi / 2 / np.maximum(before, 1))
+    share = share if ordinary is None else np.where(ordinary, share, 0)
     baselines["error"] = np.where(before > 0, baselines["error"] + share * (missed - baselines["error"]), 0)
     shift = np.clip(days - baselines["last_day"], 0, MEMORY_DAYS).astype(np.uint64)
     kept = np.where(shift < MEMORY_DAYS, baselines["days"] << np.minimum(shift, MEMORY_DAYS - 1), 0)

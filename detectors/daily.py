@@ -127,16 +127,25 @@ class Daily:
         """Forget everything about ``rows``, in place."""
         state[rows] = np.zeros((), self.dtype)
 
-    def advance(self, state: State, rows: Rows, day: Ints, values: Doubles, limit: float | Doubles) -> Said:
+    def advance(
+        self, state: State, rows: Rows, day: Ints, values: Doubles, limit: float | Doubles,
+        highest: Doubles | None = None,
+    ) -> Said:  # fmt: skip
         """Take one day each of R people, in place.
 
         ``rows`` (R,) unique, ``day`` (R,) a running number of days, ``values`` (R, C) in the order of ``channels``
         with NaN for what is unknown, ``limit`` of the sum, one for all or (R,): what a team's alert budget decides.
+        ``highest`` (R,) up to where a rise of the first channel is expected, NaN where none is: up to there a day
+        counts as usual and says nothing of the spread, unless an alert is open.
         """
         part = state[rows]
         center, spread, doubt = self._expected(part)
         deviation = np.sqrt(spread**2 + doubt)
         z = (values - center) / deviation
+        held = np.zeros(z.shape, bool)
+        if highest is not None:
+            held[:, 0] = (z[:, 0] > 0) & (values[:, 0] <= highest) & (part["active"] == 0)
+            z = np.where(held, 0.0, z)
         score = self._score(part, np.clip(z, -CAP, CAP))
         judged = np.isfinite(score)
         before = part["sum"].astype(np.float64)
@@ -150,7 +159,7 @@ class Daily:
         part["since"] = np.where(cleared, day + 1, part["since"])  # the next run begins after this one's last night
         part["sum"] = after
         suspicious = part["sum"] > SUSPICIOUS_SHARE * np.asarray(limit)
-        self._learn(part, values, spread, suspicious)
+        self._learn(part, values, spread, suspicious, held)
         state[rows] = part
         return Said(score, after, part["active"] == 1, raised, cleared, z, center, deviation)
 
@@ -161,7 +170,7 @@ class Daily:
         total = np.where(known, weights * np.nan_to_num(z), 0.0).sum(1)
         return np.where(known[:, 0] & (norm > 0), total / np.where(norm > 0, norm, 1), np.nan)
 
-    def _learn(self, part: State, values: Doubles, spread: Doubles, suspicious: Bools) -> None:
+    def _learn(self, part: State, values: Doubles, spread: Doubles, suspicious: Bools, held: Bools) -> None:
         known = np.isfinite(values)
         n = part["n"].astype(np.int32)
         learned = n >= LEARNED
@@ -173,7 +182,7 @@ class Daily:
         part["mean"] = np.where(known, np.where(n > 0, moved, values), part["mean"])
         bound = np.where(learned, FAR * spread, np.inf)
         grown = (1 - share) * (part["variance"] + share * np.clip(away, -bound, bound) ** 2)
-        steady = suspicious[:, None] & learned & self._settings.steady
+        steady = (suspicious[:, None] & learned & self._settings.steady) | held
         part["variance"] = np.where(known & (n > 0) & ~steady, grown, part["variance"])
         part["n"] = np.where(known, np.minimum(n + 1, MOST_DAYS), n)
 

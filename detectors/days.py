@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from detectors import drift, persist, rise
+from detectors import drift, persist, rise, windows
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -63,13 +63,14 @@ NIGHT_RULES = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGHT_BREAT
 
 
 def close_days(
-    state: State, hour: HourSlice, slots: Rows, limit: float, *, guard: bool = True
-) -> tuple[list[Finding], Days]:
+    state: State, hour: HourSlice, slots: Rows, limit: float, *, guard: bool = True,
+    window: windows.Expected | None = None,
+) -> tuple[list[Finding], Days]:  # fmt: skip
     """Close the open day of R patients, in place; return the findings and the daily values.
 
     ``state`` (R,) rows of the pipeline, ``hour`` the first hour after each day's end, ``slots`` (R,) the
     patients' slots, ``limit`` that of the resting heart rate's sum. A value with too few minutes is left out
-    everywhere. ``guard`` False learns from every day.
+    everywhere. ``guard`` False learns from every day. ``window``: how far a change is expected, None: of nobody.
     """
     values, variance = day_means(state["day"])
     values = np.where(state["day"]["n"] >= LEAST_MINUTES, values, np.nan)
@@ -77,7 +78,9 @@ def close_days(
     z = z_of_days(values, expected)
     known = np.isfinite(z) & expected.learned()
     said = _Findings.of(state, hour, slots)
-    heart = rise.judge(state, values[:, NIGHT_HEART], limit)
+    room = None if window is None else windows.room(state, window)
+    held = np.zeros(values.shape, bool) if room is None else windows.inside(values, expected.center, room)
+    heart = rise.judge(state, values[:, NIGHT_HEART], limit, room)
     of_heart = partial(rise.evidence, heart, state, limit)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
     risen: dict[Change, Bools] = {
@@ -89,12 +92,15 @@ def close_days(
         of_pair = partial(_night_evidence, state, values, expected, z, pair)
         start, raised, cleared = _nights(state, name, z[:, pair], known[:, pair], said.began)
         said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
-    clean = _clean(state, z, expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
-    _learn(state, clean, values, variance)
-    drifted = drift.judge(state, values)
+    clean = _clean(state, np.where(held, 0, z), expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
+    _learn(state, clean, values, variance, ~held)
+    drifted = drift.judge(state, values, room)
     for place, rule in enumerate(DRIFTS):
         changes: dict[Change, Bools] = {name: which[:, place] for name, which in drifted.changes.items()}
         said.add(rule, partial(drift.evidence, state, values, place), said.began, changes, drifted.level[:, place])
+    if window is not None and room is not None:
+        rise.follow(state, heart, room)
+        windows.end(state, window)
     table = _table(state, slots, values, expected, z, clean)
     state["day"] = np.zeros((), DAY_DTYPE)
     return said.findings, table
@@ -187,10 +193,10 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     return np.asarray(clean)
 
 
-def _learn(state: State, clean: Bools, values: Doubles, variance: Floats) -> None:
+def _learn(state: State, clean: Bools, values: Doubles, variance: Floats, ordinary: Bools) -> None:
     row, pair = np.nonzero(clean)
     part = state["baselines"][row, pair]
-    learn(part, state["open_day"][row], values[row, pair].astype(np.float32), variance[row, pair])
+    learn(part, state["open_day"][row], values[row, pair].astype(np.float32), variance[row, pair], ordinary[row, pair])
     state["baselines"][row, pair] = part
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.baseline import LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_HRV, NIGHT_SPO2, PAIR_CONTEXT, PAIRS
 from detectors.protocol import CONTEXTS, Bools, Bytes, Change, Doubles, Evidence, Floats, Shorts, State
+from detectors.windows import SHIFTED, Room, from_before
 
 
 class Watched(NamedTuple):
@@ -35,12 +36,15 @@ WATCHED: Final = (
     Watched(NIGHT_HRV, 15, -1),
 )
 LEVELS: Final = 2
+ABOUT: Final = 0.75  # of the bound: where an expected change came so far, it may yet cross the bound by chance
+UNTOLD: Final = 3  # in place of level 1: reached by a change that was expected, and so not told
 NIGHTS: Final = 7
 BACK: Final = 0.5  # of the bound: nearer than this the drift is over
 _PAIR: Final = np.array([one.pair for one in WATCHED])
 _BOUND: Final = np.array([one.bound for one in WATCHED])
 _SIDE: Final = np.array([one.side for one in WATCHED])
 _SHIFT: Final = np.arange(len(WATCHED), dtype=np.uint8) * 2  # two bits a baseline
+_EXPECTABLE: Final = np.isin(_PAIR, SHIFTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,14 @@ class Drift:
     changes: Mapping[Change, Bools]  # raised, worsened, cleared
 
 
-def judge(state: State, values: Doubles) -> Drift:
+def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     """Hold the baselines of R patients, and their nights, against the anchors, in place.
 
     ``values`` (R, P) of the closing day, NaN where unknown. A level is reached by the fortnight's median, or by
     ``NIGHTS`` known nights in a row: what falls far at once is never clean, and no median would tell. It is over where
-    the median is nearer than half the bound and as many nights in a row are.
+    the median is nearer than half the bound and as many nights in a row are. ``room``: how far a change is expected; up
+    to there, counted from the level before, nothing is far. Where the median is about (``ABOUT``) at the bound when the
+    window is over, the first level counts as reached and is not told any more; the second is.
 
     >>> from detectors.pipeline import PIPELINE_DTYPE
     >>> state, values = np.zeros(1, PIPELINE_DTYPE), np.full((1, len(PAIRS)), np.nan)
@@ -72,23 +78,31 @@ def judge(state: State, values: Doubles) -> Drift:
     13 91 worsened
     21 96 cleared
     """
-    before = state["drift"][:, None] >> _SHIFT & 3
+    code = state["drift"][:, None] >> _SHIFT & 3
     baselines = state["baselines"][:, _PAIR]
-    median, night = (_far(one, baselines["anchor"]) for one in (baselines["median"], values[:, _PAIR]))
-    counted = _count(state["drift_nights"], night, before)
     known = (baselines["anchor"] > 0) & (baselines["n"] >= LEARNED)
-    reached = np.clip(np.floor(median), 0, LEVELS).astype(np.uint8)
+    median, night = (_far(one, baselines["anchor"]) for one in (baselines["median"], values[:, _PAIR]))
+    by_median, by_night = median, night
+    if room is not None:
+        untold = room.over[:, None] & _EXPECTABLE & known & (code == 0) & (median >= ABOUT)
+        code = np.where(untold, UNTOLD, code)
+        by_median = np.where(from_before(state["baselines"]["median"], room)[:, _PAIR], 0, median)
+        by_night = np.where(from_before(values, room)[:, _PAIR], 0, night)
+    before, told = np.where(code == UNTOLD, 1, code), np.where(code == UNTOLD, 0, code)
+    counted = _count(state["drift_nights"], night, by_night, before)
+    reached = np.clip(np.floor(by_median), 0, LEVELS).astype(np.uint8)
     after = np.maximum(before, reached)
     after = np.where(counted >= NIGHTS, np.maximum(after, np.minimum(before + 1, LEVELS)), after)
     after = np.where((median < BACK) & (counted <= -NIGHTS), 0, after)
     after = np.where(known, after, before).astype(np.uint8)
     state["drift_nights"] = np.where(known & (after == before), counted, 0)
-    state["drift"] = (after << _SHIFT).sum(1, dtype=np.uint8)
+    kept = np.where(after == before, code, after).astype(np.uint8)
+    state["drift"] = (kept << _SHIFT).sum(1, dtype=np.uint8)
     more = after > before
     changes: dict[Change, Bools] = {
-        "raised": more & (before == 0),
-        "worsened": more & (before > 0),
-        "cleared": (after == 0) & (before > 0),
+        "raised": more & (told == 0),
+        "worsened": more & (told > 0),
+        "cleared": (after == 0) & (told > 0),
     }
     return Drift(after, changes)
 
@@ -99,10 +113,13 @@ def _far(value: Floats | Doubles, anchor: Floats) -> Doubles:
     return np.asarray(np.where(_SIDE == 0, np.abs(away), away * _SIDE) / _BOUND)
 
 
-def _count(nights: NDArray[np.int8], far: Doubles, level: NDArray[np.integer]) -> Shorts:
-    """Return how many known nights in a row lay beyond the next level (positive), or were near again (negative)."""
+def _count(nights: NDArray[np.int8], far: Doubles, told_far: Doubles, level: NDArray[np.integer]) -> Shorts:
+    """Return how many known nights in a row lay beyond the next level (positive), or were near again (negative).
+
+    ``told_far`` is ``far`` (R, W) without what was expected.
+    """
     with np.errstate(invalid="ignore"):
-        beyond, near = far >= level + 1, (far < BACK) & (level > 0)
+        beyond, near = told_far >= level + 1, (far < BACK) & (level > 0)
     count = nights.astype(np.int16)
     more = np.where(beyond, np.maximum(count, 0) + 1, np.where(near, np.minimum(count, 0) - 1, 0))
     return np.asarray(np.where(np.isfinite(far), np.clip(more, -NIGHTS, NIGHTS), count), np.int16)

@@ -78,9 +78,12 @@ def sentence(rule_id: str, evidence: Told) -> str:
     "Resting heart rate in the night to 22 Nov was 68 /min, 7 above this person's usual 61 /min \
 (over 40 nights)"
 
+    What happened to the person meanwhile is said behind it (``events`` of the evidence): not to the patient, whom it
+    might tell that all is explained.
+
     Raises ValueError for a rule that has no sentence.
     """
-    return _told(rule_id, evidence, ("this person's", "", "the device"))
+    return _told(rule_id, evidence, ("this person's", "", "the device")) + _happened(evidence)
 
 
 def patient_sentence(rule_id: str, evidence: Told) -> str:
@@ -101,6 +104,24 @@ def _told(rule_id: str, evidence: Told, voice: Voice) -> str:
         raise ValueError(msg)
     text = _SENTENCES[rule_id](evidence, voice)
     return text[0].upper() + text[1:]
+
+
+def _happened(evidence: Told) -> str:
+    """Return what is known that may bear on a finding, e.g.
+
+    >>> stopped = {"day": "2026-03-03", "words": "a beta blocker was stopped", "side": "rise", "size": 10}
+    >>> _happened({"metric": "heart_rate", "events": [stopped]})
+    ' (a beta blocker was stopped on 3 Mar: a rise of up to 10 /min can come from it)'
+    """
+    if evidence.get("change") == "cleared":
+        return ""
+    return "".join(f" ({_event(one, evidence)})" for one in evidence.get("events", ()))
+
+
+def _event(one: Told, evidence: Told) -> str:
+    told = f"{one['words']} on {_date(datetime.fromisoformat(one['day']))}"
+    size = f" of up to {reading(one['size'])} {UNITS[evidence['metric']]}" if one["size"] is not None else ""
+    return f"{told}: a {one['side']}{size} can come from it" if one["side"] is not None else told
 
 
 def reading(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors import datastate, persist
+from detectors import datastate, persist, windows
 from detectors.baseline import PAIR_CONTEXT, REST_HEART, Usual, usual
 from detectors.days import day_evidence
 from detectors.protocol import HOUR_MS, Bools, Change, Doubles, Finding, HourSlice, Longs, Rows, State
@@ -21,14 +21,22 @@ REST_MINUTES, STEP_MINUTES, HOURS_APART = 20, 30, 3
 """Minutes at rest, and minutes with steps reported, that an hour at rest needs; hours between two of them."""
 
 
-def close_hours(state: State, hour: HourSlice, slots: Rows) -> tuple[list[Finding], HourStates, Bands]:
-    """Close the open hour of R patients, in place; return findings, data states and baseline bands."""
+def close_hours(
+    state: State, hour: HourSlice, slots: Rows, window: windows.Expected | None = None
+) -> tuple[list[Finding], HourStates, Bands]:
+    """Close the open hour of R patients, in place; return findings, data states and baseline bands.
+
+    ``window``: how far a change is expected, None: of nobody. Up to there an hour is as usual, unless an alert is open.
+    """
     sums = state["hour"]
     means = hour_means(sums)
     expected = usual(state["baselines"], state["open_day"])
-    z = z_of_hours(means, sums["n"], expected)
+    z = far = z_of_hours(means, sums["n"], expected)
+    if window is not None:
+        z = np.where(windows.inside(means, expected.center, windows.room(state, window)), 0, far)
+        far = np.where((state["rest"]["active"] == 1)[:, None], far, z)
     learned = expected.learned()
-    findings = _rest_hours(state, hour, slots, means, z, learned, expected)
+    findings = _rest_hours(state, hour, slots, means, far, learned, expected)
     known, cause, baseline = datastate.judge(sums, z, learned)
     with np.errstate(invalid="ignore"):
         state["day"]["dirty"] |= learned & (np.abs(z) > FAR_HOUR_Z)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from detectors import windows
 from detectors.adult_limits import ADULT_LIMITS, Limit
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
@@ -40,6 +41,7 @@ PIPELINE_DTYPE = np.dtype(
         ("breath", PERSIST_DTYPE),
         ("rest", PERSIST_DTYPE),
         ("rest_hour", "i4"),
+        windows.BEFORE,
     ]
 )
 _HEART_PAIRS = np.flatnonzero(PAIR_METRIC == HEART_RATE)
@@ -51,7 +53,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,028 bytes a patient.
+    night; each patient's hours in order. State: 1,036 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()
@@ -95,16 +97,21 @@ class Pipeline:
         """Take newly settled minutes; return the findings alone."""
         return self.settle(state, given).findings
 
-    def settle(self, state: State, hour: HourSlice, alarm: AlarmRange | None = None) -> Settled:
+    def settle(
+        self, state: State, hour: HourSlice, alarm: AlarmRange | None = None, window: windows.Expected | None = None
+    ) -> Settled:
         """Take newly settled minutes of one hour of R patients into their rows, in place.
 
-        ``alarm``: where these patients' safety limits lie, if not where everybody's do.
+        ``alarm``: where these patients' safety limits lie, if not where everybody's do. ``window``: how far their
+        heart rate is expected to change, None: nobody's.
 
         First the day before is closed where this hour lies past its end (10:00 local), then the minutes are
         added, then the hour is closed where the slice reaches its end. The slice is not changed.
         """
         part = rows_of(state, hour.rows)
-        findings, days = self._turn_day(part, hour)
+        if window is not None:
+            windows.begin(part, window)
+        findings, days = self._turn_day(part, hour, window)
         open_hour = (hour.hour_ms // HOUR_MS).astype(np.int32)
         part["hour"][part["open_hour"] != open_hour] = np.zeros((), HOUR_DTYPE)
         part["open_hour"] = open_hour
@@ -117,13 +124,15 @@ class Pipeline:
         closing = np.flatnonzero(hour.closes)
         if len(closing):
             closed = rows_of(part, closing)
-            more, states, bands = close_hours(closed, take(hour, closing), hour.rows[closing])
+            more, states, bands = close_hours(
+                closed, take(hour, closing), hour.rows[closing], None if window is None else window.take(closing)
+            )
             put_rows(part, closing, closed)
             findings += more
         put_rows(state, hour.rows, part)
         return Settled(findings, states, bands, days)
 
-    def _turn_day(self, part: State, hour: HourSlice) -> tuple[list[Finding], Days]:
+    def _turn_day(self, part: State, hour: HourSlice, window: windows.Expected | None) -> tuple[list[Finding], Days]:
         """Close the days that are over, and open those in which this hour lies."""
         day = local_days(hour)
         over = np.flatnonzero((part["open_day"] > 0) & (day > part["open_day"]))
@@ -131,7 +140,10 @@ class Pipeline:
         days = no_days()
         if len(over):
             closed = rows_of(part, over)
-            findings, days = close_days(closed, take(hour, over), hour.rows[over], self.limit, guard=self._guard)
+            findings, days = close_days(
+                closed, take(hour, over), hour.rows[over], self.limit, guard=self._guard,
+                window=None if window is None else window.take(over),
+            )  # fmt: skip
             put_rows(part, over, closed)
         part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again
         return findings, days

@@ -14,10 +14,11 @@ import numpy as np
 
 from detectors import again
 from detectors.again import Again
-from detectors.baseline import ACTIVE_HEART, NIGHT_HEART, PAIR_CONTEXT, PAIRS, REST_HEART
+from detectors.baseline import ACTIVE_HEART, LEARNED, NIGHT_HEART, PAIR_CONTEXT, PAIRS, REST_HEART
 from detectors.daily import HIGH, SHIPPED, SUSPICIOUS_SHARE, Daily, Said
 from detectors.protocol import CONTEXTS, Bools, Doubles, Evidence, Ints, State
 from detectors.score import p_value
+from detectors.windows import Room
 
 DETECTOR: Final = Daily(SHIPPED)
 STEPS: Final = DETECTOR.channels.index("log_steps")
@@ -25,6 +26,7 @@ LEAST_STEPS_MINUTES: Final = 600  # with steps reported: less does not tell how 
 ASK_NIGHTS: Final = 14  # judged ones, after the one it was raised by
 LEAST_WORN_MINUTES: Final = 60  # with a heart rate by day: else the steps may be those of a device that nobody wore
 ASKED: Final = 255  # in place of how many nights the rise has stood
+FOLLOWS: Final = 0.5  # spreads, what a day takes off the sum: a level that is nearer adds nothing up
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,11 @@ class Rise:
     again: Again  # a further rise on top of one that is told
 
 
-def judge(state: State, night: Doubles, limit: float) -> Rise:
+def judge(state: State, night: Doubles, limit: float, room: Room | None = None) -> Rise:
     """Take the closing day of R patients into their rows of the pipeline, in place.
 
-    ``night`` (R,) heart rate asleep, NaN where there were too few minutes; ``limit`` of the sum.
+    ``night`` (R,) heart rate asleep, NaN where there were too few minutes; ``limit`` of the sum;
+    ``room`` how far a change is expected.
     """
     day = state["day"]
     worn = day["n"][:, [REST_HEART, ACTIVE_HEART]].sum(1) >= LEAST_WORN_MINUTES
@@ -54,7 +57,8 @@ def judge(state: State, night: Doubles, limit: float) -> Rise:
     part = state["rise"].copy()
     before = part.copy()
     values = np.stack([night, np.log1p(steps)], axis=1)
-    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], values, limit)
+    highest = None if room is None else room.highest[:, 0]
+    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], values, limit, highest)
     since = np.where(said.cleared, before["since"], part["since"])
     was_asked = state["standing"] == ASKED
     standing = state["standing"].astype(np.int32) + (np.isfinite(said.score) & said.active)
@@ -71,6 +75,21 @@ def judge(state: State, night: Doubles, limit: float) -> Rise:
         night, steps, said, before["mean"].astype(np.float64), before["n"].astype(np.int32), since, asked, answered,
         risen,
     )  # fmt: skip
+
+
+def follow(state: State, rise: Rise, room: Room) -> None:
+    """Let the slow mean of R patients follow the fortnight's median the way a change is expected, in place.
+
+    A slow mean takes months for what a medicine does in days; till then a rise from the new level would pass for the
+    old one. It follows where the median has moved by more than ``FOLLOWS`` spreads, and never beyond the ``room``.
+    """
+    slow, baseline = state["rise"].copy(), state["baselines"][:, NIGHT_HEART]
+    mean, median, apart = slow["mean"][:, 0], baseline["median"], FOLLOWS * rise.said.spread[:, 0]
+    known = (slow["n"][:, 0] >= LEARNED) & (baseline["n"] >= LEARNED)
+    fallen = (median < mean - apart) & (median >= room.lowest[:, 0])
+    risen = (median > mean + apart) & (median <= room.highest[:, 0])
+    slow["mean"][:, 0] = np.where(known & (fallen | risen), median, mean)
+    state["rise"] = slow
 
 
 def frozen(state: State, limit: float) -> Bools:

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-Kind = Literal["monitoring", "new_normal", "assignment", "erase", "profile", "limits"]
+Kind = Literal["monitoring", "new_normal", "assignment", "erase", "profile", "limits", "life_event"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 CHANNEL: Final = "keepwell_outbox"  # notified, without payload, when a change waits to be relayed
@@ -19,7 +19,7 @@ class ControlMessage(msgspec.Struct, tag="change", frozen=True):
     organisation_id: int
     patient_id: int
     kind: str
-    subject: str  # the metric of a new normal, the device of an assignment, the layer of limits, else empty
+    subject: str  # the metric of a new normal, an assignment's device, the layer of limits, a life event's key
     version: int  # 1, 2, … for each (patient, kind, subject)
     effective_ms: int  # Unix ms UTC, event time
     payload: dict[str, Any]

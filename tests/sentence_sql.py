@@ -131,7 +131,7 @@ def _sentences(connection: psycopg.Connection[Any], patient: int, report: Report
 
 
 def _check(checker: _Patient, told: Told, devices: list[str], report: Report) -> None:
-    for text in told.texts:
+    for place, text in enumerate(told.texts):
         report.sentences += 1
         report.rules[told.rule] += 1
         bare = text
@@ -140,7 +140,8 @@ def _check(checker: _Patient, told: Told, devices: list[str], report: Report) ->
         tokens = TOKEN.findall(bare)
         report.numbers += len(tokens)
         try:
-            compare(tokens, checker.expected(told, bare, tokens))
+            happened = checker.happened(told) if place == 0 else []  # said to the care team alone
+            compare(tokens, [*checker.expected(told, bare, tokens), *happened])
         except Untrue as error:
             report.problems.append(f"patient {told.patient} {told.rule} {told.change}: {error}; it says {text!r}")
 
@@ -178,6 +179,34 @@ class _Patient:
             msg = "no way to recompute this rule; add one"
             raise Untrue(msg)
         return others[told.rule](told)
+
+    def happened(self, told: Told) -> Expected:
+        """Return the tokens of what was written down of the person that bears on the rule's metric at that instant."""
+        if told.change == "resolved":
+            return []
+        rows = self._connection.execute(
+            """SELECT DISTINCT (payload->>'day')::date AS day, payload->>'words' AS words,
+                      payload->'effects'->a.metric->>'side', payload->'effects'->a.metric->>'size'
+               FROM patient_change c, (SELECT evidence->>'metric' AS metric FROM alert
+                                       WHERE patient_id = %(patient)s AND rule = %(rule)s LIMIT 1) a
+               WHERE patient_id = %(patient)s AND kind = 'life_event' AND payload->'effects' ? a.metric
+                 AND NOT (payload->>'withdrawn')::boolean
+                 AND version = (SELECT max(version) FROM patient_change v
+                                WHERE (v.patient_id, v.kind, v.subject) = (c.patient_id, c.kind, c.subject))
+                 AND %(at)s >= (payload->>'day')::timestamp AT TIME ZONE 'UTC'
+                 AND %(at)s < ((payload->>'day')::date + (payload->>'days')::int)::timestamp AT TIME ZONE 'UTC'
+               ORDER BY 1, 2""",
+            {"patient": self._patient, "rule": told.rule, "at": told.at},
+        ).fetchall()
+        tokens: Expected = []
+        for day, words, _, size in rows[-3:]:
+            tokens += [
+                *TOKEN.findall(words),
+                str(day.day),
+                MONTHS[day.month - 1],
+                *([plain(float(size))] if size else []),
+            ]
+        return tokens
 
     def forget(self) -> None:
         """Drop the temporary tables."""

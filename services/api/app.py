@@ -26,6 +26,7 @@ from services.api import (
     consent_routes,
     export_routes,
     incident_routes,
+    life_event_routes,
     problems,
     profile_routes,
     programme_routes,
@@ -137,6 +138,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(export_routes.router(access, clock))
     app.include_router(incident_routes.router(access, clock))
     app.include_router(profile_routes.router(access, clock, settings.kafka.partitions))
+    app.include_router(life_event_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(programme_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(consent_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(screens.router(access, clock, settings))

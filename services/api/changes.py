@@ -168,6 +168,13 @@ def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
         effective = to_datetime(at_hour_ms(to_ms(effective)))
     elif row["kind"] == "assignment":
         about = {"device": row["subject"], **row["payload"]}
+    elif row["kind"] == "life_event":
+        about = {
+            "life_event": row["subject"],
+            "words": row["payload"]["words"],
+            "day": row["payload"]["day"],
+            "withdrawn": row["payload"]["withdrawn"],
+        }
     elif row["kind"] == "profile":
         about = {"profile": row["payload"]}
     elif row["kind"] == "limits":

@@ -226,10 +226,43 @@ class Change(TypedDict, total=False):
     profile: dict[str, Any]
     layer: str
     rules: dict[str, Any]
+    life_event: str
+    words: str
+    day: str
+    withdrawn: bool
     version: int
     effective_at: str
     applied_from: str
     reason: str
+    by: Who | None
+    recorded_at: str
+
+
+@strict
+class Effect(TypedDict):
+    """What an event may do to a metric; a ``size``, in the metric's unit, is taken as expected."""
+
+    metric: str
+    side: Literal["fall", "rise"] | None
+    size: float | None
+    unit: str
+
+
+@strict
+class LifeEvent(TypedDict, total=False):
+    """A medicine begun, ended or changed, or what else happened to a patient, as it was last put right."""
+
+    id: str
+    patient: str
+    event: str
+    medication: str | None
+    words: str
+    day: str
+    until: str
+    effects: list[Effect]
+    note: str
+    withdrawn: bool
+    version: int
     by: Who | None
     recorded_at: str
 

@@ -38,6 +38,8 @@ patient.suppressed      team          team          -            team          -
 patient.profile         team          team          -            -             -                   -                -           -              -        -
 patient.limits          team          -             -            -             -                   -                -           -              -        -
 profile.read            team          team          -            team          -                   -                -           -              self     self
+patient.life_event      team          team          -            -             -                   -                -           -              -        -
+life_event.read         team          team          -            team          -                   -                -           -              self     self
 patient.enrolment       team          team          team         -             -                   -                -           -              -        -
 enrolment.read          team          team          team         team          -                   -                -           organisation   self     self
 limits.read             organisation  organisation  organisation organisation  -                   -                -           organisation   -        -
@@ -78,6 +80,7 @@ _OWN: Final = {
     "state": "*",
     "monitoring": "state since until",
     "trend": "*",
+    "life_event": "id patient event medication words day until withdrawn recorded_at",
     "weeks": "patient time_zone to calendar_to confidence changes recoveries wear not_shown",
     "alert": f"id patient metric kind priority state provisional late {_EVENT_TIMES} sentence acknowledged link events",
     "acknowledged": "at",

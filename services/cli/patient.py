@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import typer
 
-from services.cli import patient_erase, patient_profile, say
+from services.cli import patient_erase, patient_event, patient_profile, say
 from services.cli.audited import noted_of
 from services.cli.patient_find import found
 from services.cli.patient_write import REASON, SINCE, VERSION, now, write
@@ -18,6 +18,7 @@ HELP: Final = """Say what is watched of a patient, let a baseline start afresh, 
     keepwell patient monitoring p20 paused --until 2026-12-01T08:00Z --reason "on holiday"
     keepwell patient monitoring p20 active              watch again, at once
     keepwell patient new-normal p20 heart_rate --reason "beta blocker since Monday"
+    keepwell patient life-event p20 medication_stopped beta_blocker --day 2026-03-03
     keepwell patient profile p20 '{"pacemaker": true}'   what changes the rules for this person
     keepwell patient limits p20 '{"fever": {"levels": [38, 39]}}'
     keepwell patient changes p20                        who changed what, and since when
@@ -33,8 +34,9 @@ def register(app: typer.Typer) -> None:
     patient = typer.Typer(help=HELP, no_args_is_help=True)
     app.add_typer(patient, name="patient")
     commands = (
-        monitoring, new_normal, patient_profile.profile, patient_profile.limits, patient_profile.bounds, changes,
-        states, patient_erase.erase, patient_erase.erased,
+        monitoring, new_normal, patient_event.life_event, patient_event.life_event_withdraw,
+        patient_profile.profile, patient_profile.limits, patient_profile.bounds, changes, states,
+        patient_erase.erase, patient_erase.erased,
     )  # fmt: skip
     for command in commands:
         patient.command(command.__name__.replace("_", "-"))(command)

@@ -1,7 +1,8 @@
 """Applies what people changed: on arrival to memory, in event time to what is found.
 
 A new normal takes effect before the first hour slice that begins at or after it (the detectors work hour by hour).
-A monitoring state decides at each finding's own instant, a profile and limits at each reading's. A change that takes
+A monitoring state decides at each finding's own instant, a profile and limits at each reading's, a life event at each
+hour's and each finding's. A change that takes
 effect before what was fed already marks the patient dirty from there, and the rebuild applies it.
 """
 
@@ -23,6 +24,7 @@ from services.processor.episodes import Engine
 from services.processor.hot import Hot, mark_dirty
 from services.processor.records import ControlRecord
 
+BY_THE_HOUR: Final = ("new_normal", "life_event")
 UNHEARD_MS: Final = 30 * 60_000  # nothing came for this long: what a person ended is ended by the clock
 
 
@@ -41,7 +43,7 @@ def take_in(core: Core, control: list[ControlRecord]) -> set[int]:
         if slot is None:
             continue
         hot = core.hot[slot]
-        fed_ms = core.fed[slot] if change.kind == "new_normal" else watermark.marks_of(hot)[1]
+        fed_ms = core.fed[slot] if change.kind in BY_THE_HOUR else watermark.marks_of(hot)[1]
         if (change.at_hour_ms if change.kind == "new_normal" else change.effective_ms) < fed_ms:
             mark_dirty(hot, change.effective_ms)
             concerned.add(slot)

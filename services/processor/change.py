@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 HOUR_MS: Final = 3_600_000
-APPLIED: Final = ("monitoring", "new_normal", "profile", "limits")  # the kinds that detection goes by
+APPLIED: Final = ("monitoring", "new_normal", "profile", "limits", "life_event")  # the kinds that detection goes by
 
 
 def at_hour_ms(effective_ms: int) -> int:

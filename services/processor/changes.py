@@ -11,7 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+from detectors import windows
 from detectors.limit_sets import LimitSet
+from services import life_events
+from services.life_events import LifeEvent, Said
 from services.monitoring import STATES, lets
 from services.processor import individual
 from services.processor.change import PatientChange
@@ -26,16 +29,22 @@ class Changes:
     def __init__(self) -> None:
         self._of: dict[int, list[PatientChange]] = {}
         self.limits: dict[int, list[tuple[int, LimitSet]]] = {}  # whose are not everybody's: from when, and what holds
+        self.windows: dict[int, list[tuple[int, float, float]]] = {}  # whose heart rate was ever expected to change
+        self._events: dict[int, list[LifeEvent]] = {}
 
     def clear(self) -> None:
         """Forget everything."""
         self._of.clear()
         self.limits.clear()
+        self.windows.clear()
+        self._events.clear()
 
     def forget(self, patient_id: int) -> None:
         """Forget one patient."""
         self._of.pop(patient_id, None)
         self.limits.pop(patient_id, None)
+        self.windows.pop(patient_id, None)
+        self._events.pop(patient_id, None)
 
     def add(self, patient_id: int, changes: Iterable[PatientChange]) -> None:
         """Take changes in; those known already are the same ones relayed again."""
@@ -46,6 +55,18 @@ class Changes:
             self._of[patient_id] = _newest([*known, *new.values()])
         if any(change.kind in individual.KINDS for change in new.values()):
             self.limits[patient_id] = individual.timeline(self._of[patient_id])
+        if any(change.kind == "life_event" for change in new.values()):
+            self._take_events(patient_id)
+
+    def _take_events(self, patient_id: int) -> None:
+        told = sorted((one for one in self._of[patient_id] if one.kind == "life_event"), key=lambda one: one.change_id)
+        events = life_events.standing({one.subject: one.payload for one in told})  # the latest word on each
+        opened = [window for event in events if (window := event.window) is not None]
+        self._events[patient_id], self.windows[patient_id] = events, windows.timeline(opened)
+
+    def said(self, patient_id: int, metric: str | None, at_ms: int) -> list[Said]:
+        """Return what happened to a patient that may bear on a metric at an instant."""
+        return life_events.bearing_on(self._events.get(patient_id, ()), metric, at_ms)
 
     def any_of(self, patient_id: int) -> bool:
         """Return whether anything was ever changed about a patient."""

@@ -16,6 +16,7 @@ from detectors.limit_sets import Standing
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from detectors.protocol import State
+from detectors.windows import Windows
 from ingest.partition import partition_of
 from services.processor import hot as hot_state
 from services.processor.changes import Changes
@@ -116,6 +117,14 @@ class Core:
         patients = {row: int(self.patient_of[slot]) for row, slot in rows.items()}
         timelines = {row: own[patient] for row, patient in patients.items() if patient in own}
         return Standing(self.limits.everybody, timelines) if timelines else None
+
+    def windows(self, rows: Mapping[int, int]) -> Windows | None:
+        """Return how far whose heart rate is expected to change, and when; ``rows`` as above. None: nobody's."""
+        patients = {row: int(self.patient_of[slot]) for row, slot in rows.items()} if self.changes.windows else {}
+        timelines = {
+            row: own for row, patient in patients.items() if (own := self.changes.windows.get(patient)) is not None
+        }
+        return Windows(timelines) if timelines else None
 
     def forget(self, patient_id: int) -> None:
         """Let go of an erased patient; the place stays empty until the next load."""

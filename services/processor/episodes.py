@@ -178,7 +178,7 @@ class Engine:
 
     def _insert(self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, late: bool) -> AlertRow:
         facts = self._rules[finding.rule]
-        evidence = {"utc_offset_min": offset_at(hot, finding.at_ms), **finding.evidence}
+        evidence = self._whole(hot, patient_id, finding.rule, finding.at_ms, finding.evidence)
         identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
         priority = facts.priority[finding.level]
         row = AlertRow(
@@ -325,7 +325,8 @@ class Engine:
         self._change(hot, patient_id, episode, "known", at_ms, None)
 
     def _suppress(self, hot: Hot, patient_id: int, finding: Finding, *, hold: bool) -> None:
-        evidence = {**finding.evidence, "utc_offset_min": offset_at(hot, finding.at_ms)}
+        evidence = self._whole(hot, patient_id, finding.rule, finding.at_ms, finding.evidence)
+        evidence["utc_offset_min"] = offset_at(hot, finding.at_ms)
         self._effects.suppressed.append(
             Suppressed(
                 hot.organisation_id, patient_id, finding.rule, finding.start_ms, finding.at_ms,
@@ -336,6 +337,12 @@ class Engine:
         )  # fmt: skip
         if hold:
             hot.held[finding.rule] = Held(finding.start_ms, finding.at_ms, finding.level, finding.evidence)
+
+    def _whole(self, hot: Hot, patient_id: int, rule: str, at_ms: int, evidence: dict[str, Any]) -> dict[str, Any]:
+        """Return what a finding tells, with the wearer's offset and what happened to the person that may bear on it."""
+        said = self._changes.said(patient_id, self._rules[rule].metric, at_ms)
+        told = {"events": [one._asdict() for one in said]} if said else {}
+        return {"utc_offset_min": offset_at(hot, at_ms), **evidence, **told}
 
     def _settle(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding, revealed: Revealed | None) -> None:
         if episode.provisional:
@@ -368,7 +375,7 @@ class Engine:
     ) -> None:  # fmt: skip
         told = told_to_patient = None
         if evidence is not None:
-            evidence = {"utc_offset_min": offset_at(hot, at_ms), **evidence}
+            evidence = self._whole(hot, patient_id, episode.rule, at_ms, evidence)
             told = sentence(episode.rule, evidence)
             told_to_patient = patient_sentence(episode.rule, evidence)
         for each in filter(None, (episode.alert_id, episode.told_id)):

@@ -35,7 +35,7 @@ from services.api.identity.front import Identity
 from services.api.problems import Code, Problem
 from services.api.weeks import document as weeks
 from services.settings import Settings
-from services.web import own_words, present
+from services.web import life_events, own_words, present
 from services.web.incidents import SHOWN_BESIDE, Said, Show, add_acknowledging, grouped
 
 HERE: Final = Path(__file__).parent
@@ -137,6 +137,7 @@ def router(access: Access, clock: Clock, settings: Settings) -> APIRouter:
     show = _add_patient(pages, access, clock)
     add_acknowledging(pages, access, clock, show_worklist, show)
     _add_new_normal(pages, access, clock, settings.kafka.partitions, show)
+    life_events.add_life_events(pages, access, clock, settings.kafka.partitions, show)
     _add_break_glass(pages, access, timedelta(hours=settings.api.break_glass_h))
     return pages
 
@@ -289,6 +290,7 @@ async def _patient(scope: Scope, key: str, now: datetime) -> dict[str, Any]:
         "weeks": None,
         "renewable": RENEWABLE if scope.may("patient.new_normal") else frozenset(),
         "renewals": await changes.renewals(scope, found) if scope.may("patient.new_normal") else {},
+        **await life_events.of_patient(scope, found),
         "opened": await break_glass.of_patient(scope, found),
         "scores": await scores.document(scope, found, now) if await scores.open_to(scope, found) else None,
         "request_key": secrets.token_urlsafe,

@@ -86,6 +86,19 @@ EXERCISES: Final = {
     ),
     "GET /v1/patients/{patient_id}/limits": Exercise("profile.read", _patient),
     "PUT /v1/patients/{patient_id}/limits": Exercise("patient.limits", _patient, body={"rules": {}, "reason": "new"}),
+    "GET /v1/patients/{patient_id}/life-events": Exercise("life_event.read", _patient),
+    "POST /v1/patients/{patient_id}/life-events": Exercise(
+        "patient.life_event", _patient, body={"event": "travel", "day": "2026-11-22"}
+    ),
+    "PUT /v1/patients/{patient_id}/life-events/{event_id}": Exercise(
+        "patient.life_event",
+        lambda about: {"patient_id": about.key, "event_id": "none"},
+        body={"event": "travel", "day": "2026-11-22"},
+        own=404,
+    ),
+    "POST /v1/patients/{patient_id}/life-events/{event_id}/withdraw": Exercise(
+        "patient.life_event", lambda about: {"patient_id": about.key, "event_id": "none"}, body={}, own=404
+    ),
     "GET /v1/patients/{patient_id}/enrolments": Exercise("enrolment.read", _patient),
     "PUT /v1/patients/{patient_id}/enrolments/{key}": Exercise(
         "patient.enrolment", lambda about: {"patient_id": about.key, "key": "none"}, body={"state": "eligible"}, own=404

@@ -303,6 +303,26 @@ async def test_a_new_normal_and_a_pause_are_seen_on_the_patient_page(page: Page,
     await expect(page.locator("body")).to_contain_text("There is no such thing")
 
 
+async def test_a_medicine_is_written_down_shown_and_taken_back(page: Page) -> None:
+    await page.goto("/patients/p02")
+    panel = page.locator(".happened")
+    await expect(panel).to_contain_text("None written down.")
+    await panel.get_by_text("Write one down").click()
+    await panel.get_by_label("What happened").select_option("medication_stopped")
+    await panel.get_by_label("Which medicine").select_option("beta_blocker")
+    await panel.get_by_label("On which day").fill("2026-11-20")
+    await panel.get_by_label("Note").fill("told on the phone")
+    await panel.get_by_role("button", name="Write down").click()
+    await expect(page.locator("#outcome")).to_contain_text("Written down: a beta blocker was stopped on 2026-11-20.")
+    await expect(panel).to_contain_text("A beta blocker was stopped, 2026-11-20")
+    await expect(panel).to_contain_text("a rise of heart rate by up to 10 /min is expected until 2026-12-17")
+    await expect(panel).to_contain_text("“told on the phone” · Ada Nurse")
+    page.once("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+    await panel.get_by_role("button", name="Withdraw").click()
+    await expect(panel).to_contain_text("Withdrawn")
+    await expect(panel.get_by_role("button", name="Withdraw")).to_have_count(0)
+
+
 async def test_the_patient_page_explains_and_draws(page: Page) -> None:
     await page.goto("/patients/p04")
     main = page.locator("main")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -41,6 +42,24 @@ def test_a_pause_and_a_new_normal_are_written_and_listed(migrated: Settings, our
     assert listed[1]["payload"] == {"state": "paused", "until_ms": 1_795_590_000_000}
     relayed = ours.connection.execute("SELECT count(*) FROM outbox WHERE organisation_id = %s", [ours.organisation])
     assert relayed.fetchone() == (2,)
+
+
+def test_an_event_is_written_put_right_and_withdrawn(migrated: Settings, ours: ApiData) -> None:
+    ours.patient("p1")
+    mine, today = ("--organisation", ours.key), datetime.now(UTC).date()
+    stopped = ("life-event", "p1", "medication_stopped", "beta_blocker", "--day")
+    done = keepwell(migrated, *stopped, today.isoformat(), "--json", *mine)
+    written = json.loads(done.stdout)[0]
+    assert (written["words"], written["version"]) == ("a beta blocker was stopped", 1), done.stderr
+    day = (today - timedelta(days=2)).isoformat()
+    done = keepwell(migrated, *stopped, day, "--correct", written["subject"], "--json", *mine)
+    assert [(one["day"], one["version"]) for one in json.loads(done.stdout)] == [(day, 2)], done.stderr
+    done = keepwell(migrated, "life-event-withdraw", "p1", written["subject"], "--version", "2", *mine)
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(keepwell(migrated, "changes", "p1", "--json", *mine).stdout)
+    assert [(row["version"], row["payload"]["withdrawn"]) for row in listed] == [(3, True), (2, False), (1, False)]
+    assert "no event 'none' is written down" in keepwell(migrated, "life-event-withdraw", "p1", "none", *mine).stderr
+    assert "a class of medicine" in keepwell(migrated, *stopped[:3], "metoprolol", "--day", day, *mine).stderr
 
 
 def test_a_profile_and_own_limits_are_written_and_shown(migrated: Settings, ours: ApiData) -> None:

@@ -122,6 +122,18 @@ class Source:
         rows = await every(self.connection, "SELECT organisation_key() AS key")
         return str(rows[0]["key"])
 
+    async def _life_events(self) -> list[dict[str, Any]]:
+        """Return the patient's medicines and other events that were not withdrawn, the latest begun first."""
+        rows = await every(
+            self.connection,
+            """SELECT payload FROM (SELECT DISTINCT ON (subject) payload FROM patient_change
+                                    WHERE patient_id = %s AND kind = 'life_event' ORDER BY subject, version DESC) latest
+               ORDER BY payload ->> 'day' DESC, payload ->> 'words'""",
+            [self.patient.id],
+        )
+        said = [row["payload"] for row in rows if not row["payload"]["withdrawn"]]
+        return [{name: one[name] for name in ("day", "words")} for one in said]
+
     async def profile(self) -> dict[str, Any]:
         """Return who the patient is, what is known of them and what is watched now."""
         own = await individual.read(self.connection, self.patient.id, self.now)
@@ -137,6 +149,7 @@ class Source:
             "withheld_by_consent": list(self.withheld),
             "profile": said["payload"] if said else {},
             "limits_note": individual.note(own)[1],
+            "life_events": await self._life_events(),
             "monitoring": {name: watched[name] for name in ("state", "since", "until")},
             "devices": [
                 {"id": row["key"], "model": row["model"], "from": rfc3339(row["since"]), "to": rfc3339(row["until"])}

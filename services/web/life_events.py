@@ -1,0 +1,81 @@
+"""A patient's medicines and other events on their page: what stands, and forms to write down and take back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from ingest.clock import Clock
+from services import life_events as catalogue
+from services.api import life_events, patients, times
+from services.api.access import Access, Scope
+from services.api.patients import Patient
+from services.api.problems import Problem
+from services.api.profile import Asked
+from services.web.incidents import SHOWN_BESIDE, Said, Show
+
+SHOWN: Final = 30  # the newest written; the API lists them all
+ABOUT: Final = "life-event"  # which form an outcome is about
+
+
+async def of_patient(scope: Scope, patient: Patient) -> dict[str, Any]:
+    """Return what the page needs of a patient's events; nothing of them to whom they are not shown."""
+    may_read, may_write = scope.may("life_event.read"), scope.may("patient.life_event")
+    page = await life_events.listed(scope, patient, SHOWN, None) if may_read else {"items": []}
+    classes = catalogue.catalogue()["medication"]
+    return {
+        "events": page["items"],
+        "sees_events": may_read,
+        "may_write_events": may_write,
+        "event_kinds": catalogue.kinds(),
+        "medicines": {key: one["title"] for key, one in classes.items()},
+    }
+
+
+def add_life_events(pages: APIRouter, access: Access, clock: Clock, partitions: int, show: Show) -> None:
+    """Add the routes by which the page writes events down and takes them back."""
+
+    async def answer(request: Request, patient_id: str, said: Said) -> Response:
+        if request.headers.get("hx-request"):
+            return await show(request, "_patient.html", patient_id, said)
+        return RedirectResponse(f"/patients/{quote(patient_id, safe='')}", 303)
+
+    def asked(note: str, key: str) -> Asked:
+        now = times.present(clock)
+        return Asked(note, now, now, None, key, partitions)
+
+    @pages.post("/patients/{patient_id}/life-events")
+    async def record(
+        request: Request,
+        patient_id: str,
+        event: Annotated[str, Form(max_length=40)],
+        day: Annotated[str, Form(max_length=10)],
+        key: Annotated[str, Form(max_length=100)],
+        medication: Annotated[str, Form(max_length=40)] = "",
+        note: Annotated[str, Form(max_length=5000)] = "",
+    ) -> Response:
+        """Write an event down, then show the patient as it is now."""
+        try:
+            async with access.scoped(request, "patient.life_event") as scope:
+                wanted = life_events.Wanted(event, medication or None, day)
+                patient = await patients.find(scope, patient_id)
+                row = await life_events.record(scope, patient, wanted, asked(note, key))
+            said = Said(f"Written down: {row['payload']['words']} on {day}.", done=True, about=ABOUT)
+        except Problem as problem:
+            if problem.code not in SHOWN_BESIDE:
+                raise
+            said = Said(f"Not written down: {problem.detail}.")
+        return await answer(request, patient_id, said)
+
+    @pages.post("/patients/{patient_id}/life-events/{event_id}/withdraw")
+    async def withdraw(
+        request: Request, patient_id: str, event_id: str, key: Annotated[str, Form(max_length=100)]
+    ) -> Response:
+        """Take an event back that was written down by mistake, then show the patient as it is now."""
+        async with access.scoped(request, "patient.life_event") as scope:
+            patient = await patients.find(scope, patient_id)
+            row = await life_events.withdraw(scope, patient, event_id, asked("", key))
+        return await answer(request, patient_id, Said(f"Withdrawn: {row['payload']['words']}.", done=True))

@@ -1,0 +1,149 @@
+"""Medicines and other events: written down once, put right, taken back; what is expected of them is not told as unusual."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from random import Random
+from typing import Any
+
+import psycopg
+import pytest
+
+from services import life_events
+from services.store.changes import Wanted
+from tests.api_data import ApiData
+from tests.cast import Episode, Person, at
+from tests.fix_api import ServedApi
+from tests.fix_faults import stamped_story
+from tests.fix_processor import DAY, T0, Bench, block, stamped
+from tests.integration.test_api import got, problem
+from tests.integration.test_api_changes import outbox
+from tests.integration.test_control import changed, interleaved, outcome, wanted
+from tests.sentence_sql import check_sentences
+
+pytestmark = pytest.mark.stack
+
+DAYS = 9
+FIRST = date(2025, 10, 10)  # of T0
+RISEN = Person("risen", tuple(Episode("heart_rate", at(d - 1, 22), at(d, 8), add=12) for d in range(6, DAYS + 1)))
+STOPPED = {
+    "event": "medication_stopped",
+    "medication": "beta_blocker",
+    "day": "2026-11-20",
+    "note": "told on the phone",
+}
+EVENTS = "/v1/patients/p1/life-events"
+LIVED = (
+    "SELECT rule, state, sentence, patient_sentence, evidence->'events' FROM alert WHERE patient_id = %s ORDER BY rule"
+)
+
+
+def event(patient: int, subject: str, day: int, size: float | None, *, withdrawn: bool = False) -> Wanted:
+    """A beta blocker's stop as the API writes it, with a size of our own."""
+    when = FIRST + timedelta(days=day)
+    payload = life_events.checked("medication_stopped", "beta_blocker", when, when)
+    payload["effects"] = {"heart_rate": {"side": "rise"} | ({} if size is None else {"size": size})}
+    return wanted(patient, "life_event", T0 + day * DAY, subject, **{**payload, "withdrawn": withdrawn})
+
+
+async def test_a_rise_up_to_the_size_is_expected_and_beyond_it_told_with_what_happened(bench: Bench) -> None:
+    """Stopped on day 5, 12 /min more from then on: up to 15, or only up to 5, are expected; of the third nothing."""
+    await bench.feed(changed(bench, event(1, "a", 5, 15), event(2, "a", 5, 5)))
+    for patient in (1, 2, 3):
+        await bench.frames(stamped_story(patient, RISEN, DAYS))
+        await bench.frames([stamped(patient, DAYS * 24, [block("heart_rate", T0 + DAYS * DAY, [150.0] * 60)])])
+    first, second, third = [await bench.rows(LIVED, patient) for patient in (1, 2, 3)]
+    assert [row[0] for row in first] == ["tachycardia_at_rest"], "a safety limit knows no window"
+    assert [row[0] for row in second] == [row[0] for row in third] == ["resting_heart_rate_rise", "tachycardia_at_rest"]
+    found = "SELECT rule, started_at, found_at, priority FROM alert WHERE patient_id = %s ORDER BY 1"
+    assert await bench.rows(found, 2) == await bench.rows(found, 3), "and what is told is told as soon"
+    note = " (a beta blocker was stopped on 15 Oct: a rise of up to 5 /min can come from it)"
+    assert second[0][2] == third[0][2] + note
+    assert second[0][3] == third[0][3], "the patient is not told that all is explained"
+    said = {"day": "2025-10-15", "words": "a beta blocker was stopped", "side": "rise"}
+    assert second[0][4] == [said | {"size": 5}]
+    assert third[0][4] is None
+    used = "SELECT count(*) FROM daily_value WHERE patient_id = %s AND metric_id = 1 AND context = 'asleep' AND used"
+    assert (await bench.rows(used, 1))[0][0] > (await bench.rows(used, 3))[0][0], "what is expected is learned"
+    with psycopg.connect(bench.settings.postgres.conninfo("admin")) as connection:
+        report = check_sentences(connection)
+    assert report.problems == []
+    assert report.sentences > 8
+
+
+async def test_whenever_and_in_whatever_order_they_are_written_down_the_same_comes_of_it(bench: Bench) -> None:
+    """In time; one by one with restarts; after all was seen. One is put right, one withdrawn, one only said."""
+    asked = [
+        event(0, "a", 7, 15), event(0, "b", 3, 15), event(0, "c", 5, None), event(0, "a", 5, 13),
+        event(0, "b", 3, 15, withdrawn=True),
+    ]  # fmt: skip
+    await bench.feed(changed(bench, *(one._replace(patient_id=1) for one in asked)))
+    await bench.frames(stamped_story(1, RISEN, DAYS))
+    control = changed(bench, *(one._replace(patient_id=2) for one in asked))
+    Random(1).shuffle(control)
+    await interleaved(bench, stamped_story(2, RISEN, DAYS), control, 1)
+    await bench.frames(stamped_story(3, RISEN, DAYS))
+    assert [row[1] for row in await bench.rows(LIVED, 3)] == ["active"]
+    await bench.feed(changed(bench, *(one._replace(patient_id=3) for one in asked)))
+    await bench.rebuild()
+    in_time = await outcome(bench, 1)
+    assert in_time["alerts"] == []
+    assert await outcome(bench, 2) == in_time
+    assert await outcome(bench, 3) == in_time
+    assert [row[1] for row in await bench.rows(LIVED, 3)] == ["withdrawn"], "it stays visible"
+
+
+async def test_an_event_is_written_down_once_put_right_and_taken_back(api: ServedApi, ours: ApiData) -> None:
+    patient, nurse = ours.patient("p1"), ours.person()
+    async with api.client(ours.token(nurse)) as client:
+        answers = [await client.post(EVENTS, json=STOPPED, headers={"Idempotency-Key": "k1"}) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200], answers[0].text
+        first = answers[0].json()
+        assert answers[1].json() == first
+        assert (first["words"], first["until"]) == ("a beta blocker was stopped", "2026-12-17")
+        assert first["effects"] == [{"metric": "heart_rate", "side": "rise", "size": 10, "unit": "/min"}]
+        own = f"{EVENTS}/{first['id']}"
+        right = await client.put(own, json=STOPPED | {"day": "2026-11-18"}, headers={"If-Match": '"1"'})
+        assert (right.status_code, right.headers["etag"]) == (200, '"2"'), right.text
+        stale = await client.put(own, json=STOPPED, headers={"If-Match": '"1"'})
+        assert problem(stale, 409, "stale_version")["version"] == 2
+        back = (await client.post(f"{own}/withdraw", json={"reason": "another patient's"})).json()
+        assert (back["withdrawn"], back["version"], back["note"], back["by"]["id"]) == (
+            True,
+            3,
+            "another patient's",
+            "ada",
+        )
+        assert [one["id"] for one in (await got(client, EVENTS))["items"]] == [first["id"]]
+        history = (await got(client, "/v1/patients/p1/changes"))["items"]
+        assert [(one["kind"], one["version"], one["withdrawn"], one["day"]) for one in history] == [
+            ("life_event", 3, True, "2026-11-18"), ("life_event", 2, False, "2026-11-18"),
+            ("life_event", 1, False, "2026-11-20"),
+        ]  # fmt: skip
+        problem(await client.post(f"{EVENTS}/none/withdraw", json={}), 404, "not_found")
+    sent = outbox(ours, patient)
+    assert [(one.kind, one.version, one.payload["day"]) for one in sent] == [
+        ("life_event", 1, "2026-11-20"), ("life_event", 2, "2026-11-18"), ("life_event", 3, "2026-11-18"),
+    ]  # fmt: skip
+    assert sent[1].effective_ms == sent[0].effective_ms - 2 * DAY, "put right from where either version begins"
+    assert {row[:2] for row in ours.audit("patient.life_event")} == {(nurse, patient)}
+
+
+async def test_an_event_that_cant_be_is_refused_with_what_can(api: ServedApi, ours: ApiData) -> None:
+    ours.patient("p1")
+    refused: list[tuple[str, dict[str, Any]]] = [
+        ("event", {"event": "moved house", "medication": None}),
+        ("medication", {"medication": None}),
+        ("medication", {"medication": "metoprolol 50 mg"}),
+        ("medication", {"event": "surgery"}),
+        ("day", {"day": "20 November"}),
+        ("day", {"day": "2026-02-30"}),
+        ("day", {"day": "2024-11-20"}),
+        ("day", {"day": "2027-11-20"}),
+        ("reason", {"note": "x" * 1001}),
+    ]
+    async with api.client(ours.token(ours.person())) as client:
+        for field, body in refused:
+            assert problem(await client.post(EVENTS, json=STOPPED | body), 422, "invalid")["field"] == field, body
+        problem(await client.post(EVENTS, json=STOPPED | {"dose": "50 mg"}), 422, "invalid")
+    assert ours.connection.execute("SELECT count(*) FROM outbox WHERE organisation_id = %s", [ours.organisation]).fetchone() == (0,)  # fmt: skip
