@@ -90,9 +90,9 @@ def test_it_is_what_a_plain_loop_over_the_readings_makes_of_them() -> None:
 
 
 def _some_night(rng: np.random.Generator, every: int) -> Night:
-    night = quiet(1, int(rng.integers(1 << 30)), float(rng.choice([0.4, 0.4, 1.5])))
+    night = quiet(1, int(rng.integers(1 << 30)), float(rng.choice([0.4, 0.4, 1.2])))
     dip = int(rng.choice([0, 0, 0, 0, 2, 3]))
-    night = sparse(train(night, dip, 590, 9.0, start=5) if dip else night, every)
+    night = sparse(train(night, dip, 590, 7.0, start=5) if dip else night, every)
     night[:, rng.random(NIGHT) < 0.1] = np.nan
     return night
 
