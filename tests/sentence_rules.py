@@ -34,7 +34,7 @@ def _limit(metric: str, side: str, levels: Iterable[float], clear: float, gap_mi
 
 
 LIMITS: Final = {
-    "spo2_low": _limit("spo2", "below", (90, 85), 92, 15),
+    "spo2_low": _limit("spo2", "below", (90, 85), 92, 40),
     "tachycardia_at_rest": _limit("heart_rate", "above", (130, 150), 120, 5, at_rest=True),
     "tachycardia_extreme": _limit("heart_rate", "above", (190,), 170, 5),
     "bradycardia": _limit("heart_rate", "below", (38, 32), 42, 5),
