@@ -69,7 +69,7 @@ class Limit:
 ADULT_LIMITS: tuple[Limit, ...] = (
     Limit(
         "spo2_low", "Low oxygen saturation", "spo2", "below", ((90, "medium"), (85, "high")), clear=92,
-        persist_s=300, clear_s=600, max_gap_s=900,
+        persist_s=300, clear_s=600, max_gap_s=2400,
     ),
     Limit(
         "tachycardia_at_rest", "Fast heart rate at rest", "heart_rate", "above",

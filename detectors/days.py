@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from detectors import drift, persist, rise, windows
+from detectors import desaturation, drift, persist, rise, windows
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -47,7 +47,7 @@ from detectors.protocol import (
     Shorts,
     State,
 )
-from detectors.rules import DRIFTS, NEW_NORMAL, NIGHT_BREATH_RISE, NIGHT_SKIN_RISE, RESTING_HEART
+from detectors.rules import DRIFTS, NEW_NORMAL, NIGHT_BREATH_RISE, NIGHT_FALLS, NIGHT_SKIN_RISE, RESTING_HEART
 from detectors.score import p_value, z_of_days
 from detectors.settled import Days
 from detectors.sums import DAY_DTYPE, day_means
@@ -101,6 +101,9 @@ def close_days(
     if window is not None and room is not None:
         rise.follow(state, heart, room)
         windows.end(state, window)
+    falls = desaturation.judge(state["falls"])
+    of_falls = partial(_falls_evidence, falls, state)
+    said.add(NIGHT_FALLS, of_falls, said.began, falls.changes, falls.level)
     table = _table(state, slots, values, expected, z, clean)
     state["day"] = np.zeros((), DAY_DTYPE)
     return said.findings, table
@@ -136,6 +139,10 @@ class _Findings:
 
 def _night_evidence(state: State, values: Doubles, expected: Usual, z: Doubles, pair: int, i: int) -> Evidence:
     return day_evidence(state[i], pair, float(values[i, pair]), expected, i, float(z[i, pair]))
+
+
+def _falls_evidence(falls: desaturation.Night, state: State, i: int) -> Evidence:
+    return desaturation.evidence(falls, int(state["open_day"][i]), i)
 
 
 def day_evidence(patient: np.void, pair: int, value: float, expected: Usual, i: int, z: float) -> Evidence:

@@ -13,12 +13,15 @@ from typing import Any, Final
 
 from detectors.baseline import DAYS as BASELINE_DAYS
 from detectors.daily import MOST_DAYS
+from detectors.desaturation import LEARNED as FALLS_LEARNED
+from detectors.desaturation import MEMORY as FALLS_MEMORY
 from detectors.limits import DEFAULT_LIMITS
 from detectors.rules import (
     CHECK_VALUE,
     DRIFTS,
     NEW_NORMAL,
     NIGHT_BREATH_RISE,
+    NIGHT_FALLS,
     NIGHT_SKIN_RISE,
     REST_HEART_HOURS,
     RESTING_HEART,
@@ -229,7 +232,7 @@ def _rise(evidence: Told, voice: Voice) -> str:
     date = _date(_EPOCH + timedelta(days=evidence["day"]))
     what = f"{voice[1]}resting heart rate in the night to {date}"
     n = evidence["n_days"]
-    told = _against_usual(evidence, voice, what, f"over {n} nights" + (" or more" if n >= MOST_DAYS else ""))
+    told = _against_usual(evidence, voice, what, f"over {_nights(n, MOST_DAYS)}")
     quiet = evidence.get("change") != "cleared" and evidence.get("steps_z", 0.0) <= QUIET_Z
     if evidence.get("change") == "worsened":
         now, level = (average("heart_rate", evidence[key]) for key in ("value", "level"))
@@ -265,6 +268,26 @@ _ASLEEP: Final[Mapping[str, str]] = {
     "respiratory_rate": "respiratory rate while asleep",
     "hrv_rmssd": "heart rate variability while asleep",
 }
+
+
+def _falls(evidence: Told, voice: Voice) -> str:
+    date, n = _date(_EPOCH + timedelta(days=evidence["day"])), evidence["falls"]
+    name = f"{voice[1]}{NAMES['spo2']}"
+    times = "once" if n == 1 else f"{n} times"
+    watched = f"{evidence['readings']} readings over {duration(evidence['minutes'] * 60_000)}"
+    told = f"{name} fell by {reading(evidence['fall'])} points or more {times} in the night to {date} ({watched})"
+    if evidence["an_hour"]:
+        told += f": {evidence['rate']:.1f} an hour"
+    if n:
+        told += f", at the deepest by {reading(evidence['deepest'])}"
+    per = "an hour" if evidence["an_hour"] else "in 60 readings"
+    usual = f"{voice[0]} usual is {evidence['usual_rate']:.1f} {per} (over {_nights(evidence['n_days'], FALLS_MEMORY)})"
+    told += f"; {usual}" if evidence["n_days"] >= FALLS_LEARNED else ""
+    return f"{told}; it is the second quieter night in a row" if evidence.get("change") == "cleared" else told
+
+
+def _nights(n: int, most: int) -> str:
+    return f"{n} nights" + (" or more" if n >= most else "")
 
 
 def _rest_hour(evidence: Told, voice: Voice) -> str:
@@ -332,6 +355,7 @@ _SENTENCES: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
     **{rule.id: _drift for rule in DRIFTS},
     NIGHT_SKIN_RISE.id: _night("skin temperature while asleep"),
     NIGHT_BREATH_RISE.id: _night("respiratory rate while asleep"),
+    NIGHT_FALLS.id: _falls,
     REST_HEART_HOURS.id: _rest_hour,
     **{rule.id: _check_value for rule in CHECK_VALUE.values()},
     "device_silent": _device_silent,

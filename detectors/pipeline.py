@@ -13,6 +13,8 @@ from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
 from detectors.context import contexts, local_days
 from detectors.daily import LIMITS, Budget, state_dtype
 from detectors.days import close_days
+from detectors.desaturation import DESATURATION_DTYPE
+from detectors.desaturation import add as add_falls
 from detectors.drift import WATCHED
 from detectors.gate import ADULT_GATE, GATE_DTYPE, Gate, GateLimits
 from detectors.hours import close_hours
@@ -42,6 +44,7 @@ PIPELINE_DTYPE = np.dtype(
         ("rest", PERSIST_DTYPE),
         ("rest_hour", "i4"),
         windows.BEFORE,
+        ("falls", DESATURATION_DTYPE),
     ]
 )
 _HEART_PAIRS = np.flatnonzero(PAIR_METRIC == HEART_RATE)
@@ -53,7 +56,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,036 bytes a patient.
+    night; each patient's hours in order. State: 1,057 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()
@@ -118,6 +121,7 @@ class Pipeline:
         minutes = live_minutes(hour)
         code = self._gate.judge(part["gate"], minutes)
         context = contexts(part["last_step"], minutes)
+        add_falls(part["falls"], minutes, code, context)
         heard = np.any(part["baselines"]["n"][:, _HEART_PAIRS] > 0, axis=1)
         add_minutes(part["hour"], part["day"], heard, minutes, code, context, alarm or self._alarm)
         states, bands = no_hours()

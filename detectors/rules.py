@@ -28,6 +28,10 @@ NIGHT_BREATH_RISE = Rule(
     "night_respiratory_rate_rise", 2, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
     ("night_work",),
 )  # fmt: skip
+NIGHT_FALLS = Rule(
+    "night_desaturations", 1, "adaptive", ("low", "medium"), "spo2", "Repeated falls of oxygen saturation at night",
+    ("night_work",),
+)  # fmt: skip
 _ASLEEP: Final[tuple[Condition, ...]] = ("night_work",)
 _HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
 
@@ -45,7 +49,9 @@ DRIFTS: Final = (
     _drift("hrv_rmssd", "Heart rate variability at night", _HEART),
 )
 """In the order of ``drift.WATCHED``."""
-ADAPTIVE_RULES: Final = (*DRIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE)
+ADAPTIVE_RULES: Final = (
+    *DRIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE, NIGHT_FALLS,
+)  # fmt: skip
 ADAPTIVE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES)
 
 # A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.

@@ -47,6 +47,7 @@ class Case(NamedTuple):
 
 HEART: Final = frozenset({"resting_heart_rate_rise", "heart_rate_unusual_at_rest"})
 FEVER: Final = frozenset({"fever"}) | HEART | frozenset({"night_skin_temperature_rise"})
+OXYGEN: Final = frozenset({"spo2_low", "night_desaturations"})
 NONE: Final[frozenset[str]] = frozenset()
 
 CASES: Final[Mapping[str, Case]] = {
@@ -57,7 +58,7 @@ CASES: Final[Mapping[str, Case]] = {
     },
     "hrv_minus_20_percent": Case("hrv", "hrv_rmssd", 0.8, 1, 5, 12, HEART),
     "fever": Case("fever", "body_temperature", 2.2, 0.1, 0.5, 14, FEVER),
-    "desaturation_train": Case("desaturation_train", "spo2", -14, 0, 4 / 24, 1, frozenset({"spo2_low"})),
+    "desaturation_train": Case("desaturation_train", "spo2", -14, 0, 4 / 24, 1, OXYGEN),
     "device_swap": Case("device_swap", "heart_rate", 1.5, 0, 14, 12, NONE),
     "clock_jump": Case("clock_jump", "heart_rate", 3, 0, 2, 12, NONE),
     "step_5_bpm_7_d": Case("ramp", "heart_rate", 5, 0, 7, 12, HEART),

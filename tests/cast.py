@@ -83,6 +83,7 @@ def cast(days: int) -> list[Person]:
         Person("battery", (Episode("battery", at(3, 12), at(3, 18), 9),)),
         Person("silent", tuple(Episode(m, at(4, 11), at(4, 15.5), gone=True) for m in EVERY)),
         Person("steady", (Episode("heart_rate", at(2, 12), at(2, 12) + 2, 320),)),  # impossible: quarantined
+        Person("falls", tuple(Episode("spo2", at(5, 22) + k, at(5, 22) + k + 5, add=-9) for k in range(0, 570, 15))),
     ]
 
 

@@ -34,7 +34,7 @@ def _limit(metric: str, side: str, levels: Iterable[float], clear: float, gap_mi
 
 
 LIMITS: Final = {
-    "spo2_low": _limit("spo2", "below", (90, 85), 92, 15),
+    "spo2_low": _limit("spo2", "below", (90, 85), 92, 40),
     "tachycardia_at_rest": _limit("heart_rate", "above", (130, 150), 120, 5, at_rest=True),
     "tachycardia_extreme": _limit("heart_rate", "above", (190,), 170, 5),
     "bradycardia": _limit("heart_rate", "below", (38, 32), 42, 5),
@@ -153,6 +153,11 @@ LOCAL: Final = "(minute AT TIME ZONE 'UTC' + %(offset)s)"
 NIGHT: Final = f"({LOCAL}::time >= '22:00' OR {LOCAL}::time < '08:00')"
 # A day runs from 10:00 to 10:00 and carries the date of its end; an hour belongs to it as a whole.
 DAY: Final = "(date_trunc('hour', minute) AT TIME ZONE 'UTC' + %(offset)s + interval '14 hours')::date"
+ASLEEP: Final = f"""
+    SELECT extract(epoch FROM minute)::bigint / 60, {DAY}, thousandths / 1000 FROM usable_spo2
+    WHERE NOT active AND {NIGHT} AND minute NOT IN (
+        SELECT date_trunc('minute', t) FROM told WHERE metric = 'spo2' AND quality NOT IN (0, 3, 4))
+    ORDER BY minute"""
 STEPS: Final = f"""
     WITH off AS (
         SELECT DISTINCT date_trunc('minute', t) AS minute FROM told WHERE quality = 3 OR (metric = 'wear' AND value = 0)

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from tests import sentence_limits
+from tests import night_falls, sentence_limits
 from tests.sentence_rules import (
+    ASLEEP,
     AT_REST,
     BASELINE_DAYS,
     CONFUSED,
@@ -170,6 +171,7 @@ class _Patient:
         if told.rule.startswith("check_value_"):
             return self._check_value(told, told.rule.removeprefix("check_value_"))
         others: dict[str, Callable[[Told], Expected]] = {
+            "night_desaturations": self._falls,
             "not_worn": self._not_worn,
             "poor_signal": self._poor_signal,
             "battery_low": self._battery,
@@ -309,6 +311,25 @@ class _Patient:
         now, first = values.get(day, median(used[-BASELINE_DAYS:])), median(used[:BASELINE_DAYS])
         shown: Expected = [Shown(now, decimals), Apart(decimals), str(BASELINE_DAYS), Shown(first, decimals)]
         return [str(day.day), MONTHS[day.month - 1], *shown]
+
+    def _falls(self, told: Told) -> Expected:
+        """Count a night's falls once more from all the minutes asleep up to it."""
+        self._make_minutes("spo2")
+        rows = self._connection.execute(ASLEEP.encode(), {"offset": told.offset}).fetchall()
+        day = day_of(told.at - MINUTE, told.offset).toordinal()
+        counted = night_falls.nights((minute, one.toordinal(), value) for minute, one, value in rows)
+        night = next((one for one in counted if one.day == day), None)
+        if night is None:
+            msg = f"no readings asleep in the night to {day_of(told.at - MINUTE, told.offset)}"
+            raise Untrue(msg)
+        to = date.fromordinal(day)
+        times = [] if night.falls == 1 else [str(night.falls)]
+        watched = [str(night.readings), *duration(night.minutes * MINUTE)]
+        rate: Expected = [Shown(night.rate, 1)] if night.every_minute else []
+        deepest = [plain(night.deepest)] if night.falls else []
+        usual: Expected = [Shown(night.usual, 1), *([] if night.every_minute else ["60"]), str(night.n)]
+        shown: Expected = ["4", *times, str(to.day), MONTHS[to.month - 1], *watched, *rate, *deepest]
+        return [*shown, *(usual if night.n >= 5 else [])]
 
     def _slow(self, rule: UsualRule, told: Told, day: date) -> Night:
         """Return what the night of a day is compared with, and how many nights lie behind it."""

@@ -16,7 +16,7 @@ DAYS = 22
 RULES = {
     "spo2_low", "tachycardia_at_rest", "bradycardia", "fever", "respiratory_rate_high", "resting_heart_rate_rise",
     "heart_rate_unusual_at_rest", "night_skin_temperature_rise", "night_respiratory_rate_rise", "not_worn", "poor_signal",
-    "battery_low", "device_silent",
+    "battery_low", "device_silent", "night_desaturations",
 }  # fmt: skip
 
 

@@ -212,3 +212,28 @@ def test_rules_keep_their_places_in_kept_states() -> None:
         "respiratory_rate_low", "fever", "hypothermia", "glucose_low", "glucose_high", "systolic_high", "systolic_low",
         "spo2_high_on_oxygen",
     ]  # fmt: skip
+
+
+SPO2 = next(limit for limit in DEFAULT_LIMITS if limit.rule == "spo2_low")
+
+
+@pytest.mark.parametrize(("every_s", "readings_needed"), [(60, 6), (300, 2), (905, 2), (1805, 2)])
+@pytest.mark.parametrize(("value", "level"), [(88.0, 0), (84.0, 1)])
+def test_low_oxygen_is_told_at_one_good_repeat_however_seldom_the_device_measures(
+    every_s: int, readings_needed: int, value: float, level: int
+) -> None:
+    """A quarter-hourly or half-hourly device is a few seconds late; within five minutes a repeat is no second look."""
+    points = [(i * every_s * 1000, value) for i in range(readings_needed)]
+    assert run(points[:-1], SPO2) == []
+    (finding,) = run(points, SPO2)
+    assert (finding.level, finding.at_ms) == (level, points[-1][0])
+    healthy = [(points[-1][0] + i * every_s * 1000, 95.0) for i in range(1, 13)]
+    assert [one.change for one in run(points + healthy, SPO2)] == ["raised", "cleared"]
+
+
+@pytest.mark.parametrize("every_s", [60, 300, 905, 1805])
+def test_low_oxygen_is_not_told_of_one_reading_of_one_that_was_doubted_or_of_one_taken_back(every_s: int) -> None:
+    step = every_s * 1000
+    assert run([(0, 60.0), (step, 95.0), (2 * step, 60.0)], SPO2) == []
+    doubted = np.array([True, False])
+    assert run([(0, 60.0), (step, 60.0)], SPO2, good=doubted) == []
