@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import ACTIVE, ASLEEP, HEART_RATE, REST, VITALS, Doubles, Floats, Ints, State
+from detectors.protocol import ACTIVE, ASLEEP, HEART_RATE, REST, VITALS, Counts, Doubles, Floats, Ints, State
 
 DAYS = 14
 """How many clean days a baseline holds."""
@@ -33,6 +33,9 @@ ERROR_RATE = 1 / 28
 
 PRIOR_DAYS = 5
 """The prior's spread counts as much as this many days."""
+
+HUNDRED, MOST = 100, np.iinfo(np.uint16).max
+"""A ring holds hundredths, so values up to 655.35: finer than any wearable, at half the bytes."""
 
 MEMORY_DAYS = 64
 """Days further apart than this are not one baseline: when a day enters, older ones leave."""
@@ -76,7 +79,7 @@ LEAST_MINUTES = np.array([pair.least_minutes for pair in PAIRS], np.uint16)
 
 BASELINE_DTYPE = np.dtype(
     [
-        ("ring", "f4", (DAYS,)),  # values of the clean days, newest first
+        ("ring", "u2", (DAYS,)),  # values of the clean days in hundredths, newest first
         ("days", "u8"),  # bit i: day last_day - i is in the baseline
         ("last_day", "u2"),
         ("n", "u1"),  # how many days of the ring count
@@ -170,7 +173,8 @@ def learn(baselines: State, days: Ints, values: Floats, hours_variance: Floats) 
     baselines["last_day"] = days
     n = np.minimum(np.bitwise_count(baselines["days"]), DAYS)
     baselines["n"] = n
-    baselines["ring"] = np.concatenate([values[:, None], baselines["ring"][:, :-1]], axis=1)
+    newest = np.clip(np.rint(values.astype(np.float64) * HUNDRED), 0, MOST).astype(np.uint16)
+    baselines["ring"] = np.concatenate([newest[:, None], baselines["ring"][:, :-1]], axis=1)
     baselines["median"] = _median(baselines["ring"], n)
     first = (n == DAYS) & (baselines["anchor"] == 0)
     baselines["anchor"] = np.where(first, baselines["median"], baselines["anchor"])
@@ -187,8 +191,9 @@ def days_used(baseline: np.void) -> list[int]:
     return [last - i for i in range(MEMORY_DAYS) if bits >> i & 1][: int(baseline["n"])]
 
 
-def _median(rings: Floats, n: NDArray[np.uint8]) -> Floats:
+def _median(rings: Counts, n: NDArray[np.uint8]) -> Floats:
     """Return the median (K,) of the first ``n`` values of each ring (K, DAYS)."""
-    ordered = np.sort(np.where(np.arange(DAYS) < n[:, None], rings, np.float32(np.inf)), axis=1)
+    ordered = np.sort(np.where(np.arange(DAYS) < n[:, None], rings, np.uint16(MOST)), axis=1)
     which = np.arange(len(n))
-    return np.asarray((ordered[which, (n - 1) // 2] + ordered[which, n // 2]) / 2, np.float32)
+    twice = ordered[which, (n - 1) // 2].astype(np.int32) + ordered[which, n // 2]
+    return np.asarray(twice / (2 * HUNDRED), np.float32)

@@ -60,8 +60,8 @@ async def test_every_number_in_every_sentence_is_true(bench: Bench, capsys: pyte
 SPOILT = [  # what is made untrue, whose sentences must be found out
     ("UPDATE reading_block SET value = (SELECT array_agg(v - 1 ORDER BY i) FROM unnest(value) WITH ORDINALITY u (v, i)) WHERE metric_id = 4", "spo2_low"),
     ("UPDATE reading_block SET t0 = t0 + interval '1 minute', t_last = t_last + interval '1 minute' WHERE metric_id = 6", "fever"),
-    ("UPDATE alert_event SET sentence = replace(sentence, 'usual 57 ', 'usual 56 ')", "resting_heart_rate_rise"),
-    ("UPDATE alert_event SET sentence = replace(sentence, 'of 5 nights', 'of 6 nights')", "night_skin_temperature_rise"),
+    (r"UPDATE alert_event SET sentence = regexp_replace(sentence, 'usual \d+ ', 'usual 1 ') WHERE sentence ~ 'usual \d+ '", "resting_heart_rate_rise"),
+    (r"UPDATE alert_event SET sentence = regexp_replace(sentence, 'of \d nights', 'of 1 nights') WHERE sentence ~ 'of \d nights'", "night_skin_temperature_rise"),
     ("UPDATE alert SET patient_sentence = replace(patient_sentence, '9 %', '8 %')", "battery_low"),
     ("UPDATE alert SET patient_sentence = patient_sentence || ' 7'", "not_worn"),
 ]  # fmt: skip
