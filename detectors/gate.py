@@ -73,21 +73,20 @@ class Gate:
 
         Minutes that are not live are ABSENT.
         """
-        live = minutes.live[:, :, None]
-        some = (minutes.good > 0) & np.isfinite(minutes.mean) & live
+        some = (minutes.good > 0) & np.isfinite(minutes.mean) & minutes.live[:, :, None]
         worn = some & ~minutes.not_worn[:, :, None]
+        doubted = (minutes.poor > 0) & minutes.live[:, :, None]
         with np.errstate(invalid="ignore"):
             plausible = (minutes.mean >= self.limits.low) & (minutes.mean <= self.limits.high)
-        code = np.where(some, np.uint8(OFF_BODY), np.uint8(ABSENT))
-        code[(minutes.poor > 0) & ~some & live] = DOUBTED
-        code[worn & ~plausible] = IMPLAUSIBLE
-        code[worn & plausible] = USABLE
-        self._changes(state, minutes, worn, code)
-        return code
+            jump, flat = self._changes(state, minutes, worn)
+        believed = np.where(jump, JUMP, np.where(flat, FLAT, USABLE).astype(np.uint8))
+        without = np.where(some, OFF_BODY, np.where(doubted, DOUBTED, ABSENT).astype(np.uint8))
+        return np.where(worn, np.where(plausible, believed, IMPLAUSIBLE), without)
 
-    def _changes(self, state: State, minutes: Minutes, worn: Bools, code: Bytes) -> None:
-        """Mark jumps and flat lines minute by minute, in place."""
-        mean, last, run = state["mean"].copy(), state["minute"].copy(), state["run"].astype(np.int32)
+    def _changes(self, state: State, minutes: Minutes, worn: Bools) -> tuple[Bools, Bools]:
+        """Return which minutes (R, W, M) are jumps and which are flat, minute by minute, and carry ``state`` on."""
+        jump, flat = np.zeros_like(worn), np.zeros_like(worn)
+        mean, last, run = (np.asfortranarray(state[name]) for name in ("mean", "minute", "run"))
         steady = minutes.low == minutes.high
         for m in range(worn.shape[1]):
             have = worn[:, m]
@@ -96,12 +95,12 @@ class Gate:
             now, minute = minutes.mean[:, m], minutes.minute[:, m, None]
             age = minute - last
             near = have & (run > 0) & (age <= NEAR_MINUTES)
-            jump = near & (np.abs(np.where(near, now - mean, 0)) > self.limits.max_step * age)
+            jump[:, m] = near & (np.abs(now - mean) > self.limits.max_step * age)
             same = near & steady[:, m] & (now == mean)
-            run = np.where(have, np.where(same, np.minimum(run + 1, 255), 1), run)
-            flat = have & (run >= self.limits.flat_minutes)
-            flat[:, STEPS] = False
-            code[:, m][jump & (code[:, m] == USABLE)] = JUMP
-            code[:, m][flat & (code[:, m] == USABLE)] = FLAT
-            mean, last = np.where(have, now, mean), np.where(have, minute, last)
+            np.copyto(run, np.where(same, np.minimum(run, 254) + 1, 1), where=have)
+            flat[:, m] = have & (run >= self.limits.flat_minutes)
+            np.copyto(mean, now, where=have)
+            np.copyto(last, minute, where=have)
+        flat[:, :, STEPS] = False
         state["mean"], state["minute"], state["run"] = mean, last, run
+        return jump, flat

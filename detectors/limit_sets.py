@@ -7,6 +7,7 @@ clear threshold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
@@ -14,22 +15,10 @@ from typing import Final
 import numpy as np
 
 from detectors.adult_limits import MAX_LEVELS, Limit
-from detectors.protocol import ACTIVE, CONTEXTS, LIMIT_METRICS, VITALS, Bools, Floats, Longs, Rows
+from detectors.limit_runs import Numbers
+from detectors.protocol import ACTIVE, CONTEXTS, LIMIT_METRICS, VITALS, Bools, Floats, Longs, Rows, Shorts
 from detectors.sums import AlarmRange
 
-PARAMETERS: Final = np.dtype(
-    [
-        ("sign", "f4"),
-        ("level", "f4", (MAX_LEVELS,)),
-        ("clear", "f4"),
-        ("persist_ms", "i8"),
-        ("clear_ms", "i8"),
-        ("max_gap_ms", "i8"),
-        ("min_readings", "u4"),
-        ("rest_only", "?"),
-        ("top", "u1"),
-    ]
-)
 _ROW_BITS: Final = 43  # an instant in ms fits below them until the year 2248
 
 
@@ -46,15 +35,15 @@ class LimitSet:
         origin: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.limits, self.off, self.origin = tuple(limits), off, origin
-        self.parameters = np.array([_parameters(limit, off=limit.rule in off) for limit in limits], PARAMETERS)
+        self.numbers = tuple(_numbers(limit, off=limit.rule in off) for limit in limits)
         self.upper = np.full(len(LIMIT_METRICS), np.inf, np.float32)
         self.lower = np.full(len(LIMIT_METRICS), -np.inf, np.float32)
-        for limit, parameter in zip(limits, self.parameters, strict=True):
-            metric, mildest = LIMIT_METRICS.index(limit.metric), parameter["level"][0]
-            if parameter["sign"] > 0:
-                self.upper[metric] = min(self.upper[metric], mildest)
+        for limit, numbers in zip(limits, self.numbers, strict=True):
+            metric = LIMIT_METRICS.index(limit.metric)
+            if numbers.sign > 0:
+                self.upper[metric] = min(self.upper[metric], numbers.mild)
             else:
-                self.lower[metric] = max(self.lower[metric], -mildest)
+                self.lower[metric] = max(self.lower[metric], -numbers.mild)
         self.alarm = alarm_range([limit for limit in limits if limit.rule not in off])
 
 
@@ -77,7 +66,7 @@ class Standing:
                 which.append(number[id(one)])
         self._place = np.array(places, np.int64)
         self._which = np.array(which, np.intp)
-        self.table = np.concatenate([one.parameters for one in self.sets])  # (sets * rules,)
+        self.mild = np.array([[numbers.mild for numbers in one.numbers] for one in self.sets])  # (sets, rules)
         self.upper = np.concatenate([one.upper for one in self.sets])  # (sets * metrics,)
         self.lower = np.concatenate([one.lower for one in self.sets])
 
@@ -88,6 +77,11 @@ class Standing:
         last = np.searchsorted(self._place, rows.astype(np.int64) << _ROW_BITS | t_ms, side="right") - 1
         own = (last >= 0) & (self._place[last] >> _ROW_BITS == rows)
         return np.where(own, self._which[last], 0)
+
+    def crossed(self, rows: Rows, t_ms: Longs, metric: Shorts, value: Floats) -> Bools:
+        """Tell for each reading whether it is beyond the mildest level of a limit."""
+        place = metric if len(self.sets) == 1 else self.at(rows, t_ms) * len(LIMIT_METRICS) + metric
+        return np.asarray((value >= self.upper.take(place)) | (value <= self.lower.take(place)))
 
     def alarm(self, rows: Rows, t_ms: Longs) -> AlarmRange:
         """Return the range outside which nothing is learned, for R rows at an instant each."""
@@ -116,18 +110,15 @@ def alarm_range(limits: Sequence[Limit]) -> AlarmRange:
     return AlarmRange(low, high)
 
 
-def stricter(new: Floats, old: Floats) -> Bools:
-    """Return whether whatever is beyond the old level, in the table's own sign, is beyond the new one too."""
-    return np.asarray(new <= old)
-
-
-def _parameters(limit: Limit, *, off: bool) -> tuple[object, ...]:
+def _numbers(limit: Limit, *, off: bool) -> Numbers:
     """Return the limit as numbers; "past the threshold" becomes "at or past the next float"."""
-    sign = np.float32(1 if limit.side == "above" else -1)
-    levels = np.full(MAX_LEVELS, np.inf, np.float32)
+    sign = 1 if limit.side == "above" else -1
+    levels = [math.inf] * MAX_LEVELS
     for i, (threshold, _) in enumerate(() if off else limit.levels):
-        exact = sign * np.float32(threshold)
-        levels[i] = exact if limit.inclusive else np.nextafter(exact, np.float32(np.inf))
+        exact = np.float32(sign * threshold)
+        levels[i] = float(exact if limit.inclusive else np.nextafter(exact, np.float32(np.inf)))
+    mild, severe = levels
+    clear = float(np.float32(limit.clear))
     milliseconds = (limit.persist_s * 1000, limit.clear_s * 1000, limit.max_gap_s * 1000)
     top = len(limit.levels) - 1
-    return (sign, levels, limit.clear, *milliseconds, limit.min_readings, limit.at_rest_only, top)
+    return Numbers(sign, mild, severe, clear, *milliseconds, limit.min_readings, limit.at_rest_only, top)

@@ -6,21 +6,19 @@ Source: the persistence, hysteresis and "unknown is not continued" rules of beds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 
 from detectors.adult_limits import ADULT_LIMITS, OXYGEN_LIMITS, Limit
-from detectors.limit_sets import LimitSet, Standing, stricter
+from detectors.limit_runs import IDLE, RULE_DTYPE, Run, rows_of_runs, runs_of
+from detectors.limit_sets import LimitSet, Standing
 from detectors.protocol import (
     LIMIT_METRICS,
-    Bools,
     Change,
     Evidence,
     Finding,
-    Floats,
-    Longs,
     Readings,
     Rows,
     Shorts,
@@ -29,28 +27,10 @@ from detectors.protocol import (
 
 DEFAULT_LIMITS: Final = (*ADULT_LIMITS, *OXYGEN_LIMITS)  # a new one goes to the end: kept states are read by place
 ONLY_BY_PROFILE: Final = tuple(limit.rule for limit in OXYGEN_LIMITS)  # off until a profile calls for them
-IDLE, PENDING, OPEN, CLEARING = 0, 1, 2, 3
-
-# `start`..`worst` belong to the mildest level's run (then: the episode), `run_*` to a run beside it: towards
-# the next level while PENDING or OPEN, towards the end while CLEARING. IDLE is all zeros.
-RULE_DTYPE = np.dtype(
-    [
-        ("phase", "u1"),
-        ("level", "u1"),
-        ("n", "u4"),
-        ("start_ms", "i8"),
-        ("last_ms", "i8"),
-        ("first", "f4"),
-        ("worst", "f4"),
-        ("run_n", "u2"),
-        ("run_ms", "u4"),
-        ("run_first", "f4"),
-        ("run_worst", "f4"),
-    ]
-)
 FORMER_DTYPE = np.dtype([(name, "u4" if name == "run_n" else RULE_DTYPE[name]) for name in RULE_DTYPE.names or ()])
 FORMER_RULES: Final = 12  # what kept states of versions before the profile hold of each patient
-RUN_FULL: Final = np.iinfo(RULE_DTYPE["run_n"]).max
+
+Taken = tuple[int, float, bool, int]  # a reading's instant, value, whether at rest, and the set of limits that holds
 
 
 class Limits:
@@ -85,6 +65,7 @@ class Limits:
         self.everybody = LimitSet(self.limits, frozenset(ONLY_BY_PROFILE))
         self._alike = Standing(self.everybody)
         self._metric = np.array([LIMIT_METRICS.index(limit.metric) for limit in self.limits], np.int16)
+        self._sign = np.array([numbers.sign for numbers in self.everybody.numbers], np.float32)
 
     def new_state(self, n: int) -> State:
         """Return (n,) rows in which nothing is open."""
@@ -112,213 +93,86 @@ class Limits:
         costs nothing but a comparison.
         """
         standing = standing or self._alike
-        number = standing.at(readings.row, readings.t_ms) * len(self.limits)
-        rows, rules = self._concerned(state, readings, standing, number)
+        rows, rules = self._concerned(state, readings, standing)
         if not len(rows):
             return []
-        kept = state["rules"][rows, rules]
-        before = standing.at(rows, kept["last_ms"]) * len(self.limits) + rules
-        walk = _Walk(standing.table, before, kept, readings)
-        walk.lay_out(rows, rules, self._metric[rules], number)
-        findings = [
-            self._finding(int(rows[pair]), standing.sets[key // len(self.limits)], int(rules[pair]), change, t, then)
-            for change, pair, key, t, then in walk.run()
-        ]
-        state["rules"][rows, rules] = walk.state
+        runs = runs_of(state["rules"][rows, rules])
+        last_ms = np.array([run.last_ms for run in runs], np.int64)
+        before = standing.at(rows, last_ms).tolist()
+        place, bounds = _lined_up(readings, rows, self._metric[rules])
+        t_ms = readings.t_ms[place]
+        columns = (t_ms, readings.value[place], readings.at_rest[place], standing.at(readings.row[place], t_ms))
+        taken: list[Taken] = list(zip(*(column.tolist() for column in columns), strict=True))
+        findings: list[Finding] = []
+        for pair, (row, rule) in enumerate(zip(rows.tolist(), rules.tolist(), strict=True)):
+            given = taken[bounds[pair] : bounds[pair + 1]]
+            findings += self._walk(row, rule, runs[pair], before[pair], given, standing.sets)
+        state["rules"][rows, rules] = rows_of_runs(runs)
         return sorted(findings, key=lambda finding: (finding.at_ms, finding.row, finding.rule))
 
-    def _concerned(self, state: State, readings: Readings, standing: Standing, number: Rows) -> tuple[Rows, Rows]:
-        """Return the (row, rule) pairs with something open or crossed; ``number`` (N,): of the set's first rule."""
-        metric, value, rules = readings.metric, readings.value, len(self.limits)
-        place = metric if len(standing.sets) == 1 else number // rules * len(LIMIT_METRICS) + metric
-        crossed = np.flatnonzero((value >= standing.upper[place]) | (value <= standing.lower[place]))
-        crossed = crossed[readings.good[crossed]]
+    def _concerned(self, state: State, readings: Readings, standing: Standing) -> tuple[Rows, Rows]:
+        """Return the (row, rule) pairs with something open or crossed."""
+        metric, value = readings.metric, readings.value
+        crossed = np.flatnonzero(readings.good & standing.crossed(readings.row, readings.t_ms, metric, value))
         fresh = np.ones(len(readings.row), bool)
         fresh[1:] = readings.row[1:] != readings.row[:-1]
         present = readings.row[fresh]
         concerned = state["rules"]["phase"][present] != IDLE
         if len(crossed):
-            mildest, sign = standing.table["level"][:, 0], standing.table["sign"][:rules]
-            beyond = sign * value[crossed][:, None] >= mildest[number[crossed][:, None] + np.arange(rules)]
-            of_rule, rule = np.nonzero(beyond & (metric[crossed][:, None] == self._metric))
-            concerned[np.searchsorted(present, readings.row[crossed[of_rule]]), rule] = True
+            mild = standing.mild[standing.at(readings.row[crossed], readings.t_ms[crossed])]
+            beyond = (self._sign * value[crossed][:, None] >= mild) & (metric[crossed][:, None] == self._metric)
+            of_reading, rule = np.nonzero(beyond)
+            concerned[np.searchsorted(present, readings.row[crossed[of_reading]]), rule] = True
         place, which = np.nonzero(concerned)
         return present[place], which
 
-    def _finding(self, row: int, own: LimitSet, rule: int, change: Change, t_ms: int, then: np.void) -> Finding:
+    def _walk(
+        self, row: int, rule: int, run: Run, before: int, given: list[Taken], sets: Sequence[LimitSet]
+    ) -> Iterator[Finding]:
+        """Let a run take a pair's readings; ``before``: the set of limits that its last reading was judged by."""
+        for t_ms, value, at_rest, number in given:
+            if number != before:
+                run.change_over(sets[before].numbers[rule], sets[number].numbers[rule])
+                before = number
+            change = run.take(sets[number].numbers[rule], t_ms, value, at_rest)
+            if change is not None:
+                yield self._finding(row, sets[number], rule, change, t_ms, run)
+            if change == "cleared":
+                run.forget()
+
+    def _finding(self, row: int, own: LimitSet, rule: int, change: Change, t_ms: int, run: Run) -> Finding:
         limit = own.limits[rule]
-        level = int(then["level"])
-        of_level = change != "cleared" and level > 0
+        of_level = change != "cleared" and run.level > 0
         evidence: Evidence = {
             "change": change,
             "metric": limit.metric,
             "side": limit.side,
             "inclusive": limit.inclusive,
-            "threshold": float(limit.levels[level if of_level else 0][0]),
+            "threshold": float(limit.levels[run.level if of_level else 0][0]),
             "clear": float(limit.clear),
             "persist_s": limit.persist_s,
-            "from_ms": t_ms - int(then["run_ms"]) if of_level else int(then["start_ms"]),
+            "from_ms": t_ms - run.run_ms if of_level else run.start_ms,
             "to_ms": t_ms,
-            "n": int(then["run_n" if of_level else "n"]),
-            "first_value": _plain(then["run_first" if of_level else "first"]),
-            "worst": _plain(then["run_worst" if of_level else "worst"]),
+            "n": run.run_n if of_level else run.n,
+            "first_value": _plain(run.run_first if of_level else run.first),
+            "worst": _plain(run.run_worst if of_level else run.worst),
             "at_rest_only": limit.at_rest_only,
         }
         if change == "cleared":
-            evidence |= {
-                "clear_from_ms": t_ms - int(then["run_ms"]),
-                "clear_n": int(then["run_n"]),
-                "clear_s": limit.clear_s,
-            }
+            evidence |= {"clear_from_ms": t_ms - run.run_ms, "clear_n": run.run_n, "clear_s": limit.clear_s}
         if limit.rule in own.origin:
             evidence["limit_set_by"] = own.origin[limit.rule]
-        return Finding(row, limit.rule, change, int(then["start_ms"]), t_ms, level, evidence)
+        return Finding(row, limit.rule, change, run.start_ms, t_ms, run.level, evidence)
 
 
-class _Walk:
-    """One pass over the readings of P (row, rule) pairs: all pairs take their next reading together."""
-
-    def __init__(self, table: State, before: Rows, state: State, readings: Readings) -> None:
-        """``table``: numbers of every set's rules; ``before`` (P,): the place in it of each pair's last reading."""
-        self.table, self.before, self.state, self.readings = table, before, state, readings
-
-    def lay_out(self, rows: Rows, rules: Rows, metrics: Shorts, number: Rows) -> None:
-        """Line up each pair's good readings of its metric, and for each where the next beyond reading is."""
-        readings, pairs = self.readings, len(rows)
-        begin, count = np.zeros(pairs, np.intp), np.zeros(pairs, np.intp)
-        taken: list[Rows] = []
-        offset = 0
-        for metric in np.unique(metrics):
-            of_metric = np.flatnonzero((readings.metric == metric) & readings.good)
-            chosen = np.flatnonzero(metrics == metric)
-            low = np.searchsorted(readings.row[of_metric], rows[chosen], "left")
-            high = np.searchsorted(readings.row[of_metric], rows[chosen], "right")
-            begin[chosen], count[chosen] = low + offset, high - low
-            taken.append(of_metric)
-            offset += len(of_metric)
-        self.end = np.cumsum(count)
-        self.begin = self.end - count
-        pair = np.repeat(np.arange(pairs), count)
-        order = np.concatenate(taken)[np.arange(len(pair)) + (begin - self.begin)[pair]]
-        self.t, self.value = readings.t_ms[order], readings.value[order]
-        self.at_rest = readings.at_rest[order]
-        self.key = number[order] + rules[pair]
-        beyond = self.table["sign"][self.key] * self.value >= self.table["level"][self.key, 0]
-        ahead = np.where(beyond, np.arange(len(pair)), len(pair))
-        self.next_beyond = np.minimum.accumulate(ahead[::-1])[::-1]
-
-    def run(self) -> list[tuple[Change, int, int, int, np.void]]:
-        """Walk to the end; return (change, pair, place in the table, instant, the pair's state when it changed)."""
-        changes: list[tuple[Change, int, int, int, np.void]] = []
-        at = self.begin.copy()
-        live = self._skip(at, np.arange(len(at)))
-        while len(live):  # bounded: every turn takes one reading of each live pair
-            state, t, key = self.state[live], self.t[at[live]], self.key[at[live]]
-            parameters = self.table[key]
-            moved = np.flatnonzero(key != self.before[live])
-            if len(moved):
-                state[moved] = _changed_over(state[moved], self.table[self.before[live[moved]]], parameters[moved])
-                self.before[live] = key
-            done = _step(state, parameters, t, self.value[at[live]], self.at_rest[at[live]])
-            for change, which in done:
-                changes += [
-                    (change, int(live[i]), int(key[i]), int(t[i]), state[i].copy()) for i in np.flatnonzero(which)
-                ]
-                if change == "cleared":
-                    state[which] = np.zeros((), RULE_DTYPE)
-            self.state[live] = state
-            at[live] += 1
-            live = self._skip(at, live)
-        return changes
-
-    def _skip(self, at: Rows, live: Rows) -> Rows:
-        """Move idle pairs to their next beyond reading, in place; return the pairs that have one to take."""
-        live = live[at[live] < self.end[live]]
-        idle = live[self.state["phase"][live] == IDLE]
-        at[idle] = self.next_beyond[at[idle]]
-        return live[at[live] < self.end[live]]
-
-
-def _changed_over(state: State, old: State, new: State) -> State:
-    """Return what goes on of each pair when its limit becomes another one, before the first reading under that.
-
-    A run goes on where every reading in it would have counted under the new limit too: all of it, or what of it was
-    beyond the worse level; else it begins anew. An open episode stays open whatever the limit becomes: it goes on to
-    the clear threshold that holds then.
-    """
-    phase, (mild, worse) = state["phase"].copy(), stricter(new["level"], old["level"]).T
-    pending, clearing = phase == PENDING, phase == CLEARING
-    severe = pending & ~mild & stricter(new["level"][:, 0], old["level"][:, 1]) & (state["run_n"] > 0)
-    for whole, part in (("n", "run_n"), ("first", "run_first"), ("worst", "run_worst")):
-        state[whole][severe] = state[part][severe]
-    state["start_ms"][severe] = state["last_ms"][severe] - state["run_ms"][severe]
-    back = new["sign"] * (new["clear"] - old["clear"]) >= 0
-    _end_run(state, np.where(clearing, ~back, ~worse))
-    state["phase"][clearing & ~back] = OPEN
-    state[pending & ~mild & ~severe] = np.zeros((), RULE_DTYPE)
-    return state
-
-
-def _step(state: State, parameters: State, t: Longs, value: Floats, at_rest: Bools) -> list[tuple[Change, Bools]]:
-    """Let each pair take one good reading, in place; return which were raised, worsened and cleared."""
-    sign, thresholds = parameters["sign"], parameters["level"]
-    signed = sign * value
-    beyond = signed >= thresholds[:, 0]
-    counts = at_rest | ~parameters["rest_only"]
-    was_open, was_clearing = state["phase"] >= OPEN, state["phase"] == CLEARING
-    since = t - state["last_ms"]
-    gap = since > parameters["max_gap_ms"]
-    below_top = ~was_open | (state["level"] < parameters["top"])
-    toward = (signed >= thresholds[:, 1]) & counts & below_top
-    back = was_open & (signed <= sign * parameters["clear"])
-
-    fresh = ~was_open & beyond & counts & ((state["phase"] == IDLE) | gap)
-    _start(state, fresh, t, value)
-    more = beyond & ~fresh & (was_open | counts)
-    state["n"][more] += 1
-    of_it = more | was_open  # under a looser limit than it began with, an episode's worst reading need not be beyond
-    state["worst"][of_it] = (sign * np.maximum(sign * state["worst"], signed))[of_it]
-
-    goes_on = (toward & ~was_clearing | back & was_clearing) & (state["run_n"] > 0) & ~gap & ~fresh
-    _start_run(state, (toward | back) & ~goes_on, value)
-    state["run_n"][goes_on] = np.minimum(state["run_n"][goes_on].astype(np.uint32) + 1, RUN_FULL)
-    state["run_ms"][goes_on] += since[goes_on].astype(np.uint32)
-    state["run_worst"][goes_on] = (sign * np.maximum(sign * state["run_worst"], signed))[goes_on]
-    _end_run(state, ~toward & ~back)
-    state["phase"][was_open] = np.where(back, CLEARING, OPEN)[was_open]
-    state["last_ms"] = t
-    state[~was_open & ~(beyond & counts)] = np.zeros((), RULE_DTYPE)
-    return _outcomes(state, parameters, t)
-
-
-def _outcomes(state: State, parameters: State, t: Longs) -> list[tuple[Change, Bools]]:
-    """Judge persistence after a reading, in place (``cleared`` is left for the caller to wipe)."""
-    phase = state["phase"].copy()
-    enough = state["run_n"] >= parameters["min_readings"]
-    reached = enough & (state["run_ms"] >= parameters["persist_ms"])
-    lasted = (t - state["start_ms"] >= parameters["persist_ms"]) & (state["n"] >= parameters["min_readings"])
-    raised = (phase == PENDING) & lasted
-    state["phase"][raised] = OPEN
-    worsened = (phase == OPEN) & reached
-    state["level"][worsened | (raised & reached)] = 1
-    cleared = (phase == CLEARING) & enough & (state["run_ms"] >= parameters["clear_ms"])
-    return [("raised", raised), ("worsened", worsened), ("cleared", cleared)]
-
-
-def _start(state: State, which: Bools, t: Longs, value: Floats) -> None:
-    state["phase"][which], state["n"][which] = PENDING, 1
-    state["start_ms"][which] = t[which]
-    state["first"][which] = state["worst"][which] = value[which]
-
-
-def _start_run(state: State, which: Bools, value: Floats) -> None:
-    state["run_n"][which], state["run_ms"][which] = 1, 0
-    state["run_first"][which] = state["run_worst"][which] = value[which]
-
-
-def _end_run(state: State, which: Bools) -> None:
-    for name in ("run_n", "run_ms", "run_first", "run_worst"):
-        state[name][which] = 0
+def _lined_up(readings: Readings, rows: Rows, metrics: Shorts) -> tuple[Rows, list[int]]:
+    """Return the places of each pair's good readings of its metric, and where those of each pair begin, and the end."""
+    begin = np.searchsorted(readings.row, rows, "left")
+    count = np.searchsorted(readings.row, rows, "right") - begin
+    pair = np.repeat(np.arange(len(rows)), count)
+    place = np.arange(len(pair)) + (begin - np.cumsum(count) + count)[pair]
+    own = readings.good[place] & (readings.metric[place] == metrics[pair])
+    return place[own], np.searchsorted(pair[own], np.arange(len(rows) + 1)).tolist()
 
 
 def dangerous(limits: Sequence[Limit], metric: str, value: float) -> bool:
@@ -335,6 +189,6 @@ def dangerous(limits: Sequence[Limit], metric: str, value: float) -> bool:
     return False
 
 
-def _plain(value: np.floating) -> float:
-    """Return a float32 as the short decimal it was, so that 38.7 is not told as 38.70000076."""
-    return round(float(value), 4)
+def _plain(value: float) -> float:
+    """Return what was a float32 as the short decimal it was, so that 38.7 is not told as 38.70000076."""
+    return round(value, 4)

@@ -56,7 +56,8 @@ DAY_DTYPE = np.dtype(
 )
 _CENTER = np.array([pair.center for pair in PAIRS])
 _IN_CONTEXT = np.array([[c in pair.contexts for c in range(len(CONTEXTS))] for pair in PAIRS])
-_METRIC = [VITALS.index(pair.metric) for pair in PAIRS]
+_METRIC = np.array([VITALS.index(pair.metric) for pair in PAIRS])
+_VITAL = np.arange(len(VITALS)) != STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class AlarmRange:
     def high_in(self, context: Bytes) -> Floats:
         """Return (R, W, M) the upper bounds in the contexts (R, W)."""
         if self.high.ndim == 2:
-            return self.high[context]
+            return self.high.T.take(context.T, axis=1).T
         return self.high[np.arange(len(context))[:, None], context]
 
 
@@ -81,15 +82,12 @@ def add_minutes(
     ``heard`` (R,): the patient's device measures heart rate, so steps without it mean "not worn".
     """
     usable = code == USABLE
+    pairs = np.flatnonzero(usable.any(axis=(0, 1))[_METRIC])  # what nobody measures costs nothing
     thousandths = np.rint(np.where(usable, minutes.mean, 0) * THOUSAND).astype(np.int32)
-    heard_of = usable.any(axis=(0, 1))
-    for pair, metric in enumerate(_METRIC):
-        if not heard_of[metric]:
-            continue  # what nobody measures costs nothing
-        chosen = usable[:, :, metric] & _IN_CONTEXT[pair][context]
-        hours["sum"][:, pair] += np.where(chosen, thousandths[:, :, metric], 0).sum(1, dtype=np.int32)
-        hours["n"][:, pair] += chosen.sum(1, dtype=np.uint8)
-    vital = np.delete(usable, STEPS, axis=2).any(2)
+    chosen = usable.T[_METRIC[pairs]] & _IN_CONTEXT[pairs].take(context.T, axis=1)  # (pairs, W, R)
+    hours["sum"][:, pairs] += np.where(chosen, thousandths.T[_METRIC[pairs]], 0).sum(1, dtype=np.int32).T
+    hours["n"][:, pairs] += chosen.sum(1, dtype=np.uint8).T
+    vital = (usable & _VITAL).any(2)
     for c in range(len(CONTEXTS)):
         hours["context"][:, c] += (vital & (context == c)).sum(1, dtype=np.uint8)
     hours["usable"] += usable.sum(1, dtype=np.uint8)
@@ -103,7 +101,7 @@ def add_minutes(
     days["steps_minutes"] += usable[:, :, STEPS].sum(1, dtype=np.uint16)
     with np.errstate(invalid="ignore"):
         beyond = usable & ((minutes.mean < alarm.low) | (minutes.mean > alarm.high_in(context)))
-    days["alarming"] = np.minimum(days["alarming"].astype(np.int32) + beyond.sum(1), 255)
+    days["alarming"] = np.minimum(days["alarming"] + beyond.sum(1, dtype=np.uint16), 255)
 
 
 def hour_means(hours: State) -> Doubles:
