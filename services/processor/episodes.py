@@ -17,6 +17,7 @@ from uuid import UUID, uuid5
 
 from detectors.explain import NAMES, patient_sentence, sentence
 from detectors.protocol import Finding, Priority
+from detectors.rules import DRIFTS
 from ingest.catalogue import catalogue
 from services.monitoring import group_of
 from services.processor.change import PatientChange, at_hour_ms
@@ -28,6 +29,8 @@ from services.processor.watermark import offset_at
 
 NEVER_MS: Final = 1 << 50  # older than this nothing is
 NAMESPACE: Final = UUID("6f1d8c0e-4b0f-5c7e-9a53-1c1f0c0b7a11")
+OUTLASTS_ANSWERS: Final = frozenset(rule.id for rule in DRIFTS)
+"""Rules whose level stays told when "new normal" ended the alert: at the next level none is left to become worse."""
 ORDER: Final[Mapping[Priority, int]] = {"low": 0, "medium": 1, "high": 2}
 
 
@@ -80,6 +83,8 @@ class Engine:
         episode = _open(hot, finding.rule)
         if episode is not None and revealed is not None:
             self.tell_if_live(hot, patient_id, finding.row, episode, before=revealed.place)
+        if finding.change == "worsened" and episode is None and finding.rule in OUTLASTS_ANSWERS:
+            finding = replace(finding, change="raised", evidence={**finding.evidence, "change": "raised"})
         if finding.change == "raised":
             quiet = self._is_quiet(hot, patient_id, finding)  # a change may have come after it was told provisionally
             if episode is not None and episode.start_ms == finding.start_ms and not quiet:

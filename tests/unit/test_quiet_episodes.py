@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detectors.protocol import Finding
+from detectors.protocol import Change, Finding
 from services.processor import watermark
 from services.processor.change import PatientChange
 from services.processor.changes import Changes
@@ -52,6 +52,27 @@ def test_what_was_told_provisionally_is_taken_back_where_a_change_made_it_quiet(
     engine.settled(hot, 1, finding(T0 + 10 * MINUTE, T0 + 5 * MINUTE))
     assert [event.change for event in later.events] == ["withdrawn"]
     assert [(one.rule, one.monitoring) for one in later.suppressed] == [("spo2_low", "discharged")]
+    assert hot.episodes == []
+
+
+def test_a_drift_whose_first_level_became_a_new_normal_is_told_at_the_second() -> None:
+    day = 86_400_000
+    evidence = {"metric": "spo2", "day": 20_000, "value": 93.5, "usual": 96.0}
+
+    def drifted(change: Change, at_ms: int, level: int) -> Finding:
+        return Finding(0, "spo2_drift", change, at_ms - 12 * 60 * MINUTE, at_ms, level, evidence | {"change": change})
+
+    hot, effects, changes = Hot(1, settled_ms=T0), Effects(T0), Changes()
+    engine = Engine(ALL_RULES, effects, T0, changes)
+    engine.settled(hot, 1, drifted("raised", T0, 0))
+    said = PatientChange(T0 + day, 1, "new_normal", "spo2", {}, 7)
+    engine.resolve_by_person(hot, 1, hot.episodes[0], T0 + day, said)
+    engine.settled(hot, 1, drifted("worsened", T0 + 30 * day, 1))
+    told = [(event.change, event.priority) for event in effects.events]
+    assert told == [("raised", "low"), ("resolved", "low"), ("raised", "medium")]
+    assert effects.alerts[-1].evidence["change"] == "raised"
+    assert len({row.id for row in effects.alerts}) == 2
+    engine.settled(hot, 1, drifted("cleared", T0 + 60 * day, 0))
     assert hot.episodes == []
 
 
