@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from detectors.baseline import LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_HRV, NIGHT_SPO2, PAIR_CONTEXT, PAIRS
 from detectors.protocol import CONTEXTS, Bools, Bytes, Change, Doubles, Evidence, Floats, Shorts, State
-from detectors.windows import SHIFTED, Room, from_before
+from detectors.windows import Room, from_before
 
 
 class Watched(NamedTuple):
@@ -36,15 +36,12 @@ WATCHED: Final = (
     Watched(NIGHT_HRV, 15, -1),
 )
 LEVELS: Final = 2
-ABOUT: Final = 0.75  # of the bound: where an expected change came so far, it may yet cross the bound by chance
-UNTOLD: Final = 3  # in place of level 1: reached by a change that was expected, and so not told
 NIGHTS: Final = 7
 BACK: Final = 0.5  # of the bound: nearer than this the drift is over
 _PAIR: Final = np.array([one.pair for one in WATCHED])
 _BOUND: Final = np.array([one.bound for one in WATCHED])
 _SIDE: Final = np.array([one.side for one in WATCHED])
 _SHIFT: Final = np.arange(len(WATCHED), dtype=np.uint8) * 2  # two bits a baseline
-_EXPECTABLE: Final = np.isin(_PAIR, SHIFTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +58,7 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     ``values`` (R, P) of the closing day, NaN where unknown. A level is reached by the fortnight's median, or by
     ``NIGHTS`` known nights in a row: what falls far at once is never clean, and no median would tell. It is over where
     the median is nearer than half the bound and as many nights in a row are. ``room``: how far a change is expected; up
-    to there, counted from the level before, nothing is far. Where the median is about (``ABOUT``) at the bound when the
-    window is over, the first level counts as reached and is not told any more; the second is.
+    to there, counted from the level before, nothing is far; once the window is over it is.
 
     >>> from detectors.pipeline import PIPELINE_DTYPE
     >>> state, values = np.zeros(1, PIPELINE_DTYPE), np.full((1, len(PAIRS)), np.nan)
@@ -78,17 +74,14 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     13 91 worsened
     21 96 cleared
     """
-    code = state["drift"][:, None] >> _SHIFT & 3
+    before = state["drift"][:, None] >> _SHIFT & 3
     baselines = state["baselines"][:, _PAIR]
     known = (baselines["anchor"] > 0) & (baselines["n"] >= LEARNED)
     median, night = (_far(one, baselines["anchor"]) for one in (baselines["median"], values[:, _PAIR]))
     by_median, by_night = median, night
     if room is not None:
-        untold = room.over[:, None] & _EXPECTABLE & known & (code == 0) & (median >= ABOUT)
-        code = np.where(untold, UNTOLD, code)
         by_median = np.where(from_before(state["baselines"]["median"], room)[:, _PAIR], 0, median)
         by_night = np.where(from_before(values, room)[:, _PAIR], 0, night)
-    before, told = np.where(code == UNTOLD, 1, code), np.where(code == UNTOLD, 0, code)
     counted = _count(state["drift_nights"], night, by_night, before)
     reached = np.clip(np.floor(by_median), 0, LEVELS).astype(np.uint8)
     after = np.maximum(before, reached)
@@ -96,13 +89,12 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     after = np.where((median < BACK) & (counted <= -NIGHTS), 0, after)
     after = np.where(known, after, before).astype(np.uint8)
     state["drift_nights"] = np.where(known & (after == before), counted, 0)
-    kept = np.where(after == before, code, after).astype(np.uint8)
-    state["drift"] = (kept << _SHIFT).sum(1, dtype=np.uint8)
+    state["drift"] = (after << _SHIFT).sum(1, dtype=np.uint8)
     more = after > before
     changes: dict[Change, Bools] = {
-        "raised": more & (told == 0),
-        "worsened": more & (told > 0),
-        "cleared": (after == 0) & (told > 0),
+        "raised": more & (before == 0),
+        "worsened": more & (before > 0),
+        "cleared": (after == 0) & (before > 0),
     }
     return Drift(after, changes)
 

@@ -85,7 +85,8 @@ def follow(state: State, rise: Rise, room: Room) -> None:
     """
     slow, baseline = state["rise"].copy(), state["baselines"][:, NIGHT_HEART]
     mean, median, apart = slow["mean"][:, 0], baseline["median"], FOLLOWS * rise.said.spread[:, 0]
-    known = (slow["n"][:, 0] >= LEARNED) & (baseline["n"] >= LEARNED)
+    closed = slow["active"] == 0  # an open alert ends by good nights, not because a rise is expected now
+    known = (slow["n"][:, 0] >= LEARNED) & (baseline["n"] >= LEARNED) & closed
     fallen = (median < mean - apart) & (median >= room.lowest[:, 0])
     risen = (median > mean + apart) & (median <= room.highest[:, 0])
     slow["mean"][:, 0] = np.where(known & (fallen | risen), median, mean)

@@ -55,7 +55,6 @@ class Room:
     lowest: Doubles  # (R, 2) how far down
     highest: Doubles  # (R, 2) how far up
     before: Doubles  # (R, 2, 2) the levels they are counted from, of a fall and of a rise
-    over: Bools  # (R,) the last window ended since a day was last closed
 
 
 def timeline(windows: Sequence[Window]) -> list[tuple[int, float, float]]:
@@ -122,15 +121,14 @@ def room(state: State, expected: Expected) -> Room:
     stands = _stands(expected)
     size = np.stack([expected.fall, expected.rise], axis=1)
     furthest = np.where(stands[:, None, :], before + size[:, None, :], np.nan)
-    over = np.any(state["before"] > 0, axis=(1, 2)) & ~stands.any(1)
-    return Room(furthest[:, :, 0], furthest[:, :, 1], before, over)
+    return Room(furthest[:, :, 0], furthest[:, :, 1], before)
 
 
 def inside(values: Doubles, usual: Doubles, room: Room) -> Bools:
     """Return where a value (R, P) lies between what is usual now (R, P) and how far a change is expected.
 
     >>> side = np.full((1, 2), 60.0), np.full((1, 2), np.nan)
-    >>> to_60 = Room(*side, np.full((1, 2, 2), 70.0), np.zeros(1, bool))
+    >>> to_60 = Room(*side, np.full((1, 2, 2), 70.0))
     >>> usual = np.full((1, 11), 70.0)
     >>> [np.flatnonzero(inside(usual + away, usual, to_60)).tolist() for away in (-11, -9, 1)]
     [[], [0, 1], []]

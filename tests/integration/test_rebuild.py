@@ -208,7 +208,7 @@ async def test_what_an_earlier_version_of_a_rule_found_stays_as_it_was_told_when
                 'rule_version', 1, 'state', %s::text, 'resolved_at', %s::timestamptz))).*
                 FROM alert a WHERE rule = 'resting_heart_rate_rise' RETURNING id"""
     ((over,),) = await bench.rows(copied, "resolved", "2025-10-19Z")
-    ((lasts,),) = await bench.rows(copied.replace("a WHERE", "a WHERE rule_version = 2 AND"), "active", None)
+    ((lasts,),) = await bench.rows(copied.replace("a WHERE", "a WHERE rule_version = 3 AND"), "active", None)
     await bench.rows("UPDATE patient_baseline SET layout = 1 RETURNING 1")
     await bench.rows("UPDATE baseline_checkpoint SET layout = 1 RETURNING 1")
     await bench.take_over()
