@@ -17,6 +17,7 @@ from typing import Final, Literal
 from detectors.protocol import LIMIT_METRICS, Condition, Priority, Rule
 
 MAX_LEVELS = 2
+SELDOM_READINGS: Final = 3  # good ones in a row that end an episode where readings come seldom
 ADULTS: Final[tuple[Condition, ...]] = ("under_16",)  # `not_for` of a limit for adults
 
 
@@ -28,7 +29,9 @@ class Limit:
     with ``at_rest_only``, was taken at rest. A run is a row of beyond readings without a good reading that is
     not beyond and without a gap longer than ``max_gap_s``. The level is reached at the first reading at which
     the run has lasted ``persist_s`` (exactly that is enough) and has ``min_readings``. An episode ends when
-    good readings at ``clear`` or on its healthy side have lasted ``clear_s`` by the same counting.
+    good readings at ``clear`` or on its healthy side have lasted ``clear_s`` by the same counting; with ``clear_gap_s``
+    the steps of that run are all up to it, or all longer, and of longer ones it takes ``SELDOM_READINGS``: two good
+    readings with most of an hour between them that nobody saw end nothing where a device measures every minute.
     """
 
     rule: str
@@ -44,6 +47,7 @@ class Limit:
     min_readings: int = 2
     at_rest_only: bool = False
     version: int = 1
+    clear_gap_s: int | None = None
     not_for: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
@@ -69,7 +73,7 @@ class Limit:
 ADULT_LIMITS: tuple[Limit, ...] = (
     Limit(
         "spo2_low", "Low oxygen saturation", "spo2", "below", ((90, "medium"), (85, "high")), clear=92,
-        persist_s=300, clear_s=600, max_gap_s=2400,
+        persist_s=300, clear_s=600, max_gap_s=2400, clear_gap_s=900, version=2,
     ),
     Limit(
         "tachycardia_at_rest", "Fast heart rate at rest", "heart_rate", "above",
@@ -130,7 +134,8 @@ ADULT_LIMITS: tuple[Limit, ...] = (
 OXYGEN_LIMITS: tuple[Limit, ...] = (
     Limit(
         "spo2_high_on_oxygen", "High oxygen saturation on oxygen", "spo2", "above", ((95, "medium"), (97, "high")),
-        clear=92, persist_s=600, clear_s=600, max_gap_s=900, inclusive=True, not_for=("no_oxygen_target",),
+        clear=92, persist_s=600, clear_s=600, max_gap_s=2400, clear_gap_s=900, inclusive=True, version=2,
+        not_for=("no_oxygen_target",),
     ),
 )  # fmt: skip
 """For people on oxygen whose target ends at 92 %: too much of it is a danger of its own (NEWS2, SpO2 scale 2)."""

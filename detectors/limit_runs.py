@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from detectors.adult_limits import SELDOM_READINGS
 from detectors.protocol import Change, State
 
 IDLE, PENDING, OPEN, CLEARING = 0, 1, 2, 3
@@ -47,6 +48,7 @@ class Numbers(NamedTuple):
     persist_ms: int
     clear_ms: int
     max_gap_ms: int
+    clear_gap_ms: int
     min_readings: int
     rest_only: bool
     top: int  # the worst level that there is
@@ -105,12 +107,17 @@ class Run:
         toward = self.level < limit.top and counts and signed >= limit.severe
         back = signed <= limit.sign * limit.clear
         turned = back != (self.phase == CLEARING)
-        if turned or t_ms - self.last_ms > limit.max_gap_ms:
+        step_ms = t_ms - self.last_ms
+        if turned or step_ms > limit.max_gap_ms:
             self._end_run()
+        seldom = back and self.run_n > 0 and step_ms > limit.clear_gap_ms
+        if back and self.run_n > 1 and seldom != (self.run_ms > (self.run_n - 1) * limit.clear_gap_ms):
+            self.run_n, self.run_ms = 1, 0  # readings come at another pace: the run begins with the one before
         self.phase = CLEARING if back else OPEN
         self._go_on(limit, t_ms, value, run=toward or back)
         if back:
-            return "cleared" if self._lasted(limit, limit.clear_ms) else None
+            enough = not seldom or self.run_n >= SELDOM_READINGS
+            return "cleared" if enough and self._lasted(limit, limit.clear_ms) else None
         if not self._lasted(limit, limit.persist_ms):
             return None
         self.level = 1
@@ -145,7 +152,7 @@ class Run:
             self.run_n, self.run_ms, self.run_first, self.run_worst = 1, 0, value, value
         else:
             self.run_n = min(self.run_n + 1, RUN_FULL)
-            self.run_ms += t_ms - self.last_ms
+            self.run_ms += max(t_ms - self.last_ms, 0)
             self.run_worst = limit.sign * max(limit.sign * self.run_worst, limit.sign * value)
         self.last_ms = t_ms
 

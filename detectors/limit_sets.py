@@ -121,4 +121,5 @@ def _numbers(limit: Limit, *, off: bool) -> Numbers:
     clear = float(np.float32(limit.clear))
     milliseconds = (limit.persist_s * 1000, limit.clear_s * 1000, limit.max_gap_s * 1000)
     top = len(limit.levels) - 1
-    return Numbers(sign, mild, severe, clear, *milliseconds, limit.min_readings, limit.at_rest_only, top)
+    clear_gap_ms = (limit.max_gap_s if limit.clear_gap_s is None else limit.clear_gap_s) * 1000
+    return Numbers(sign, mild, severe, clear, *milliseconds, clear_gap_ms, limit.min_readings, limit.at_rest_only, top)

@@ -23,14 +23,18 @@ class LimitRule(NamedTuple):
     inclusive: bool
     clear: float
     gap: timedelta
+    clear_gap: timedelta  # of the run that ends it, where readings come oftener
     at_rest: bool = False
     lasting: bool = True  # its sentence tells for how long
 
 
 def _limit(metric: str, side: str, levels: Iterable[float], clear: float, gap_min: int, **other: bool) -> LimitRule:
+    often = min(gap_min, 15) * MINUTE if metric == "spo2" else gap_min * MINUTE
     inclusive, at_rest = other.get("inclusive", False), other.get("at_rest", False)
     lasting = other.get("lasting", True)
-    return LimitRule(metric, side == "above", tuple(levels), inclusive, clear, gap_min * MINUTE, at_rest, lasting)
+    return LimitRule(
+        metric, side == "above", tuple(levels), inclusive, clear, gap_min * MINUTE, often, at_rest, lasting
+    )
 
 
 LIMITS: Final = {
@@ -46,7 +50,7 @@ LIMITS: Final = {
     "glucose_high": _limit("glucose", "above", (250,), 220, 30),
     "systolic_high": _limit("systolic_pressure", "above", (180,), 170, 720, inclusive=True, lasting=False),
     "systolic_low": _limit("systolic_pressure", "below", (90,), 100, 720, inclusive=True, lasting=False),
-    "spo2_high_on_oxygen": _limit("spo2", "above", (95, 97), 92, 15, inclusive=True),
+    "spo2_high_on_oxygen": _limit("spo2", "above", (95, 97), 92, 40, inclusive=True),
 }
 
 

@@ -224,9 +224,9 @@ class _Patient:
 
     # ------------------------------------------------------------ limits
 
-    def _run(self, rule: LimitRule, past: str, end: datetime) -> tuple[datetime, int, float, float]:
+    def _run(self, rule: LimitRule, past: str, end: datetime, gap: timedelta) -> tuple[datetime, int, float, float]:
         query = RUN.format(past=past, good=GOOD)
-        first, last, n, high, low = self._one(query, metric=rule.metric, gap=rule.gap, end=end)
+        first, last, n, high, low = self._one(query, metric=rule.metric, gap=gap, end=end)
         if last != end:
             msg = f"no such reading at {end:%H:%M}; the last one was at {last:%H:%M}"
             raise Untrue(msg)
@@ -243,7 +243,7 @@ class _Patient:
             raise Untrue(msg)
         threshold = levels[level]
         past = f"({sentence_limits.beyond(rule, when, level, told.at)}{AT_REST if rule.at_rest else ''})"
-        first, n, high, low = self._run(rule, past, told.at)
+        first, n, high, low = self._run(rule, past, told.at, rule.gap)
         worst = high if rule.above else low
         lasted = duration(told.at - first) if rule.lasting else []
         return [plain(worst), plain(threshold), *lasted, str(n), *span(first, told.at, told.offset)]
@@ -251,7 +251,7 @@ class _Patient:
     def _cleared(self, told: Told, rule: LimitRule) -> Expected:
         when = sentence_limits.held(self._connection, self._patient, told.rule)
         past = sentence_limits.back(rule, when, told.at)
-        first, n, _, _ = self._run(rule, past, told.at)
+        first, n, _, _ = self._run(rule, past, told.at, rule.clear_gap)
         worst = self._one(
             f"""SELECT {"max" if rule.above else "min"}(value) FROM told
                 WHERE metric = %(metric)s AND {GOOD} AND t BETWEEN %(start)s AND %(end)s""",

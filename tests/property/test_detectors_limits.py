@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.adult_limits import Limit
+from detectors.adult_limits import SELDOM_READINGS, Limit
 from detectors.limit_sets import LimitSet, Standing
 from detectors.limits import Limits
 from detectors.protocol import LIMIT_METRICS, Bools, Finding, Priority, Readings
@@ -19,6 +19,10 @@ LIMITS = (
     Limit("fast", "F", "heart_rate", "above", ((130, "low"), (150, "high")), 120, 60, 180, 120,
           at_rest_only=True),
 )  # fmt: skip
+EVERY = (
+    *LIMITS,
+    Limit("seldom", "S", "spo2", "below", ((90, "medium"), (85, "high")), 92, 120, 120, 200, clear_gap_s=60),
+)
 
 one = st.tuples(
     st.integers(0, 2),
@@ -58,8 +62,8 @@ def by_hand(limit: Limit, points: list[Point]) -> list[tuple[str, int, int, int,
     sign = 1 if limit.side == "above" else -1
 
     def beyond(value: float, level: int) -> bool:
-        gap = sign * (value - limit.levels[level][0])
-        return gap > 0 or (limit.inclusive and gap == 0)
+        past = sign * (value - limit.levels[level][0])
+        return past > 0 or (limit.inclusive and past == 0)
 
     def met(level: int) -> Callable[[Point], bool]:
         return lambda point: beyond(point[1], level) and (point[2] or not limit.at_rest_only)
@@ -71,6 +75,17 @@ def by_hand(limit: Limit, points: list[Point]) -> list[tuple[str, int, int, int,
                 break
             first -= 1
         return first
+
+    def first_of_clear(last: int, floor: int) -> int:
+        """As above, and steps are all up to ``clear_gap_s`` or all longer."""
+        first, seldom = first_of_run(last, floor, lambda p: sign * (p[1] - limit.clear) <= 0), gap(last)
+        while any(gap(place) != seldom for place in range(first + 1, last + 1)):
+            first += 1
+        return first
+
+    def gap(place: int) -> bool:
+        longest = limit.max_gap_s if limit.clear_gap_s is None else limit.clear_gap_s
+        return place > 0 and points[place][0] - points[place - 1][0] > longest * 1000
 
     found: list[tuple[str, int, int, int, int]] = []
     floor, level, start = 0, -1, 0
@@ -85,8 +100,9 @@ def by_hand(limit: Limit, points: list[Point]) -> list[tuple[str, int, int, int,
                 level = target
                 break
         if level >= 0 and sign * (value - limit.clear) <= 0:
-            first = first_of_run(i, floor, lambda p: sign * (p[1] - limit.clear) <= 0)
-            if t - points[first][0] >= limit.clear_s * 1000 and i - first + 1 >= limit.min_readings:
+            first = first_of_clear(i, floor)
+            least = max(limit.min_readings, SELDOM_READINGS if i > first and gap(i) else 0)
+            if t - points[first][0] >= limit.clear_s * 1000 and i - first + 1 >= least:
                 n = sum(beyond(v, 0) for _, v, _ in points[start : i + 1])
                 found.append(("cleared", points[start][0], t, level, n))
                 floor, level = i + 1, -1
@@ -96,10 +112,10 @@ def by_hand(limit: Limit, points: list[Point]) -> list[tuple[str, int, int, int,
 @given(runs)
 def test_equal_to_the_loop_by_hand(items: list[Item]) -> None:
     readings = build(items)
-    limits = Limits(LIMITS)
+    limits = Limits(EVERY)
     found = limits.advance(limits.new_state(3), readings)
     for row in range(3):
-        for limit in LIMITS:
+        for limit in EVERY:
             mine = readings.metric == LIMIT_METRICS.index(limit.metric)
             kept = take(readings, mine & (readings.row == row) & readings.good)
             points = list(zip(kept.t_ms.tolist(), kept.value.tolist(), kept.at_rest.tolist(), strict=True))

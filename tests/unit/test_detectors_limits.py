@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -229,6 +230,31 @@ def test_low_oxygen_is_told_at_one_good_repeat_however_seldom_the_device_measure
     assert (finding.level, finding.at_ms) == (level, points[-1][0])
     healthy = [(points[-1][0] + i * every_s * 1000, 95.0) for i in range(1, 13)]
     assert [one.change for one in run(points + healthy, SPO2)] == ["raised", "cleared"]
+
+
+def test_two_good_readings_with_a_gap_between_them_end_nothing_where_readings_come_every_minute() -> None:
+    low = [(i * MINUTE, 84.0) for i in range(6)]
+    back = 6 * MINUTE
+    unseen = [(back, 92.0), (back + 39 * MINUTE, 92.0)]
+    assert [one.change for one in run(low + unseen, SPO2)] == ["raised"]
+    minutes = [(back + (39 + i) * MINUTE, 92.0) for i in range(1, 11)]
+    assert [one.change for one in run(low + unseen + minutes[:-1], SPO2)] == ["raised"]
+    cleared = run(low + unseen + minutes, SPO2)[-1]
+    assert (cleared.change, cleared.at_ms) == ("cleared", minutes[-1][0])  # ten minutes of good ones after the gap
+    assert cleared.evidence["clear_from_ms"] == unseen[-1][0]
+
+
+def test_three_good_readings_in_a_row_end_it_where_they_come_every_half_hour() -> None:
+    step = 1805 * 1000
+    low, good = [(0, 84.0), (step, 84.0)], [(i * step, 95.0) for i in range(2, 5)]
+    assert [one.change for one in run(low + good[:-1], SPO2)] == ["raised"]
+    assert run(low + good, SPO2)[-1].change == "cleared"
+
+
+def test_too_much_oxygen_is_told_by_a_device_that_measures_every_half_hour() -> None:
+    limit = next(one for one in DEFAULT_LIMITS if one.rule == "spo2_high_on_oxygen")
+    (finding,) = run([(0, 98.0), (1805 * 1000, 98.0)], replace(limit, rule="as if a profile called for it"))
+    assert (finding.change, finding.level) == ("raised", 1)
 
 
 @pytest.mark.parametrize("every_s", [60, 300, 905, 1805])
