@@ -6,8 +6,9 @@ by 4; 3 is what a wearable misses by), and the bounds 5 and 15 an hour by which 
 the readings that rises twice as fast as it falls, so that a train of falls does not become the level; a fall must be 4
 points or 4.5 times the person's own mean deviation, whichever is more, so that a noisy sensor shows none; "asleep" is
 the window of ``context`` and a reading the mean of a minute, which hides falls that are shorter. Where readings come
-less than every minute sixty of them count as an hour: that is no index and is not told as one, but falls that last a
-minute are as many of sixty readings as they are an hour, and longer ones are more.
+less than every minute sixty of them count as an hour: that is no index and is not told as one. Falls that last a minute
+are nearly as many of sixty readings as they are an hour while they are few; two in a row look like one, so that where
+falls come at random no more than 15 of sixty are to be seen, however many there are.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Final
 
 import numpy as np
 
-from detectors.gate import USABLE
+from detectors.gate import JUMP, USABLE
 from detectors.minutes import Minutes
 from detectors.protocol import ASLEEP, CONTEXTS, VITALS, Bools, Bytes, Change, Doubles, Evidence, Ints, State
 
 SPO2: Final = VITALS.index("spo2")
 FALL, SCATTERS, BACK = 4.0, 4.5, 0.5  # points below the level; mean deviations; the part of a fall at which it is over
 NEAR_MINUTES: Final = 10  # a reading with none this near before it tells of no fall
-CENTER, UP, DOWN, RATE = 95.5, 2.0, -1.0, 0.1  # the first level; how far a reading counts as away from it; its weight
+LOWEST, UP, DOWN, RATE = 85.0, 2.0, -1.0, 0.1  # of a first level; how far a reading counts as away from it; its weight
 SCATTER, SCATTER_RATE = 1.0, 0.05  # points, before anything is known; weight of a reading in it
 LEAST_MINUTES, LEAST_FALLS = 240, 8  # of a night that is judged (four hours), and that is told of
 EVERY_MINUTE: Final = 0.9  # readings a minute from which on their hours are hours
@@ -66,12 +67,14 @@ class Night:
 def add(state: State, minutes: Minutes, code: Bytes, context: Bytes) -> None:
     """Follow the live minutes of R people, (R,) of DESATURATION_DTYPE, in place.
 
-    A reading is a minute asleep that the gate lets pass and in which the device doubted nothing. A fall begins where
+    A reading is a minute asleep that the gate lets pass, or calls a jump (the deepest falls are some), and in which the
+    device doubted nothing. A fall begins where
     it lies ``FALL`` points, or ``SCATTERS`` of the scatter, below the level, and counts when it is over: nearer than
     half of that again, without a gap of more than ``NEAR_MINUTES``. So it has good readings before and after it.
     The state is the same to the last bit however the minutes are cut: levels are whole hundredths.
     """
-    counts = (code[:, :, SPO2] == USABLE) & (minutes.poor[:, :, SPO2] == 0) & (context == ASLEEP)
+    believed = (code[:, :, SPO2] == USABLE) | (code[:, :, SPO2] == JUMP)
+    counts = believed & (minutes.poor[:, :, SPO2] == 0) & (context == ASLEEP)
     for place in np.flatnonzero(counts.any(axis=0)):
         which = np.flatnonzero(counts[:, place])
         part = state[which]
@@ -84,7 +87,7 @@ def add(state: State, minutes: Minutes, code: Bytes, context: Bytes) -> None:
 def _read(part: State, minute: Ints, value: Doubles) -> None:
     """Take one reading each, in hundredths of a point, in place."""
     first, gap = part["minute"] == 0, minute - part["minute"]
-    level = np.where(first, CENTER * HUNDRED, part["level"])
+    level = np.where(first, np.maximum(np.rint(value), LOWEST * HUNDRED), part["level"])
     scatter = np.where(first, SCATTER * HUNDRED, part["scatter"])
     below = level - value
     bound = np.maximum(FALL * HUNDRED, SCATTERS * scatter)

@@ -34,10 +34,11 @@ class Night(NamedTuple):
 def nights(readings: Iterable[tuple[int, int, float]]) -> list[Night]:
     """Return what is made of usable minutes asleep: (minute, day, saturation), in order."""
     found: list[Night] = []
-    last, level, scatter, depth = None, 9550, 100, 0  # hundredths of a point; tenths
+    last, level, scatter, depth = None, 0, 100, 0  # hundredths of a point; tenths
     counts: dict[int, list[int]] = {}  # day → falls, readings, minutes, deepest
     for minute, day, value in readings:
         falls = counts.setdefault(day, [0, 0, 0, 0])
+        level = max(8500, round(round(value * 1000) / 10)) if last is None else level
         below = level - round(value * 1000) / 10
         needed = max(400, 4.5 * scatter)
         near = last is not None and minute - last <= 10

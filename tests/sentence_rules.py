@@ -125,7 +125,7 @@ RUN: Final = """
 AT_REST: Final = """ AND coalesce((SELECT sum(s.value::float8) FROM told s WHERE s.metric = 'steps' AND s.quality IN (0, 5)
     AND s.t BETWEEN r.t - interval '10 minutes' AND r.t), 0) < 50"""
 MINUTES: Final = """
-    CREATE TEMP TABLE usable_{metric} AS
+    CREATE TEMP TABLE usable_{name} AS
     WITH off AS (
         SELECT DISTINCT date_trunc('minute', t) AS minute FROM told WHERE quality = 3 OR (metric = 'wear' AND value = 0)
     ), step AS (
@@ -152,13 +152,13 @@ MINUTES: Final = """
     SELECT minute, round((mean * 1000::real)::float8) AS thousandths,
            minute - last_step <= interval '10 minutes' IS TRUE AS active
     FROM judged JOIN stirred USING (minute)
-    WHERE mean BETWEEN {low} AND {high} AND NOT jump AND equal_ones < {flat}"""
+    WHERE mean BETWEEN {low} AND {high} AND (NOT jump OR {jumps}) AND equal_ones < {flat}"""
 LOCAL: Final = "(minute AT TIME ZONE 'UTC' + %(offset)s)"
 NIGHT: Final = f"({LOCAL}::time >= '22:00' OR {LOCAL}::time < '08:00')"
 # A day runs from 10:00 to 10:00 and carries the date of its end; an hour belongs to it as a whole.
 DAY: Final = "(date_trunc('hour', minute) AT TIME ZONE 'UTC' + %(offset)s + interval '14 hours')::date"
 ASLEEP: Final = f"""
-    SELECT extract(epoch FROM minute)::bigint / 60, {DAY}, thousandths / 1000 FROM usable_spo2
+    SELECT extract(epoch FROM minute)::bigint / 60, {DAY}, thousandths / 1000 FROM usable_spo2_jumps_too
     WHERE NOT active AND {NIGHT} AND minute NOT IN (
         SELECT date_trunc('minute', t) FROM told WHERE metric = 'spo2' AND quality NOT IN (0, 3, 4))
     ORDER BY minute"""

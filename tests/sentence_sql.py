@@ -314,7 +314,7 @@ class _Patient:
 
     def _falls(self, told: Told) -> Expected:
         """Count a night's falls once more from all the minutes asleep up to it."""
-        self._make_minutes("spo2")
+        self._make_minutes("spo2", jumps=True)
         rows = self._connection.execute(ASLEEP.encode(), {"offset": told.offset}).fetchall()
         day = day_of(told.at - MINUTE, told.offset).toordinal()
         counted = night_falls.nights((minute, one.toordinal(), value) for minute, one, value in rows)
@@ -396,11 +396,13 @@ class _Patient:
                 continue
         return None
 
-    def _make_minutes(self, metric: str) -> None:
-        if metric not in self._made:
+    def _make_minutes(self, metric: str, *, jumps: bool = False) -> None:
+        name = f"{metric}_jumps_too" if jumps else metric
+        if name not in self._made:
             low, high, step, flat = GATE[metric]
-            self._connection.execute(MINUTES.format(metric=metric, low=low, high=high, step=step, flat=flat).encode())
-            self._made.add(metric)
+            made = MINUTES.format(name=name, metric=metric, low=low, high=high, step=step, flat=flat, jumps=jumps)
+            self._connection.execute(made.encode())
+            self._made.add(name)
 
     # ------------------------------------------------------------ the device
 

@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 
 from detectors.explain import NAMES, patient_sentence, sentence
 from detectors.protocol import Finding, Priority
-from detectors.rules import DRIFTS
+from detectors.rules import DRIFTS, NIGHT_FALLS
 from ingest.catalogue import catalogue
 from services.monitoring import group_of
 from services.processor.change import PatientChange, at_hour_ms
@@ -29,7 +29,7 @@ from services.processor.watermark import offset_at
 
 NEVER_MS: Final = 1 << 50  # older than this nothing is
 NAMESPACE: Final = UUID("6f1d8c0e-4b0f-5c7e-9a53-1c1f0c0b7a11")
-OUTLASTS_ANSWERS: Final = frozenset(rule.id for rule in DRIFTS)
+OUTLASTS_ANSWERS: Final = frozenset(rule.id for rule in (*DRIFTS, NIGHT_FALLS))
 """Rules whose level stays told when "new normal" ended the alert: at the next level none is left to become worse."""
 ORDER: Final[Mapping[Priority, int]] = {"low": 0, "medium": 1, "high": 2}
 

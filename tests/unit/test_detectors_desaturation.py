@@ -90,9 +90,9 @@ def test_it_is_what_a_plain_loop_over_the_readings_makes_of_them() -> None:
 
 
 def _some_night(rng: np.random.Generator, every: int) -> Night:
-    night = quiet(1, int(rng.integers(1 << 30)), float(rng.choice([0.4, 0.4, 1.2])))
+    night = quiet(1, int(rng.integers(1 << 30)), float(rng.choice([0.4, 0.4, 1.5])))
     dip = int(rng.choice([0, 0, 0, 0, 2, 3]))
-    night = sparse(train(night, dip, 590, 7.0, start=5) if dip else night, every)
+    night = sparse(train(night, dip, 590, float(rng.choice([9.0, 18.0])), start=5) if dip else night, every)
     night[:, rng.random(NIGHT) < 0.1] = np.nan
     return night
 
@@ -110,6 +110,19 @@ def test_a_train_of_falls_is_told_after_one_night_and_ends_after_two_quiet_ones(
     assert live(state, 8, night(8)) == []
     over = live(state, 9, night(9))
     assert {(f.row, f.change) for f in over} == {(row, "cleared") for row in range(20)}
+
+
+def test_the_deepest_falls_count_although_they_are_jumps() -> None:
+    (told,) = live(Pipeline().new_state(1), 1, train(quiet(1), 3, 450, depth=18))
+    assert (told.change, told.level) == ("raised", 0)
+    assert told.evidence["falls"] == 150
+    assert told.evidence["deepest"] == pytest.approx(18, abs=1.5)
+
+
+def test_somebody_whose_saturation_is_always_low_has_no_fall_in_the_first_night() -> None:
+    state = Pipeline().new_state(2)
+    assert live(state, 1, np.concatenate([quiet(1, center=88), sparse(quiet(1, 1, center=88), 10)])) == []
+    assert not state["falls"]["usual"].any()
 
 
 def test_the_bounds_of_a_study_hold_from_the_first_night_on() -> None:

@@ -76,6 +76,18 @@ def test_a_drift_whose_first_level_became_a_new_normal_is_told_at_the_second() -
     assert hot.episodes == []
 
 
+def test_falls_at_night_that_became_a_new_normal_are_told_when_there_are_many_more() -> None:
+    evidence = {
+        "metric": "spo2", "day": 20_000, "falls": 250, "readings": 500, "minutes": 500, "an_hour": 1, "rate": 30.0,
+        "deepest": 8.0, "usual_rate": 1.0, "n_days": 6, "bound": 7.0, "fall": 4.0,
+    }  # fmt: skip
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    engine = Engine(ALL_RULES, effects, T0, Changes())
+    worse = Finding(0, "night_desaturations", "worsened", T0 - 720 * MINUTE, T0, 1, evidence | {"change": "worsened"})
+    engine.settled(hot, 1, worse)
+    assert [(event.change, event.priority) for event in effects.events] == [("raised", "medium")]
+
+
 def test_settling_keeps_the_words_of_what_became_worse_meanwhile() -> None:
     hot, effects = Hot(1, settled_ms=T0), Effects(T0)
     engine = Engine(ALL_RULES, effects, T0, Changes())
