@@ -34,7 +34,6 @@ def start_afresh(state: State, rows: Rows, metric: int) -> None:
         part["standing"] = 0
         part["rest"] = np.zeros((), PERSIST_DTYPE)
         part["rest_hour"] = 0
-        part["before"] = 0
     if VITALS[metric] in _NIGHT_RULES:
         part[_NIGHT_RULES[VITALS[metric]]] = np.zeros((), PERSIST_DTYPE)
     state[rows] = part

@@ -2,7 +2,7 @@
 
 Source: Page's CUSUM (1954) once more, on what remains after the level a change has led to. Deviations: the level is a
 plain mean of the nights since the rise was told, of the last fortnight or so once there are as many; capped and stopped
-as in ``daily``. Without it an alert that stands hides whatever comes on top of it.
+as in ``daily``; told once an alert. Without it an alert that stands hides the next rise.
 """
 
 from __future__ import annotations

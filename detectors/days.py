@@ -64,13 +64,14 @@ NIGHT_RULES = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGHT_BREAT
 
 def close_days(
     state: State, hour: HourSlice, slots: Rows, limit: float, *, guard: bool = True,
-    window: windows.Expected | None = None,
+    opened: windows.Windows | None = None,
 ) -> tuple[list[Finding], Days]:  # fmt: skip
     """Close the open day of R patients, in place; return the findings and the daily values.
 
     ``state`` (R,) rows of the pipeline, ``hour`` the first hour after each day's end, ``slots`` (R,) the
     patients' slots, ``limit`` that of the resting heart rate's sum. A value with too few minutes is left out
-    everywhere. ``guard`` False learns from every day. ``window``: how far a change is expected, None: of nobody.
+    everywhere. ``guard`` False learns from every day. ``opened``: how far whose heart rate is expected to
+    change, and when, None: nobody's; a day is judged by what stands at its end, whenever the next hour comes.
     """
     values, variance = day_means(state["day"])
     values = np.where(state["day"]["n"] >= LEAST_MINUTES, values, np.nan)
@@ -78,7 +79,7 @@ def close_days(
     z = z_of_days(values, expected)
     known = np.isfinite(z) & expected.learned()
     said = _Findings.of(state, hour, slots)
-    room = None if window is None else windows.room(state, window)
+    room = None if opened is None else windows.room(state, opened.at(slots, said.at))
     held = np.zeros(values.shape, bool) if room is None else windows.inside(values, expected.center, room)
     heart = rise.judge(state, values[:, NIGHT_HEART], limit, room)
     of_heart = partial(rise.evidence, heart, state, limit)
@@ -98,9 +99,8 @@ def close_days(
     for place, rule in enumerate(DRIFTS):
         changes: dict[Change, Bools] = {name: which[:, place] for name, which in drifted.changes.items()}
         said.add(rule, partial(drift.evidence, state, values, place), said.began, changes, drifted.level[:, place])
-    if window is not None and room is not None:
+    if room is not None:
         rise.follow(state, heart, room)
-        windows.end(state, window)
     falls = desaturation.judge(state["falls"])
     of_falls = partial(_falls_evidence, falls, state)
     said.add(NIGHT_FALLS, of_falls, said.began, falls.changes, falls.level)

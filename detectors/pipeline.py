@@ -101,20 +101,21 @@ class Pipeline:
         return self.settle(state, given).findings
 
     def settle(
-        self, state: State, hour: HourSlice, alarm: AlarmRange | None = None, window: windows.Expected | None = None
+        self, state: State, hour: HourSlice, alarm: AlarmRange | None = None, opened: windows.Windows | None = None
     ) -> Settled:
         """Take newly settled minutes of one hour of R patients into their rows, in place.
 
-        ``alarm``: where these patients' safety limits lie, if not where everybody's do. ``window``: how far their
-        heart rate is expected to change, None: nobody's.
+        ``alarm``: where these patients' safety limits lie, if not where everybody's do. ``opened``: how far whose
+        heart rate is expected to change, and when, None: nobody's.
 
         First the day before is closed where this hour lies past its end (10:00 local), then the minutes are
         added, then the hour is closed where the slice reaches its end. The slice is not changed.
         """
         part = rows_of(state, hour.rows)
+        window = None if opened is None else opened.at(hour.rows, hour.hour_ms)
         if window is not None:
             windows.begin(part, window)
-        findings, days = self._turn_day(part, hour, window)
+        findings, days = self._turn_day(part, hour, opened, window)
         open_hour = (hour.hour_ms // HOUR_MS).astype(np.int32)
         part["hour"][part["open_hour"] != open_hour] = np.zeros((), HOUR_DTYPE)
         part["open_hour"] = open_hour
@@ -136,7 +137,9 @@ class Pipeline:
         put_rows(state, hour.rows, part)
         return Settled(findings, states, bands, days)
 
-    def _turn_day(self, part: State, hour: HourSlice, window: windows.Expected | None) -> tuple[list[Finding], Days]:
+    def _turn_day(
+        self, part: State, hour: HourSlice, opened: windows.Windows | None, window: windows.Expected | None
+    ) -> tuple[list[Finding], Days]:
         """Close the days that are over, and open those in which this hour lies."""
         day = local_days(hour)
         over = np.flatnonzero((part["open_day"] > 0) & (day > part["open_day"]))
@@ -145,9 +148,9 @@ class Pipeline:
         if len(over):
             closed = rows_of(part, over)
             findings, days = close_days(
-                closed, take(hour, over), hour.rows[over], self.limit, guard=self._guard,
-                window=None if window is None else window.take(over),
-            )  # fmt: skip
+                closed, take(hour, over), hour.rows[over], self.limit, guard=self._guard, opened=opened
+            )
+            windows.end(closed, None if window is None else window.take(over))
             put_rows(part, over, closed)
         part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again
         return findings, days

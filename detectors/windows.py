@@ -101,9 +101,10 @@ def begin(state: State, expected: Expected) -> None:
     state["before"] = np.where(stands, level[:, :, None], state["before"])
 
 
-def end(state: State, expected: Expected) -> None:
-    """Forget the level before a window that has ended, in place; call it at the close of a day."""
-    state["before"] = np.where(_stands(expected)[:, None], state["before"], 0)
+def end(state: State, expected: Expected | None) -> None:
+    """Forget the level before a window that does not stand any more, in place; call it when a day has been closed."""
+    stands = False if expected is None else _stands(expected)[:, None]
+    state["before"] = np.where(stands, state["before"], 0)
 
 
 def room(state: State, expected: Expected) -> Room:

@@ -62,7 +62,7 @@ def settle(
     slices = []
     applier = Applier(core, engine, moved)
     standing = core.standing({slot: slot for slot in moved})
-    windows = core.windows({slot: slot for slot in moved})
+    opened = core.windows({slot: slot for slot in moved})
     for rank in range(int(segments.rank.max(initial=-1)) + 1):
         chosen = np.flatnonzero(segments.rank == rank)
         hour = _slice(core, source, bounds, segments, chosen)
@@ -70,8 +70,7 @@ def settle(
         first_ms = _first_instants(in_time, heard, chosen)
         applier.before(hour.rows, hour.hour_ms)
         alarm = None if standing is None else standing.alarm(hour.rows, hour.hour_ms)
-        window = None if windows is None else windows.at(hour.rows, hour.hour_ms)
-        _take(core, engine, effects, core.pipeline.settle(core.state, hour, alarm, window), hour, first_ms)
+        _take(core, engine, effects, core.pipeline.settle(core.state, hour, alarm, opened), hour, first_ms)
     applier.rest()
     for slot in moved:
         core.fed[slot] = core.hot[slot].settled_ms

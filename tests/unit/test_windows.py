@@ -85,8 +85,7 @@ def live(stories: list[Story], last: int) -> Lived:
             each = replace(take(alike, np.tile(np.arange(PEOPLE), len(stories))), rows=everybody)
             for values in (each.mean, each.low, each.high):
                 values[:, :, HEART_RATE] += away[:, None]
-            window = windows.at(each.rows, each.hour_ms) if own else None
-            findings += pipeline.settle(state, each, window=window).findings
+            findings += pipeline.settle(state, each, opened=windows if own else None).findings
     return Lived(findings, state)
 
 
@@ -148,8 +147,29 @@ def test_who_has_no_window_is_judged_to_the_last_bit_as_if_nobody_had() -> None:
     assert alone.state.tobytes() == beside.state[:PEOPLE].tobytes()
     assert alone.findings == [f for f in beside.findings if f.row < PEOPLE]
     assert beside.state["before"][PEOPLE:].any(axis=(1, 2)).all()
+    before = beside.state["before"].copy()
     start_afresh(beside.state, np.arange(2 * PEOPLE), HEART_RATE)
-    assert not beside.state["before"].any(), "a new normal forgets the level before"
+    assert np.array_equal(beside.state["before"], before), "a new normal buys no further room"
+
+
+@pytest.mark.parametrize("next_hour", [11, 4 * 24 + 11])
+def test_a_night_before_the_window_is_judged_without_it_whenever_the_next_hour_comes(next_hour: int) -> None:
+    """The night that ends the day before the event; then data at once, or four days later within the window."""
+    pipeline, level = Pipeline(), 60 + np.random.default_rng(1).normal(0, 1.5, PEOPLE)
+    state = pipeline.new_state(PEOPLE)
+    event = Window(BEGINS, BEGINS + DAYS * DAY_MS, 0, 12)
+    opened = Windows({row: timeline([event]) for row in range(PEOPLE)})
+
+    def settle(hour: int, by: float = 0) -> None:
+        pipeline.settle(state, hour_of(hour, level + by), opened=opened)
+
+    for day in range(1, FROM - 1):
+        for hour in HOURS:
+            settle((day - 1) * 24 + hour)
+    for hour in HOURS[:6]:
+        settle((FROM - 2) * 24 + hour, 9)
+    settle((FROM - 2) * 24 + next_hour)
+    assert (state["rise"]["sum"] > 1).all(), "a rise that nothing explained"
 
 
 WINDOW = st.builds(
