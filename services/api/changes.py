@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from services.store.changes import StaleVersionError, Wanted
 
 AWAY: Final = timedelta(days=31)  # a change takes effect at most so long before or after it is made
 RENEWABLE: Final = tuple(dict.fromkeys(pair.metric for pair in PAIRS))  # metrics with an own baseline
+TOLD_TO: Final[Mapping[str, str]] = {"profile": "profile.read", "life_event": "life_event.read"}
+"""Kinds whose content is told to those alone who may read it elsewhere."""
 _VERSION: Final = re.compile(r'"(\d{1,9})"')
 
 
@@ -160,25 +163,26 @@ async def suppressed(scope: Scope, patient: Patient, limit: int, cursor: str | N
 def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
     """Return a change's public form, as far as the scope's person sees it."""
     effective = row["effective_at"]
-    about: dict[str, Any] = {}
+    told = row["kind"] not in TOLD_TO or scope.may(TOLD_TO[row["kind"]])
+    about: dict[str, Any] = {"reason": row["reason"]} if told else {}
     if row["kind"] == "monitoring":
-        about = {"state": row["payload"]["state"], "until": rfc3339(until_of(row))}
+        about |= {"state": row["payload"]["state"], "until": rfc3339(until_of(row))}
     elif row["kind"] == "new_normal":
-        about = {"metric": words.metric(words.metric_id(row["subject"]) or 0)["key"]}
+        about |= {"metric": words.metric(words.metric_id(row["subject"]) or 0)["key"]}
         effective = to_datetime(at_hour_ms(to_ms(effective)))
     elif row["kind"] == "assignment":
-        about = {"device": row["subject"], **row["payload"]}
-    elif row["kind"] == "life_event":
-        about = {
+        about |= {"device": row["subject"], **row["payload"]}
+    elif row["kind"] == "life_event" and told:
+        about |= {
             "life_event": row["subject"],
             "words": row["payload"]["words"],
             "day": row["payload"]["day"],
             "withdrawn": row["payload"]["withdrawn"],
         }
-    elif row["kind"] == "profile":
-        about = {"profile": row["payload"]}
+    elif row["kind"] == "profile" and told:
+        about |= {"profile": row["payload"]}
     elif row["kind"] == "limits":
-        about = {"layer": row["subject"], "rules": row["payload"]["rules"]}
+        about |= {"layer": row["subject"], "rules": row["payload"]["rules"]}
     whole = {
         "id": str(row["id"]),
         "patient": link(patient.key),
@@ -187,7 +191,6 @@ def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
         "version": row["version"],
         "effective_at": rfc3339(row["effective_at"]),
         "applied_from": rfc3339(effective),
-        "reason": row["reason"],
         "by": by(row),
         "recorded_at": rfc3339(row["recorded_at"]),
     }

@@ -121,6 +121,11 @@ async def test_an_event_is_written_down_once_put_right_and_taken_back(api: Serve
             ("life_event", 1, False, "2026-11-20"),
         ]  # fmt: skip
         problem(await client.post(f"{EVENTS}/none/withdraw", json={}), 404, "not_found")
+    async with api.client(ours.token(ours.person("co", "coordinator"))) as client:
+        problem(await client.get(EVENTS), 403, "role_not_allowed")
+        kept = (await got(client, "/v1/patients/p1/changes"))["items"]
+        assert [one["version"] for one in kept] == [3, 2, 1]
+        assert not {"words", "day", "life_event", "withdrawn", "reason"} & {name for one in kept for name in one}
     sent = outbox(ours, patient)
     assert [(one.kind, one.version, one.payload["day"]) for one in sent] == [
         ("life_event", 1, "2026-11-20"), ("life_event", 2, "2026-11-18"), ("life_event", 3, "2026-11-18"),
