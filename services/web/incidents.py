@@ -36,6 +36,13 @@ class Said(NamedTuple):
 Shown = list[dict[str, Any]]
 
 
+async def patient_again(request: Request, show: Show, patient_id: str, said: Said | None) -> Response:
+    """Show a patient as they are after something was done: in place where the page can, else as a page of its own."""
+    if request.headers.get("hx-request"):
+        return await show(request, "_patient.html", patient_id, said)
+    return RedirectResponse(f"/patients/{quote(patient_id, safe='')}", 303)
+
+
 async def grouped(scope: Scope, patient: Patient) -> tuple[Shown, Shown]:
     """Return a patient's open incidents, whoever needs somebody first, and those that ended, the latest first."""
     rows = await incidents.newest(scope.connection, patient.id, ALERTS)
@@ -99,11 +106,11 @@ def add_acknowledging(pages: APIRouter, access: Access, clock: Clock, show_workl
                 raise
             said = Said(f"Not acknowledged: {problem.detail}.", about=alert_id, note=note)
         on_worklist = begun_on == "worklist"
+        if not on_worklist:
+            return await patient_again(request, show_patient, patient_id, said)
         if not request.headers.get("hx-request"):
-            return RedirectResponse("/" if on_worklist else f"/patients/{quote(patient_id, safe='')}", 303)
-        if on_worklist:
-            return await show_worklist(request, "_worklist.html", cursor or None, said)
-        return await show_patient(request, "_patient.html", patient_id, said)
+            return RedirectResponse("/", 303)
+        return await show_worklist(request, "_worklist.html", cursor or None, said)
 
 
 def _covered(name: str, rows: Sequence[dict[str, Any]]) -> str:

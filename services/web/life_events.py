@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import Response
 
 from ingest.clock import Clock
 from services import life_events as catalogue
@@ -15,7 +14,7 @@ from services.api.access import Access, Scope
 from services.api.patients import Patient
 from services.api.problems import Problem
 from services.api.profile import Asked
-from services.web.incidents import SHOWN_BESIDE, Said, Show
+from services.web.incidents import SHOWN_BESIDE, Said, Show, patient_again
 
 SHOWN: Final = 30  # the newest written; the API lists them all
 ABOUT: Final = "life-event"  # which form an outcome is about
@@ -37,11 +36,6 @@ async def of_patient(scope: Scope, patient: Patient) -> dict[str, Any]:
 
 def add_life_events(pages: APIRouter, access: Access, clock: Clock, partitions: int, show: Show) -> None:
     """Add the routes by which the page writes events down and takes them back."""
-
-    async def answer(request: Request, patient_id: str, said: Said) -> Response:
-        if request.headers.get("hx-request"):
-            return await show(request, "_patient.html", patient_id, said)
-        return RedirectResponse(f"/patients/{quote(patient_id, safe='')}", 303)
 
     def asked(note: str, key: str) -> Asked:
         now = times.present(clock)
@@ -68,7 +62,7 @@ def add_life_events(pages: APIRouter, access: Access, clock: Clock, partitions: 
             if problem.code not in SHOWN_BESIDE:
                 raise
             said = Said(f"Not written down: {problem.detail}.")
-        return await answer(request, patient_id, said)
+        return await patient_again(request, show, patient_id, said)
 
     @pages.post("/patients/{patient_id}/life-events/{event_id}/withdraw")
     async def withdraw(
@@ -78,4 +72,4 @@ def add_life_events(pages: APIRouter, access: Access, clock: Clock, partitions: 
         async with access.scoped(request, "patient.life_event") as scope:
             patient = await patients.find(scope, patient_id)
             row = await life_events.withdraw(scope, patient, event_id, asked("", key))
-        return await answer(request, patient_id, Said(f"Withdrawn: {row['payload']['words']}.", done=True))
+        return await patient_again(request, show, patient_id, Said(f"Withdrawn: {row['payload']['words']}.", done=True))

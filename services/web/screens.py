@@ -36,7 +36,7 @@ from services.api.problems import Code, Problem
 from services.api.weeks import document as weeks
 from services.settings import Settings
 from services.web import life_events, own_words, present
-from services.web.incidents import SHOWN_BESIDE, Said, Show, add_acknowledging, grouped
+from services.web.incidents import SHOWN_BESIDE, Said, Show, add_acknowledging, grouped, patient_again
 
 HERE: Final = Path(__file__).parent
 ROWS: Final = 100
@@ -233,9 +233,7 @@ def _add_new_normal(pages: APIRouter, access: Access, clock: Clock, partitions: 
             if problem.code not in SHOWN_BESIDE:
                 raise
             said = Said(f"No new normal: {problem.detail}.")
-        if request.headers.get("hx-request"):
-            return await show(request, "_patient.html", patient_id, said)
-        return RedirectResponse(f"/patients/{quote(patient_id, safe='')}", 303)
+        return await patient_again(request, show, patient_id, said)
 
 
 def _add_break_glass(pages: APIRouter, access: Access, lasting: timedelta) -> None:
