@@ -15,7 +15,7 @@ from evaluation.budgets import BUDGETS, RESAMPLED, SEED, Rates, beside, budget_r
 from evaluation.days import CHANNELS, NotEvaluable, Person, read_people
 from evaluation.nested import nested
 from evaluation.references import REFERENCES
-from evaluation.windows import Counts, count, eligible
+from evaluation.windows import Counts, count, eligible, healthy
 
 BASAL: Final = CHANNELS.index("basal")
 PROCESSOR: Final = "processor"
@@ -79,7 +79,9 @@ def evaluate(
         _configurations(people, told, nested_cv=nested_cv), daily.SHIPPED_NAME, daily.LIMITS, weights,
         nested_cv=nested_cv,
     )  # fmt: skip
-    shipped = _alone(people, [night.active[None, :] for night in nightly.replay(people)], weights)
+    nights = nightly.replay(people)
+    shipped = _alone(people, [night.active[None, :] for night in nights], weights)
+    further = sum(int((night.worse & healthy(person.day)).sum()) for person, night in zip(people, nights, strict=True))
     theirs, fixed = {}, {}
     for done, (name, reference) in enumerate(REFERENCES.items()):
         told(name, done, len(REFERENCES))
@@ -106,7 +108,7 @@ def evaluate(
         "configurations_tried": len(daily.CONFIGURATIONS),
         "chosen": ours.chosen or daily.SHIPPED_NAME,
         "budgets": ours.rows,
-        PROCESSOR: row(shipped),
+        PROCESSOR: row(shipped) | {"further": further},
         "references": {
             name: judged.rows | {"as_published": row(fixed[name]) if name in fixed else None}
             for name, judged in theirs.items()

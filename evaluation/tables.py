@@ -77,7 +77,8 @@ def _onset_days(d: Mapping[str, Any]) -> list[Sheet]:
     text = (
         f"{d['data']}: {d['n']} people ({d['not_eligible']} more are not eligible), {d['control_windows']} control "
         f"windows, {number(d['healthy_weeks'], 0)} healthy patient-weeks; intervals resample people {d['resamples']} "
-        f"times. {d['configurations_tried']} configurations were tried; {how}."
+        f"times. {d['configurations_tried']} configurations were tried; {how}. What runs now told a further rise on "
+        f"top of an open alert {d['processor']['further']} times on healthy days; these are not in its rate."
     )
     beside = [
         (
