@@ -34,7 +34,6 @@ class Again:
     worse: Bools  # (R,) a further rise is told
     level: Doubles  # (R,) /min, what the night was compared with
     sum: Doubles  # (R,) after this night
-    told: Bools  # (R,) a further rise has been told, now or before
 
 
 def judge(part: State, night: Doubles, nights: Ints, said: Said, limit: float) -> Again:
@@ -68,4 +67,4 @@ def judge(part: State, night: Doubles, nights: Ints, said: Said, limit: float) -
     part["level"] = np.where(said.active, begun, 0)
     part["sum"] = np.where(said.active & ~said.raised, total, 0)
     part["told"] = (before | worse) & said.active & ~said.raised
-    return Again(worse, level, total, before | worse)
+    return Again(worse, level, total)
