@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from detectors.rules import RULES
 from services.processor.episodes import alert_id
 from services.processor.hot import Episode
-from services.processor.reconcile import NOT_BORNE_OUT, Reconciliation
+from services.processor.reconcile import CHANGED_RULE, NOT_BORNE_OUT, Reconciliation
 from services.processor.records import AlertRow, Effects, KnownAlert
 
 MINUTE = 60_000
@@ -17,9 +18,9 @@ MINUTE = 60_000
 def row(start: int, end: int | None, **changes: Any) -> AlertRow:
     """An alert of one rule from one minute to another, None: it is open."""
     made = AlertRow(
-        id=alert_id(1, "spo2_low", 1, start * MINUTE), organisation_id=1, patient_id=1, rule="spo2_low", rule_version=1,
-        kind="clinical", priority="medium", state="active" if end is None else "resolved", provisional=False,
-        late=False, started_ms=start * MINUTE, found_ms=(start + 5) * MINUTE, raised_ms=0,
+        id=alert_id(1, "spo2_low", 1, start * MINUTE), organisation_id=1, patient_id=1, rule="spo2_low",
+        rule_version=RULES["spo2_low"].version, kind="clinical", priority="medium",
+        state="active" if end is None else "resolved", provisional=False, late=False, started_ms=start * MINUTE, found_ms=(start + 5) * MINUTE, raised_ms=0,
         last_evidence_ms=(start + 5 if end is None else end) * MINUTE, unknown_since_ms=None,
         resolved_ms=None if end is None else end * MINUTE, sentence=f"from {start}", patient_sentence="you",
         evidence={"n": end},
@@ -103,6 +104,13 @@ def test_what_nothing_bears_out_is_withdrawn_with_a_word_why() -> None:
     assert told(effects) == [(after.id, "withdrawn", False)]
     again, _ = reconcile([], [after])
     assert not again.revisions
+
+
+def test_what_an_earlier_version_of_the_rule_found_is_withdrawn_with_that_reason() -> None:
+    effects, _ = reconcile([], [row(0, None, rule_version=RULES["spo2_low"].version - 1)])
+    ((after, _, _),) = effects.revisions
+    assert after.evidence["withdrawn"] == CHANGED_RULE
+    assert CHANGED_RULE in after.sentence
 
 
 def test_what_nobody_was_told_of_is_listed_and_told_only_if_it_lasts() -> None:
