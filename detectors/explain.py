@@ -234,9 +234,9 @@ def _rise(evidence: Told, voice: Voice) -> str:
     told = _against_usual(evidence, voice, f"{voice[1]}{name}", learned)
     if evidence.get("change") == "cleared":
         return told
-    if other := evidence.get("other"):
-        now, usual = (average("heart_rate", other[key]) for key in ("value", "usual"))
-        told += f"; {'asleep' if other['context'] == 'asleep' else 'at rest by day'} {now}, usual {usual}"
+    if "other_value" in evidence:
+        now, usual = (average("heart_rate", evidence[key]) for key in ("other_value", "other_usual"))
+        told += f"; {'asleep' if evidence['other_context'] == 'asleep' else 'at rest by day'} {now}, usual {usual}"
     if evidence.get("change") == "worsened":
         told += "; higher again than on the days since it was first told"
     return told + ("; with fewer steps than usual" if evidence.get("steps_z", 0.0) <= QUIET_Z else "")

@@ -134,12 +134,12 @@ def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
     }
     other = 1 - first
     if np.isfinite(z[other]):
-        told["other"] = {
-            "context": CONTEXTS[PAIR_CONTEXT[HEART_PAIRS[other]]],
-            "value": round(float(rise.hearts[i, other]), 4),
-            "usual": round(float(rise.usual[i, other]), 4),
-            "z": round(float(said.z[i, other]), 3),
-            "n_days": int(rise.n[i, other]),
+        told |= {
+            "other_context": CONTEXTS[PAIR_CONTEXT[HEART_PAIRS[other]]],
+            "other_value": round(float(rise.hearts[i, other]), 4),
+            "other_usual": round(float(rise.usual[i, other]), 4),
+            "other_z": round(float(said.z[i, other]), 3),
+            "other_n_days": int(rise.n[i, other]),
         }
     if rise.again.worse[i]:
         told |= {"level_z": round(float(rise.again.level[i]), 3), "again": round(float(rise.again.sum[i]), 3)}

@@ -256,12 +256,12 @@ def test_what_is_said_of_a_rise_can_be_recomputed() -> None:
     day, evidence = judged(settled, finding), finding.evidence
     assert day.active
     first = 0 if evidence["context"] == "asleep" else 1
-    assert (evidence["n_days"], evidence["other"]["n_days"]) == (day.n[first], day.n[1 - first])
-    told = {evidence["context"]: evidence, evidence["other"]["context"]: evidence["other"]}
-    for place, context in enumerate(("asleep", "rest")):
-        assert told[context]["usual"] == pytest.approx(day.usual[place], abs=1e-3)
-        assert told[context]["z"] == pytest.approx(day.z[place], abs=1e-3)
-    assert evidence["z"] >= evidence["other"]["z"]
+    for name, place in (("", first), ("other_", 1 - first)):
+        assert evidence[f"{name}context"] == ("asleep", "rest")[place]
+        assert evidence[f"{name}n_days"] == day.n[place]
+        assert evidence[f"{name}usual"] == pytest.approx(day.usual[place], abs=1e-3)
+        assert evidence[f"{name}z"] == pytest.approx(day.z[place], abs=1e-3)
+    assert evidence["z"] >= evidence["other_z"]
     assert evidence["cusum"] == pytest.approx(day.sum, abs=1e-3)
     assert finding.at_ms == finding.evidence["day"] * DAY_MS + 10 * HOUR_MS
 
