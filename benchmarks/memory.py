@@ -24,6 +24,7 @@ from services.processor.batch import Bounds, process_batch
 from services.processor.change import PatientChange
 from services.processor.core import Core
 from services.processor.records import Record
+from services.processor.waiting import count
 from services.settings import ProcessorSettings
 from services.store.reader import Reader
 
@@ -71,13 +72,11 @@ def measure(heart_rates: int, people: int = PEOPLE, hours: int = HOURS) -> Memor
         total = _traced() - before
     finally:
         tracemalloc.stop()
-    tables = [table for each in core.pending for table in each]
-    columns = [getattr(table, name) for table in tables for name in type(table).__slots__]
     return Memory(
         total=round(total / people),
         row=core.state.dtype.itemsize + core.limit_state.dtype.itemsize,
-        pending=round(sum(column.nbytes for column in columns) / people),
-        readings=sum(map(len, tables)) / people,
+        pending=round(sum(len(one.runs) + len(one.readings) for one in core.pending) / people),
+        readings=sum(map(count, core.pending)) / people,
     )
 
 

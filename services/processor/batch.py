@@ -120,7 +120,7 @@ async def process_batch(
     await check_value.settle(core, engine, reader, effects.quarantined, stored, slots)
     _hear_again(core, engine, effects, stored[~late_safety])
     fresh = replace(stored, frame=np.where(late_minutes, LATE, -1).astype(np.int32))
-    work = Table.concatenate([*(table for slot in slots for table in core.pending[slot]), fresh])
+    work = Table.concatenate([core.waiting(slots), fresh])
     new = np.zeros(len(work), bool)
     new[len(work) - len(fresh) :] = late_safety
     safety.judge(core, engine, work[~new & (work.quality != NOT_WORN)], before, slots)
@@ -134,7 +134,7 @@ async def process_batch(
         engine.tell_the_live(slot, core.hot[slot], int(core.patient_of[slot]))
     await _find_words(reader, effects, engine.unspoken)
     await _recompute_buckets(core, reader, effects, Table.concatenate([stored[late_minutes], rewritten]))
-    _trim(core, work, slots)
+    core.trim(slots, work)
     _last_values(core, effects, Table.concatenate([stored, rewritten]))
     return effects
 
@@ -373,21 +373,6 @@ async def _recompute_buckets(core: Core, reader: Reader, effects: Effects, late:
         new = effects.stored
         mine = new[(new.slot == slot) & (new.metric == metric) & (new.t_ms // HOUR_MS == hour)]
         effects.rollups += settle.hour_and_minute_buckets(core, Table.concatenate([kept, mine]))
-
-
-def _trim(core: Core, work: Table, slots: list[int]) -> None:
-    """Keep in memory only what is not settled yet."""
-    bound = np.zeros(len(core.hot), np.int64)
-    for slot in slots:
-        bound[slot] = core.needed_from(core.hot[slot])
-        core.pending[slot] = []
-    kept = work[work.t_ms >= bound[work.slot]]
-    kept = kept.sorted(kept.slot)
-    starts = np.searchsorted(kept.slot, slots, side="left")
-    stops = np.searchsorted(kept.slot, slots, side="right")
-    for slot, start, stop in zip(slots, starts.tolist(), stops.tolist(), strict=True):
-        if stop > start:
-            core.pending[slot] = [kept[start:stop]]
 
 
 def _last_values(core: Core, effects: Effects, stored: Table) -> None:

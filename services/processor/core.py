@@ -6,7 +6,7 @@ Everything here is a pure function of what is stored: it can be dropped at any t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,7 @@ from services.processor import hot as hot_state
 from services.processor.changes import Changes
 from services.processor.hot import MONTHLY_DAYS, Hot, HotRow, StateRow
 from services.processor.readings import Table
+from services.processor.waiting import NOTHING, Packed, pack, unpack
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
@@ -59,7 +60,7 @@ class Core:
         self.erased.clear()
         self.slot_of: dict[int, int] = {}
         self.hot: list[Hot] = []
-        self.pending: list[list[Table]] = []
+        self.pending: list[Packed] = []
         self.fed: list[int] = []  # up to where the detectors in memory have been fed; on disk: closed_ms
         self.patient_of: NDArray[np.int32] = np.zeros(self._capacity, np.int32)
         self.state: State = self.pipeline.new_state(self._capacity)
@@ -79,7 +80,7 @@ class Core:
         self.slot_of[patient_id] = slot
         self.patient_of[slot] = patient_id
         self.hot.append(hot)
-        self.pending.append([])
+        self.pending.append(NOTHING)
         self.fed.append(hot.closed_ms)
         self.state[slot] = np.zeros((), self.pipeline.dtype)
         self.limit_state[slot] = np.zeros((), self.limits.dtype)
@@ -132,19 +133,35 @@ class Core:
         self.changes.forget(patient_id)
         slot = self.slot_of.pop(patient_id, None)
         if slot is not None:
-            self.hot[slot], self.pending[slot], self.fed[slot], self.patient_of[slot] = Hot(0), [], 0, 0
+            self.hot[slot], self.pending[slot], self.fed[slot], self.patient_of[slot] = Hot(0), NOTHING, 0, 0
             self.state[slot] = np.zeros((), self.pipeline.dtype)
             self.limit_state[slot] = np.zeros((), self.limits.dtype)
 
     def take_pending(self, readings: Table) -> None:
         """Hand back the readings asked for by ``load`` (``slot`` holds patient ids)."""
-        for patient_id in np.unique(readings.slot).tolist():
-            slot = self.slot_of[patient_id]
-            mine = readings[readings.slot == patient_id]
-            mine.slot[:] = slot
+        readings.slot[:] = [self.slot_of[patient_id] for patient_id in readings.slot.tolist()]
+        slots = np.unique(readings.slot).tolist()
+        for slot in slots:
             for metric, instants in self.hot[slot].late.items():
-                mine.frame[(mine.metric == metric) & np.isin(mine.t_ms, instants)] = LATE
-            self.pending[slot] = [mine]
+                late = (readings.slot == slot) & (readings.metric == metric) & np.isin(readings.t_ms, instants)
+                readings.frame[late] = LATE
+        self.let_wait(slots, readings)
+
+    def waiting(self, slots: Sequence[int]) -> Table:
+        """Return the readings of these patients that are not settled yet."""
+        return unpack([self.pending[slot] for slot in slots], slots)
+
+    def let_wait(self, slots: Sequence[int], readings: Table) -> None:
+        """Keep these readings in memory, and no other of these patients."""
+        for slot, packed in zip(slots, pack(readings, slots), strict=True):
+            self.pending[slot] = packed
+
+    def trim(self, slots: Sequence[int], work: Table) -> None:
+        """Keep in memory what of these patients' readings is not settled yet."""
+        bound = np.zeros(len(self.hot), np.int64)
+        for slot in slots:
+            bound[slot] = self.needed_from(self.hot[slot])
+        self.let_wait(slots, work[work.t_ms >= bound[work.slot]])
 
     def keep(self, slot: int, closed: tuple[int, bytes] | None) -> HotRow:
         """Return what is to be stored of a patient; ``closed``: end of its last hour and the baseline row at it."""

@@ -128,15 +128,13 @@ def _walk(
 
 
 def patch(core: Core, rewritten: Table) -> None:
-    """Put corrected values in the place of those in memory that are not settled yet, in place."""
-    for i in range(len(rewritten)):
-        for table in core.pending[int(rewritten.slot[i])]:
-            hit = (
-                (table.t_ms == rewritten.t_ms[i])
-                & (table.metric == rewritten.metric[i])
-                & (table.device == rewritten.device[i])
-            )
-            table.value[hit], table.quality[hit] = rewritten.value[i], rewritten.quality[i]
+    """Put corrected values in the place of those in memory that are not settled yet."""
+    for slot in np.unique(rewritten.slot).tolist():
+        mine, table = rewritten[rewritten.slot == slot], core.waiting([slot])
+        for i in range(len(mine)):
+            hit = (table.t_ms == mine.t_ms[i]) & (table.metric == mine.metric[i]) & (table.device == mine.device[i])
+            table.value[hit], table.quality[hit] = mine.value[i], mine.quality[i]
+        core.let_wait([slot], table)
 
 
 def behind(core: Core, rewritten: Table) -> NDArray[np.bool_]:

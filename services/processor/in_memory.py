@@ -71,18 +71,19 @@ def days(people: Sequence[Table], offsets: Sequence[Offsets], budget: Budget = "
     of = max((_days(table, start) for table, start in zip(people, starts, strict=True)), default=0)
     for number in range(1, of + 1):
         marks = [start + number * DAY_MS for start in starts]
-        for slot, table in enumerate(people):
-            low, high = np.searchsorted(table.t_ms, [marks[slot] - DAY_MS, marks[slot]])
-            core.pending[slot].append(table[slice(int(low), int(high))])
-        yield _settle(core, marks, number, of)
+        new = []
+        for mark, table in zip(marks, people, strict=True):
+            low, high = np.searchsorted(table.t_ms, [mark - DAY_MS, mark])
+            new.append(table[slice(int(low), int(high))])
+        yield _settle(core, Table.concatenate(new), marks, number, of)
 
 
 def _days(table: Table, start_ms: int) -> int:
     return int(table.t_ms[-1] - start_ms) // DAY_MS + 2 if len(table) else 0  # one more: the last day must close
 
 
-def _settle(core: Core, marks: list[int], number: int, of: int) -> Day:
-    """Settle everybody up to their marks."""
+def _settle(core: Core, new: Table, marks: list[int], number: int, of: int) -> Day:
+    """Settle everybody up to their marks, by what waits and what is new."""
     effects = Effects(recorded_ms=0)
     engine = Engine(ALL_RULES, effects, 0, core.changes)
     slots = list(range(len(marks)))
@@ -90,12 +91,10 @@ def _settle(core: Core, marks: list[int], number: int, of: int) -> Day:
     for slot, mark in enumerate(marks):
         core.hot[slot].settled_ms = mark
         core.hot[slot].judged = dict.fromkeys(_LIMITED, mark)
-    work = Table.concatenate([Table.concatenate(core.pending[slot]) for slot in slots])
+    work = Table.concatenate([core.waiting(slots), new])
     safety.judge(core, engine, work[work.quality != NOT_WORN], before, slots)
     slices, _ = settle.settle(core, engine, effects, work, slots)
-    for slot in slots:
-        kept = work[(work.slot == slot) & (work.t_ms >= Core.needed_from(core.hot[slot]))]
-        core.pending[slot] = [kept]
+    core.trim(slots, work)
     return Day(number, of, effects, slices, work, np.array(marks, np.int64) - DAY_MS)
 
 

@@ -122,6 +122,4 @@ def _take_over(core: Core, slot: int, live: Hot, replay: Replay, states: dict[in
     core.state[slot] = replay.core.state[SLOT]
     core.limit_state[slot] = replay.core.limit_state[SLOT]
     core.pending[slot] = replay.core.pending[SLOT]
-    for table in core.pending[slot]:
-        table.slot[:] = slot
     core.fed[slot] = replay.core.fed[SLOT]

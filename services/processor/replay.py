@@ -82,7 +82,7 @@ class Replay:
     def take(self, readings: Table) -> None:
         """Take stored readings in; the next `step` looks at them."""
         readings.slot[:] = SLOT
-        self.core.pending[SLOT].append(readings)
+        self.core.let_wait([SLOT], Table.concatenate([self.core.waiting([SLOT]), readings]))
 
     def step(self, to_ms: int, now: Hot) -> None:
         """Settle everything before an instant, but nothing that the live state ``now`` has not settled."""
@@ -123,7 +123,7 @@ class Replay:
 
     def _work(self) -> Table:
         """Return the readings in memory, and note up to where each metric was heard of."""
-        work, hot = Table.concatenate(self.core.pending[SLOT]), self.hot
+        work, hot = self.core.waiting([SLOT]), self.hot
         seen = work[work.t_ms < hot.settled_ms]
         for metric in np.unique(seen.metric).tolist():
             mine = seen[seen.metric == metric]
@@ -143,7 +143,7 @@ class Replay:
         self._engine.pass_all_on(SLOT, self.hot, self.patient_id)
         effects.events.clear()  # who is told what is decided when all is known
         effects.rollups.clear()  # buckets are exact already: recomputed when late readings arrive
-        core.pending[SLOT] = [work[work.t_ms >= Core.needed_from(self.hot)]]
+        core.trim([SLOT], work)
         self.closed = effects.closed.pop(SLOT, self.closed)
         if self.closed is not None and self.closed[0] // DAY_MS > self.hot.checkpoint_day:
             self.checkpoints.append(core.keep(SLOT, self.closed))

@@ -12,6 +12,7 @@ from benchmarks.costs import NAMES, figures, markdown
 from benchmarks.memory import Memory
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
+from services.processor.waiting import READING, RUN
 
 SMALL = Memory(total=9_000, row=1_879, pending=5_000, readings=177)
 MACHINE = {"cpu": "c", "cpus": 2, "python": "3", "numpy": "2", "load_1m": [0.1, 1.0]}
@@ -79,6 +80,6 @@ def test_a_patient_in_memory_is_a_row_a_hot_state_and_the_readings_of_the_open_h
     assert seldom.row == Pipeline.dtype.itemsize + Limits().dtype.itemsize
     assert seldom.readings == 59 * 3
     assert often.readings == 59 * 14
-    assert seldom.pending == 59 * 3 * 31  # bytes of a reading in seven columns
+    assert seldom.pending == 59 * 3 * READING.itemsize + 3 * RUN.itemsize
     assert seldom.rest > 0
-    assert often.total - seldom.total == pytest.approx(59 * 11 * 31, rel=0.1)
+    assert often.total - seldom.total == pytest.approx(59 * 11 * READING.itemsize, rel=0.1)
