@@ -101,7 +101,9 @@ def _things(count: int) -> str:
 def weeks(document: dict[str, Any]) -> list[str]:
     """Return the few sentences about weeks that a patient's page has room for."""
     changes = {(one["quantity"], one["kind"]): one["sentence"] for one in document["changes"]}
-    said = [one["sentence"] for one in document["recoveries"]]
+    gain = document["weight_gain"]
+    said = [gain["sentence"]] if gain and gain["state"] in ("risen", "unconfirmed") else []
+    said += [one["sentence"] for one in document["recoveries"]]
     said += [changes[which] for which in WEEKS if which in changes]
     return said + ([document["wear"]["sentence"]] if document["wear"] else [])
 

@@ -13,11 +13,13 @@ from detectors.baseline import DAYS
 from detectors.courses import ENOUGH_HOURS
 from detectors.protocol import Longs
 from detectors.trends import SPAN, Daily
+from detectors.weights import Weighings
 from ingest.catalogue import catalogue
 from services.api import monitoring
 from services.api.patients import Patient
 from services.api.query import Connection, Row, every, first
 from services.api.times import zone
+from services.api.weeks import weights
 from services.api.weeks.quantities import QUANTITIES, day_of
 from services.monitoring import STATES
 
@@ -32,6 +34,7 @@ class Days:
 
     of: dict[str, Daily]
     expected: Longs
+    weighings: Weighings
     heard: bool  # a heart rate was received, if only today
 
 
@@ -49,15 +52,18 @@ async def read(connection: Connection, patient: Patient, here: datetime, today: 
     )
     found = {(row["key"], row["context"]): Daily.of(row["day"], row["value"], row["used"]) for row in rows}
     of = {night.key: found.get((night.metric, night.context), NOTHING) for night in nights}
+    spans = [timedelta(days=days) for days in (BEGINNING, LATELY)]
+    weighings = await weights.read(connection, patient.id, here, *spans)
+    of["weight"] = weighings.daily()
     by_day = {row["day"]: row for row in await _hours(connection, patient, here)}
     worn = [day for day, row in by_day.items() if row["hours"]]
     if not worn:
         heard = await _heard(connection, patient)
-        return Days(of | {"steps": NOTHING, "wear": NOTHING}, np.zeros(0, np.int64), heard)
+        return Days(of | {"steps": NOTHING, "wear": NOTHING}, np.zeros(0, np.int64), weighings, heard)
     start = min(worn) + 1  # nobody wore the device before they had it
     asked = (set(range(start, start + BEGINNING)) | set(range(today - LATELY, today))) & set(range(start, today))
     asked -= await _not_asked(connection, patient, here)
-    return Days(of | _calendar(by_day, asked), np.array(sorted(asked), np.int64), heard=True)
+    return Days(of | _calendar(by_day, asked), np.array(sorted(asked), np.int64), weighings, heard=True)
 
 
 def _calendar(by_day: dict[int, Row], asked: set[int]) -> dict[str, Daily]:

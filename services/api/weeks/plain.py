@@ -9,6 +9,7 @@ from typing import Final
 
 from detectors.courses import Recovery, Wear
 from detectors.trends import Change
+from detectors.weights import Gain
 from services.api.weeks.quantities import Quantity, date_words
 
 _AGAINST: Final = {
@@ -58,10 +59,23 @@ def wear(said: Wear) -> str:
     return f"{count} enough came in from your device to compare.{fall}"
 
 
+def gain(said: Gain) -> str:
+    """Return whether the weight has risen fast as a sentence or two."""
+    if said.day is None or said.from_day is None or said.kilograms is None:
+        return "Your weight: not known. Too few values have come in to tell if it rose fast."
+    if said.state == "not_risen":
+        return f"Your weight: no fast gain in what came in, to {date_words(said.day)}."
+    days = f"from {date_words(said.from_day)} to {date_words(said.day)}"
+    risen = f"Your weight rose by {said.kilograms:.1f} kg {days}."
+    if said.state == "unconfirmed":
+        return f"{risen} So far one value shows it."
+    return f"{risen} Care teams often want to hear of that from people with heart failure."
+
+
 def _upper(quantity: Quantity) -> str:
     return quantity.plain[0].upper() + quantity.plain[1:]
 
 
 def _amount(value: float, quantity: Quantity) -> str:
     """Return a whole number, or one with a decimal where the whole one would say nothing."""
-    return f"{value:,.0f}" if value >= 1 and quantity.plain_unit != "°C" else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 1 and quantity.plain_unit not in ("°C", "kg") else f"{value:.1f}"

@@ -41,6 +41,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
                  "breaths a minute", "respiratory_rate", "asleep", not_for=NIGHT_BREATH_RISE.not_for),
         Quantity("body_temperature", "Body temperature", "°C", 1, "your body temperature", "°C", "body_temperature",
                  "rest", "days"),
+        Quantity("weight", "Weight", "kg", 1, "your weight", "kg", days="days"),
         Quantity("steps", "Steps a day", "steps", 0, "your step count", "steps a day", days="days"),
         Quantity("wear", "Hours with data a day", "h", 1, "the time you wear your device", "hours a day", days="days"),
     )
