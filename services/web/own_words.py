@@ -31,7 +31,11 @@ PLAIN_NAMES: Final = {
     "rr_interval": "Time between heartbeats",
     "sleep_stage": "Sleep",
 }
-WEEKS: Final = (("resting_heart_rate", "first_weeks"), ("steps", "same_weekdays"))
+WEEKS: Final = (
+    ("resting_heart_rate", "first_weeks"),
+    ("steps", "same_weekdays"),
+    ("rest_regularity", "four_weeks_before"),
+)
 WITHOUT_NUMBER: Final = ("sleep_stage",)  # a code, not a measure
 UNKNOWN: Final = {
     "no_data": "Not known: nothing has come in since {since}.",

@@ -147,7 +147,8 @@ async def test_the_last_night_is_the_last_that_is_over(api: ServedApi, ours: Api
     assert (whole["to"], whole["calendar_to"]) == (to, "2026-11-21")
     assert one(whole, "resting_heart_rate", "four_weeks_before")["days"] == 28
     assert (
-        f"Nights to {to[-2:]} Nov 2026, steps, weight and wear to 21 Nov 2026, against this person's own days." in page
+        f"Nights to {to[-2:]} Nov 2026, steps, weight, regularity and wear to 21 Nov 2026, against this person's own days."
+        in page
     )
 
 
@@ -159,7 +160,7 @@ async def test_nobody_heard_of_is_unknown_and_nothing_else(api: ServedApi, ours:
         ours.state(patient, "heart_rate", "learning", value=66)  # of today, so no day was asked for yet
         began = (await said(client))["wear"]["sentence"]
     assert {change["state"] for change in whole["changes"]} == {"unknown"}
-    assert len(whole["changes"]) == 22
+    assert len(whole["changes"]) == 25
     assert whole["weight_gain"] is None
     assert (whole["wear"]["state"], whole["wear"]["days_expected"]) == ("unknown", 0)
     assert whole["wear"]["sentence"] == "Wear in the last 28 days: not known, no heart rate was ever received"
@@ -184,6 +185,34 @@ async def test_where_nothing_can_be_bounded_nothing_is_told(api: ServedApi, ours
     )
     assert "too few days to bound it" in page
     assert "o clear change" not in page
+
+
+async def test_nights_that_come_at_any_time_are_told_to_the_team_and_the_patient(api: ServedApi, ours: ApiData) -> None:
+    """Up from 7 to 23 until four weeks ago; since then every other day from two to five hours later."""
+    patient = ours.patient("p1", days=DAYS)
+    hours(ours, patient, "heart_rate", "2026-08-15 00:00", "2026-11-22 19:00", 66)
+    late = "CASE WHEN t < '2026-10-24' THEN 0 ELSE (extract(doy FROM t)::int %% 2) * (2 + extract(doy FROM t)::int %% 4) END"
+    up = f"extract(hour FROM t) >= 7 + {late} AND extract(hour FROM t) < 23"
+    hours(ours, patient, "steps", "2026-08-15 00:00", "2026-11-22 19:00", 5, up)
+    hours(ours, patient, "steps", "2026-08-15 00:00", "2026-11-22 19:00", 1, f"NOT ({up})")  # 60 steps are no walk
+    async with api.client(ours.token(ours.person())) as client:
+        regular = one(await said(client), "rest_regularity", "four_weeks_before")
+        page = (await client.get("/patients/p1")).text
+        assert (regular["state"], regular["reference"], regular["days"]) == ("lower", 100.0, 28)
+        assert "Regularity of rest (100: each night as the one before) in the last 4 weeks: 33 points lower" in page
+        profile = {"profile": {"night_work": True}, "reason": "bakery"}
+        assert (await client.put("/v1/patients/p1/profile", json=profile)).status_code == 200
+        assert "rest_regularity" in {off["quantity"] for off in (await said(client))["off"]}
+        profile = {"profile": {}, "reason": "no longer"}
+        headers = {"If-Match": (await client.get("/v1/patients/p1/profile")).headers["ETag"]}
+        assert (await client.put("/v1/patients/p1/profile", json=profile, headers=headers)).status_code == 200
+    person = ours.person("grace", "patient", "Grace")
+    teams.link_patient(ours.connection, person, patient)
+    async with api.client(ours.token(person)) as client:
+        page = (await client.get("/me")).text
+    assert (
+        "<li>Your days and nights were less regular in the last four weeks than in the four weeks before.</li>" in page
+    )
 
 
 async def test_an_episode_is_followed_back_to_usual(api: ServedApi, ours: ApiData) -> None:
@@ -241,7 +270,7 @@ async def test_what_says_nothing_of_somebody_is_off_and_says_why(api: ServedApi,
         page = (await client.get("/patients/p1")).text
     assert [one["quantity"] for one in whole["off"]] == ["resting_heart_rate", "hrv_rmssd"]
     assert {change["quantity"] for change in whole["changes"]} == {
-        "respiratory_rate", "body_temperature", "weight", "steps", "wear",
+        "respiratory_rate", "body_temperature", "weight", "steps", "rest_regularity", "wear",
     }  # fmt: skip
     assert "Off: Resting heart rate asleep: a pacemaker sets the heart rate at rest" in page
     async with api.client(ours.token(person)) as client:

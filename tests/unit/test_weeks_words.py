@@ -113,6 +113,22 @@ def test_patients_read_it_with_eight_years_of_school() -> None:
     assert max(len(sentence.split()) for sentence in sentences) <= 25
 
 
+def test_a_patient_reads_of_nights_without_a_number() -> None:
+    nights, more = QUANTITIES["rest_regularity"], replace(FIRST, kind="four_weeks_before")
+    assert plain.change(nights, replace(more, state="lower")) == (
+        "Your days and nights were less regular in the last four weeks than in the four weeks before."
+    )
+    assert plain.change(nights, replace(more, kind="eight_weeks")) == (
+        "Your days and nights became more regular over the last eight weeks."
+    )
+    assert plain.change(nights, replace(more, state="no_clear_change")) == (
+        "How regular your days and nights are: we see no clear change in the last four weeks from the four weeks before."
+    )
+    assert "Regularity of rest (100: each night as the one before) in the last 4 weeks: 3 points higher than in" in (
+        words.change(nights, more)
+    )
+
+
 def test_a_patients_page_holds_a_few_of_them() -> None:
     changes = [statements.change(key, said, plain=True) for key in QUANTITIES for said in every_change()[::4]]
     document = {
@@ -126,6 +142,7 @@ def test_a_patients_page_holds_a_few_of_them() -> None:
         "Your resting heart rate at night has been in your usual range again since 10 Oct, after what was noticed on 24 Sep.",
         "Your resting heart rate at night was 3 beats a minute higher in the last four weeks than in your first weeks here.",
         "Your step count was 3 steps a day higher in the last seven days than is usual for you on those weekdays.",
+        "Your days and nights were more regular in the last four weeks than in the four weeks before.",
         "On 21 of 28 days in the last four weeks enough came in from your device to compare. That is less than in the two "
         "weeks before.",
     ]

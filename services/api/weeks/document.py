@@ -1,7 +1,7 @@
 """What weeks of a patient's days come to: statements made on read; nothing is stored, and nothing alerts.
 
-A night counts to the day it ends on; steps, weight and wear go by the patient's calendar days that are over. What
-consent or a grant does not open is left out and named, never said to be unknown.
+A night counts to the day it ends on; steps, weight, regularity and wear go by the patient's calendar days that are
+over. What consent or a grant does not open is left out and named, never said to be unknown.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ FOLLOWED: Final = {
 }
 VITALS: Final = frozenset({"vitals"})
 NEEDS: Final[Mapping[str, frozenset[str]]] = {
-    "steps": VITALS | {"activity"}
+    key: VITALS | {"activity"} for key in ("steps", "rest_regularity")
 }  # the heart rate tells whether it was worn
 GAIN_OFF: Final = {
     "quantity": "weight", "title": "Fast gain of weight", "reason": "the weight rises between dialyses by itself",
 }  # fmt: skip
-CALENDAR: Final = ("weight", "steps", "wear")
+CALENDAR: Final = ("weight", "steps", "rest_regularity", "wear")
 
 
 async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]:

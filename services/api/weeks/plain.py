@@ -28,6 +28,8 @@ def change(quantity: Quantity, said: Change) -> str:
     name = _upper(quantity)
     if said.change is None:
         return f"{name}: not known yet. Too few {quantity.days} have come in to compare."
+    if not quantity.plain_unit and said.state != "no_clear_change":
+        return _manner(said)
     amount = f"{_amount(abs(said.change.value), quantity)} {quantity.plain_unit}"
     if said.kind == "eight_weeks":
         if said.state == "no_clear_change":
@@ -38,6 +40,15 @@ def change(quantity: Quantity, said: Change) -> str:
     if said.state == "no_clear_change":
         return f"{name}: we see no clear change {lately} from {different_from}."
     return f"{name} was {amount} {said.state} {lately} than {than}."
+
+
+def _manner(said: Change) -> str:
+    """Return a change of how regular days and nights are: an index of it would tell a patient nothing."""
+    how = "more regular" if said.state == "higher" else "less regular"
+    if said.kind == "eight_weeks":
+        return f"Your days and nights became {how} over the last eight weeks."
+    lately, than, _ = _AGAINST[said.kind]
+    return f"Your days and nights were {how} {lately} than {than}."
 
 
 def recovery(quantity: Quantity, said: Recovery, start: int) -> str:

@@ -8,7 +8,16 @@ from typing_extensions import TypedDict
 
 from services.api.documents import Brief, strict
 
-Quantity = Literal["resting_heart_rate", "hrv_rmssd", "respiratory_rate", "body_temperature", "weight", "steps", "wear"]
+Quantity = Literal[
+    "resting_heart_rate",
+    "hrv_rmssd",
+    "respiratory_rate",
+    "body_temperature",
+    "weight",
+    "steps",
+    "rest_regularity",
+    "wear",
+]
 
 
 @strict
@@ -105,8 +114,8 @@ class Off(TypedDict):
 class Weeks(TypedDict, total=False):
     """Statements about a patient's weeks; classes of data that are not open to whoever asks are named.
 
-    ``to`` is the day on which the last night that is over ended, ``calendar_to`` the last whole day of steps, weight
-    and wear. A fast gain of weight is looked for up to the present day; it is null where nobody was ever weighed.
+    ``to`` is the day on which the last night that is over ended, ``calendar_to`` the last whole day of steps, weight,
+    regularity and wear. A fast gain of weight is looked for up to the present day; null where nobody was ever weighed.
     """
 
     patient: Brief
