@@ -199,7 +199,7 @@ async def test_nights_that_come_at_any_time_are_told_to_the_team_and_the_patient
         regular = one(await said(client), "rest_regularity", "four_weeks_before")
         page = (await client.get("/patients/p1")).text
         assert (regular["state"], regular["reference"], regular["days"]) == ("lower", 100.0, 28)
-        assert "Regularity of rest (100: each night as the one before) in the last 4 weeks: 33 points lower" in page
+        assert "Regularity of rest (index to 100) in the last 4 weeks: 33 points lower" in page
         profile = {"profile": {"night_work": True}, "reason": "bakery"}
         assert (await client.put("/v1/patients/p1/profile", json=profile)).status_code == 200
         assert "rest_regularity" in {off["quantity"] for off in (await said(client))["off"]}

@@ -124,7 +124,7 @@ def test_a_patient_reads_of_nights_without_a_number() -> None:
     assert plain.change(nights, replace(more, state="no_clear_change")) == (
         "How regular your days and nights are: we see no clear change in the last four weeks from the four weeks before."
     )
-    assert "Regularity of rest (100: each night as the one before) in the last 4 weeks: 3 points higher than in" in (
+    assert "Regularity of rest (index to 100) in the last 4 weeks: 3 points higher than in" in (
         words.change(nights, more)
     )
 

@@ -43,7 +43,7 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
                  "rest", "days"),
         Quantity("weight", "Weight", "kg", 1, "your weight", "kg", days="days"),
         Quantity("steps", "Steps a day", "steps", 0, "your step count", "steps a day", days="days"),
-        Quantity("rest_regularity", "Regularity of rest (100: each night as the one before)", "points", 0,
+        Quantity("rest_regularity", "Regularity of rest (index to 100)", "points", 0,
                  "how regular your days and nights are", "", not_for=("night_work",)),
         Quantity("wear", "Hours with data a day", "h", 1, "the time you wear your device", "hours a day", days="days"),
     )
