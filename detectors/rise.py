@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors import again
+from detectors import again, travel
 from detectors.again import Again
 from detectors.baseline import ACTIVE_HEART, LEARNED, NIGHT_HEART, PAIR_CONTEXT, PAIRS, REST_HEART
 from detectors.daily import HIGH, SHIPPED, SUSPICIOUS_SHARE, Daily, Said
@@ -58,7 +58,9 @@ def judge(state: State, night: Doubles, limit: float, room: Room | None = None) 
     before = part.copy()
     values = np.stack([night, np.log1p(steps)], axis=1)
     highest = None if room is None else room.highest[:, 0]
-    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], values, limit, highest)
+    said = DETECTOR.advance(
+        part, np.arange(len(part)), state["open_day"], values, limit, highest, ~travel.abroad(state)
+    )
     since = np.where(said.cleared, before["since"], part["since"])
     was_asked = state["standing"] == ASKED
     standing = state["standing"].astype(np.int32) + (np.isfinite(said.score) & said.active)
