@@ -103,7 +103,7 @@ def wear(hours: Daily, expected: Longs, last: int) -> Wear:
     _, mine, theirs = np.intersect1d(asked, hours.day, return_indices=True)
     found[mine] = hours.value[theirs]
     enough = found >= ENOUGH_HOURS
-    gap, end = _longest_run(~enough)
+    gap, end = longest_run(~enough)
     late = asked > last - SPAN // 2
     middle = [float(np.median(found[half])) if half.any() else None for half in (late, ~late)]
     since = int(asked[end - gap]) if gap else None
@@ -124,7 +124,7 @@ def _last_run(good: Bools) -> int:
     return int(np.argmin(good[::-1])) if not good.all() else len(good)
 
 
-def _longest_run(flags: Bools) -> tuple[int, int]:
+def longest_run(flags: Bools) -> tuple[int, int]:
     """Return the length of the longest run of true values, the last of several, and the index after it."""
     best, end, length = 0, 0, 0
     for i, flag in enumerate(flags.tolist()):

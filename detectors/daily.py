@@ -138,14 +138,15 @@ class Daily:
 
     def advance(
         self, state: State, rows: Rows, day: Ints, values: Doubles, limit: float | Doubles,
-        highest: Doubles | None = None,
+        highest: Doubles | None = None, learns: Bools | None = None,
     ) -> Said:  # fmt: skip
         """Take one day each of R people, in place.
 
         ``rows`` (R,) unique, ``day`` (R,) a running number of days, ``values`` (R, C) in the order of ``channels``
         with NaN for what is unknown, ``limit`` of the sum, one for all or (R,): what a team's alert budget decides.
         ``highest`` (R, H) up to where a rise of each heart rate among the channels is expected, NaN where none is: up
-        to there a day counts as usual and says nothing of the spread, unless an alert is open.
+        to there a day counts as usual and says nothing of the spread, unless an alert is open. ``learns`` (R,) who
+        learns of the day, None: all.
         """
         part = state[rows]
         center, spread, doubt = self._expected(part)
@@ -169,7 +170,8 @@ class Daily:
         part["since"] = np.where(cleared, day + 1, part["since"])  # the next run begins after this one's last night
         part["sum"] = after
         suspicious = part["sum"] > SUSPICIOUS_SHARE * np.asarray(limit)
-        self._learn(part, values, spread, suspicious, held)
+        taught = values if learns is None else np.where(learns[:, None], values, np.nan)
+        self._learn(part, taught, spread, suspicious, held)
         state[rows] = part
         return Said(score, after, part["active"] == 1, raised, cleared, heart, z, center, deviation)
 

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from detectors import desaturation, drift, persist, rise, windows
+from detectors import desaturation, drift, persist, rise, travel, windows
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -37,6 +37,7 @@ from detectors.protocol import (
     Bools,
     Bytes,
     Change,
+    Counts,
     Doubles,
     Evidence,
     Finding,
@@ -102,7 +103,7 @@ def close_days(
         said.add(rule, partial(drift.evidence, state, values, place), said.began, changes, drifted.level[:, place])
     if room is not None:
         rise.follow(state, heart, room)
-    falls = desaturation.judge(state["falls"])
+    falls = desaturation.judge(state["falls"], ~travel.abroad(state))
     of_falls = partial(_falls_evidence, falls, state)
     said.add(NIGHT_FALLS, of_falls, said.began, falls.changes, falls.level)
     table = _table(state, slots, values, expected, z, clean)
@@ -119,12 +120,20 @@ class _Findings:
     ended: Longs
     at: Longs  # (R,) the day's end
     offset: Shorts  # (R,) minutes
+    zone_since: Counts  # (R,) local day of the jump of the offset that the body still follows, 0: of none
     findings: list[Finding] = field(default_factory=list)
 
     @classmethod
     def of(cls, state: State, hour: HourSlice, slots: Rows) -> Self:
         began, ended = _local(state, hour, SLEEP_FROM - 1440), _local(state, hour, SLEEP_TO)
-        return cls(slots, began, ended, np.minimum(_local(state, hour, DAY_FROM), hour.hour_ms), hour.utc_offset_min)
+        return cls(
+            slots,
+            began,
+            ended,
+            np.minimum(_local(state, hour, DAY_FROM), hour.hour_ms),
+            hour.utc_offset_min,
+            state["zone_since"].copy(),
+        )
 
     def add(
         self, rule: Rule, of: Callable[[int], Evidence], start_ms: Longs, changes: Mapping[Change, Bools],
@@ -134,6 +143,8 @@ class _Findings:
             for i in np.flatnonzero(which).tolist():
                 span = {"change": change, "from_ms": int(self.began[i]), "to_ms": int(self.ended[i])}
                 evidence = of(i) | span | {"utc_offset_min": int(self.offset[i])}
+                if self.zone_since[i]:
+                    evidence["zone_since_day"] = int(self.zone_since[i])
                 start, at, step = int(start_ms[i]), int(self.at[i]), 0 if level is None else max(int(level[i]) - 1, 0)
                 self.findings.append(Finding(int(self.slots[i]), rule.id, change, start, at, step, evidence))
 
@@ -189,13 +200,13 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     """Return (R, P) which values may enter the baseline.
 
     Not one that is far out, nor of a day with an hour far out or with minutes beyond a safety limit in the
-    metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate.
+    metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate, nor of a body in another time zone.
     """
     bound = np.where(expected.n >= LEARNED, CLEAN_Z, FIRST_CLEAN_Z)
     alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
     with np.errstate(invalid="ignore"):
         near = np.abs(z) <= bound
-    clean = near & ~state["day"]["dirty"] & ~alarming & ~frozen[:, None]
+    clean = near & ~state["day"]["dirty"] & ~alarming & ~frozen[:, None] & ~travel.abroad(state)[:, None]
     for pair, _, name in NIGHT_RULES:  # nor of a metric while its own alert stands
         clean[:, pair] &= state[name]["active"] == 0
     return np.asarray(clean)

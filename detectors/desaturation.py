@@ -108,8 +108,8 @@ def _read(part: State, minute: Ints, value: Doubles) -> None:
     part["minute"] = minute
 
 
-def judge(state: State) -> Night:
-    """Close the night of R people, (R,) of DESATURATION_DTYPE, in place.
+def judge(state: State, learns: Bools | None = None) -> Night:
+    """Close the night of R people, (R,) of DESATURATION_DTYPE, in place; ``learns`` (R,) who learns of it, None: all.
 
     A night of at least ``LEAST_FALLS`` falls is told from BOUNDS[0] an hour on, and once ``LEARNED`` nights are known
     from five and twice this person's usual rate on, where that is less; it is told again at BOUNDS[1]. It is over after
@@ -139,6 +139,7 @@ def judge(state: State) -> Night:
     cleared = counted >= CALM_NIGHTS
     level = np.where(cleared, 0, np.maximum(before["told"], reached)).astype(np.uint8)
     clean = known & (reached == 0) & (before["told"] == 0)
+    clean &= True if learns is None else learns
     nights = np.minimum(before["nights"] + clean, MEMORY)
     moved = usual + np.where(clean, rate - usual, 0) / np.maximum(nights, 1)
     state["usual"] = np.rint(moved * HUNDRED)

@@ -81,8 +81,8 @@ def sentence(rule_id: str, evidence: Told) -> str:
     "Resting heart rate in the night to 22 Nov was 68 /min, 7 above this person's usual 61 /min \
 (over 40 nights)"
 
-    What happened to the person meanwhile is said behind it (``events`` of the evidence): not to the patient, whom it
-    might tell that all is explained.
+    What happened to the person meanwhile is said behind it (``events`` of the evidence), and that they are in another
+    time zone: not to the patient, whom it might tell that all is explained.
 
     Raises ValueError for a rule that has no sentence.
     """
@@ -115,10 +115,14 @@ def _happened(evidence: Told) -> str:
     >>> stopped = {"day": "2026-03-03", "words": "a beta blocker was stopped", "side": "rise", "size": 10}
     >>> _happened({"metric": "heart_rate", "events": [stopped]})
     ' (a beta blocker was stopped on 3 Mar: a rise of up to 10 /min can come from it)'
+    >>> _happened({"metric": "heart_rate", "zone_since_day": 20_524})
+    ' (in another time zone since 12 Mar)'
     """
     if evidence.get("change") == "cleared":
         return ""
-    return "".join(f" ({_event(one, evidence)})" for one in evidence.get("events", ()))
+    zone = evidence.get("zone_since_day")
+    abroad = f" (in another time zone since {_date(_EPOCH + timedelta(days=zone))})" if zone is not None else ""
+    return abroad + "".join(f" ({_event(one, evidence)})" for one in evidence.get("events", ()))
 
 
 def _event(one: Told, evidence: Told) -> str:

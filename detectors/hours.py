@@ -90,6 +90,8 @@ def _rest_hours(
             "to_ms": int(hour.hour_ms[at]) + HOUR_MS,
             "utc_offset_min": int(hour.utc_offset_min[at]),
         }
+        if state["zone_since"][at]:
+            evidence["zone_since_day"] = int(state["zone_since"][at])
         start, end = int(part["start_ms"][i]), int(evidence["to_ms"])
         findings.append(Finding(int(slots[at]), REST_HEART_HOURS.id, change, start, end, 0, evidence))
     return findings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors import windows
+from detectors import travel, windows
 from detectors.adult_limits import ADULT_LIMITS, Limit
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
@@ -45,6 +45,7 @@ PIPELINE_DTYPE = np.dtype(
         ("rest_hour", "i4"),
         windows.BEFORE,
         ("falls", DESATURATION_DTYPE),
+        *travel.FIELDS,
     ]
 )
 _HEART_PAIRS = np.flatnonzero(PAIR_METRIC == HEART_RATE)
@@ -56,7 +57,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,066 bytes a patient.
+    night; each patient's hours in order. State: 1,070 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()
@@ -115,7 +116,9 @@ class Pipeline:
         window = None if opened is None else opened.at(hour.rows, hour.hour_ms)
         if window is not None:
             windows.begin(part, window)
+        first = part["open_day"] == 0
         findings, days = self._turn_day(part, hour, opened, window)
+        travel.arrive(part, hour, first)
         open_hour = (hour.hour_ms // HOUR_MS).astype(np.int32)
         part["hour"][part["open_hour"] != open_hour] = np.zeros((), HOUR_DTYPE)
         part["open_hour"] = open_hour
@@ -151,6 +154,7 @@ class Pipeline:
                 closed, take(hour, over), hour.rows[over], self.limit, guard=self._guard, opened=opened
             )
             windows.end(closed, None if window is None else window.take(over))
+            travel.follow(closed, day[over] - closed["open_day"], hour.utc_offset_min[over])
             put_rows(part, over, closed)
         part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again
         return findings, days

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors import again
+from detectors import again, travel
 from detectors.again import Again
 from detectors.baseline import ACTIVE_HEART, LEARNED, NIGHT_HEART, PAIR_CONTEXT, PAIRS, REST_HEART
 from detectors.daily import HIGH, SHIPPED, SUSPICIOUS_SHARE, Daily, Said
@@ -62,8 +62,8 @@ def judge(state: State, values: Doubles, limit: float, room: Room | None = None)
     before = part.copy()
     hearts = np.stack([values[:, NIGHT_HEART], np.where(told, values[:, REST_HEART], np.nan)], axis=1)
     channels = np.concatenate([hearts, np.log1p(steps)[:, None]], axis=1)
-    highest = None if room is None else room.highest
-    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], channels, limit, highest)
+    highest, learns = None if room is None else room.highest, ~travel.abroad(state)
+    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], channels, limit, highest, learns)
     since = np.where(said.cleared, before["since"], part["since"])
     was_asked = state["standing"] == ASKED
     standing = state["standing"].astype(np.int32) + (np.isfinite(said.score) & said.active)

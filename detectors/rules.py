@@ -18,18 +18,18 @@ NEW_NORMAL = Rule(
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 REST_HEART_HOURS = Rule(
-    "heart_rate_unusual_at_rest", 2, "adaptive", ("low",), "heart_rate", "Heart rate unusual at rest", ("paced",)
+    "heart_rate_unusual_at_rest", 3, "adaptive", ("low",), "heart_rate", "Heart rate unusual at rest", ("paced",)
 )
 NIGHT_SKIN_RISE = Rule(
-    "night_skin_temperature_rise", 2, "adaptive", ("low",), "skin_temperature",
+    "night_skin_temperature_rise", 3, "adaptive", ("low",), "skin_temperature",
     "Skin temperature at night risen", ("night_work",),
 )  # fmt: skip
 NIGHT_BREATH_RISE = Rule(
-    "night_respiratory_rate_rise", 2, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
+    "night_respiratory_rate_rise", 3, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
     ("night_work",),
 )  # fmt: skip
 NIGHT_FALLS = Rule(
-    "night_desaturations", 1, "adaptive", ("low", "medium"), "spo2", "Repeated falls of oxygen saturation at night",
+    "night_desaturations", 2, "adaptive", ("low", "medium"), "spo2", "Repeated falls of oxygen saturation at night",
     ("night_work",),
 )  # fmt: skip
 _ASLEEP: Final[tuple[Condition, ...]] = ("night_work",)
@@ -38,7 +38,7 @@ _HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
 
 def _drift(metric: str, title: str, not_for: tuple[Condition, ...]) -> Rule:
     return Rule(
-        f"{metric}_drift", 1, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
+        f"{metric}_drift", 2, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
     )
 
 

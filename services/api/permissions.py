@@ -81,7 +81,7 @@ _OWN: Final = {
     "monitoring": "state since until",
     "trend": "*",
     "life_event": "id patient event medication words day until withdrawn recorded_at",
-    "weeks": "patient time_zone to calendar_to confidence changes recoveries wear not_shown",
+    "weeks": "patient time_zone to calendar_to confidence changes recoveries wear weight_gain not_shown",
     "alert": f"id patient metric kind priority state provisional late {_EVENT_TIMES} sentence acknowledged link events",
     "acknowledged": "at",
     "incident": "id patient kind open started_at ended_at leading covers link",

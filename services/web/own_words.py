@@ -31,7 +31,11 @@ PLAIN_NAMES: Final = {
     "rr_interval": "Time between heartbeats",
     "sleep_stage": "Sleep",
 }
-WEEKS: Final = (("resting_heart_rate", "first_weeks"), ("steps", "same_weekdays"))
+WEEKS: Final = (
+    ("resting_heart_rate", "first_weeks"),
+    ("steps", "same_weekdays"),
+    ("rest_regularity", "four_weeks_before"),
+)
 WITHOUT_NUMBER: Final = ("sleep_stage",)  # a code, not a measure
 UNKNOWN: Final = {
     "no_data": "Not known: nothing has come in since {since}.",
@@ -101,7 +105,9 @@ def _things(count: int) -> str:
 def weeks(document: dict[str, Any]) -> list[str]:
     """Return the few sentences about weeks that a patient's page has room for."""
     changes = {(one["quantity"], one["kind"]): one["sentence"] for one in document["changes"]}
-    said = [one["sentence"] for one in document["recoveries"]]
+    gain = document["weight_gain"]
+    said = [gain["sentence"]] if gain and gain["state"] in ("risen", "unconfirmed") else []
+    said += [one["sentence"] for one in document["recoveries"]]
     said += [changes[which] for which in WEEKS if which in changes]
     return said + ([document["wear"]["sentence"]] if document["wear"] else [])
 

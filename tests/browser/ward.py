@@ -72,6 +72,14 @@ def nights(data: ApiData, patient: int) -> None:
         )
 
 
+def weights(data: ApiData, patient: int, device: int) -> None:
+    """A weight each morning of nine weeks, 2.6 kg up in the last three days."""
+    t_ms = to_ms(NOW.replace(hour=6, minute=30)) - 24 * HOUR_MS * np.arange(63, dtype=np.int64)[::-1]
+    value = 78 + np.random.default_rng(4).normal(0, 0.3, 63)
+    value[-3:] = 77.9, 80.2, 80.5
+    data.readings(patient, device, "weight", t_ms, value.round(1), rollups=False)
+
+
 def make(data: ApiData) -> Ward:
     """Write the ward."""
     nurse = data.person("ada", "nurse", "Ada Nurse")
@@ -98,6 +106,7 @@ def make(data: ApiData) -> Ward:
             bands(data, patient)
         if key == "p04":
             nights(data, patient)
+            weights(data, patient, device)
         state: dict[str, Any] = {"value": float(value[-1]), "at": NOW - timedelta(seconds=40)}
         if key == "p05":
             data.state(patient, "heart_rate", "unknown", "not_worn", value=state["value"], at=NOW - timedelta(hours=5))

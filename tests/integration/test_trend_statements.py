@@ -146,7 +146,10 @@ async def test_the_last_night_is_the_last_that_is_over(api: ServedApi, ours: Api
         page = " ".join((await client.get("/patients/p1")).text.split())
     assert (whole["to"], whole["calendar_to"]) == (to, "2026-11-21")
     assert one(whole, "resting_heart_rate", "four_weeks_before")["days"] == 28
-    assert f"Nights to {to[-2:]} Nov 2026, steps and wear to 21 Nov 2026, against this person's own days." in page
+    assert (
+        f"Nights to {to[-2:]} Nov 2026, steps, weight, regularity and wear to 21 Nov 2026, against this person's own days."
+        in page
+    )
 
 
 async def test_nobody_heard_of_is_unknown_and_nothing_else(api: ServedApi, ours: ApiData) -> None:
@@ -157,7 +160,8 @@ async def test_nobody_heard_of_is_unknown_and_nothing_else(api: ServedApi, ours:
         ours.state(patient, "heart_rate", "learning", value=66)  # of today, so no day was asked for yet
         began = (await said(client))["wear"]["sentence"]
     assert {change["state"] for change in whole["changes"]} == {"unknown"}
-    assert len(whole["changes"]) == 19
+    assert len(whole["changes"]) == 25
+    assert whole["weight_gain"] is None
     assert (whole["wear"]["state"], whole["wear"]["days_expected"]) == ("unknown", 0)
     assert whole["wear"]["sentence"] == "Wear in the last 28 days: not known, no heart rate was ever received"
     assert whole["wear"]["sentence"] in page
@@ -181,6 +185,34 @@ async def test_where_nothing_can_be_bounded_nothing_is_told(api: ServedApi, ours
     )
     assert "too few days to bound it" in page
     assert "o clear change" not in page
+
+
+async def test_nights_that_come_at_any_time_are_told_to_the_team_and_the_patient(api: ServedApi, ours: ApiData) -> None:
+    """Up from 7 to 23 until four weeks ago; since then every other day from two to five hours later."""
+    patient = ours.patient("p1", days=DAYS)
+    hours(ours, patient, "heart_rate", "2026-08-15 00:00", "2026-11-22 19:00", 66)
+    late = "CASE WHEN t < '2026-10-24' THEN 0 ELSE (extract(doy FROM t)::int %% 2) * (2 + extract(doy FROM t)::int %% 4) END"
+    up = f"extract(hour FROM t) >= 7 + {late} AND extract(hour FROM t) < 23"
+    hours(ours, patient, "steps", "2026-08-15 00:00", "2026-11-22 19:00", 5, up)
+    hours(ours, patient, "steps", "2026-08-15 00:00", "2026-11-22 19:00", 1, f"NOT ({up})")  # 60 steps are no walk
+    async with api.client(ours.token(ours.person())) as client:
+        regular = one(await said(client), "rest_regularity", "four_weeks_before")
+        page = (await client.get("/patients/p1")).text
+        assert (regular["state"], regular["reference"], regular["days"]) == ("lower", 100.0, 28)
+        assert "Regularity of rest (index to 100) in the last 4 weeks: 33 points lower" in page
+        profile = {"profile": {"night_work": True}, "reason": "bakery"}
+        assert (await client.put("/v1/patients/p1/profile", json=profile)).status_code == 200
+        assert "rest_regularity" in {off["quantity"] for off in (await said(client))["off"]}
+        profile = {"profile": {}, "reason": "no longer"}
+        headers = {"If-Match": (await client.get("/v1/patients/p1/profile")).headers["ETag"]}
+        assert (await client.put("/v1/patients/p1/profile", json=profile, headers=headers)).status_code == 200
+    person = ours.person("grace", "patient", "Grace")
+    teams.link_patient(ours.connection, person, patient)
+    async with api.client(ours.token(person)) as client:
+        page = (await client.get("/me")).text
+    assert (
+        "<li>Your days and nights were less regular in the last four weeks than in the four weeks before.</li>" in page
+    )
 
 
 async def test_an_episode_is_followed_back_to_usual(api: ServedApi, ours: ApiData) -> None:
@@ -238,11 +270,68 @@ async def test_what_says_nothing_of_somebody_is_off_and_says_why(api: ServedApi,
         page = (await client.get("/patients/p1")).text
     assert [one["quantity"] for one in whole["off"]] == ["resting_heart_rate", "hrv_rmssd"]
     assert {change["quantity"] for change in whole["changes"]} == {
-        "respiratory_rate", "body_temperature", "steps", "wear",
+        "respiratory_rate", "body_temperature", "weight", "steps", "rest_regularity", "wear",
     }  # fmt: skip
     assert "Off: Resting heart rate asleep: a pacemaker sets the heart rate at rest" in page
     async with api.client(ours.token(person)) as client:
         assert "off" not in await said(client)
+
+
+def weighed(
+    data: ApiData, patient: int, values: NDArray[np.float64], quality: int | None = None, hour: int = 6
+) -> None:
+    """Store a weight at 7:00 in Berlin (6:00 UTC; in summer 8:00) of as many days, the last one today."""
+    row = data.connection.execute("SELECT device_id FROM device_assignment WHERE patient_id = %s", [patient]).fetchone()
+    today = to_ms(NOW.replace(hour=hour, minute=0, second=0, microsecond=0))
+    t_ms = today - 86_400_000 * np.arange(len(values), dtype=np.int64)[::-1]
+    assert row is not None
+    data.readings(patient, row[0], "weight", t_ms, values, rollups=False, quality=quality)
+
+
+async def test_weight_is_a_quantity_of_weeks_and_a_fast_gain_is_told(api: ServedApi, ours: ApiData, grace: int) -> None:
+    weighed(ours, grace, wobbling([(DAYS - 28, 80.0), (26, 82.0), (2, 86.0)]))
+    weighed(ours, grace, np.full(DAYS, 95.0), hour=17)  # with a meal inside, in winter clothes: no first weighing
+    weighed(ours, grace, np.full(DAYS, 40.0), quality=1, hour=4)  # doubted by the scale
+    person = ours.person("grace", "patient", "Grace")
+    teams.link_patient(ours.connection, person, grace)
+    async with api.client(ours.token(ours.person())) as client:
+        whole = await said(client)
+        page = (await client.get("/patients/p1")).text
+        first = one(whole, "weight", "first_weeks")
+        assert (first["state"], first["change"], first["reference"], first["days"]) == ("higher", 2.0, 80.0, 28)
+        assert one(whole, "weight", "eight_weeks")["state"] == "higher"
+        told = whole["weight_gain"]
+        assert (told["state"], told["day"], told["value"]) == ("risen", "2026-11-22", 85.0)
+        assert (told["from_day"], told["from_value"], told["change"]) == ("2026-11-19", 81.0, 4.0)
+        assert told["sentence"] == (
+            "Weight 4.0 kg up in 3 days (81.0 kg on 19 Nov, 85.0 kg on 22 Nov); for somebody with heart failure, teams "
+            "usually ask to be told of more than 2 kg in 3 days"
+        )
+        assert f"<li><b>{told['sentence']}</b></li>" in page
+        profile = {"profile": {"dialysis": True}, "reason": "three times a week"}
+        assert (await client.put("/v1/patients/p1/profile", json=profile)).status_code == 200
+        whole = await said(client)
+        assert whole["weight_gain"] is None
+        assert (
+            "Off: Fast gain of weight: the weight rises between dialyses by itself"
+            in (await client.get("/patients/p1")).text
+        )
+        assert one(whole, "weight", "first_weeks")["state"] == "higher"
+    async with api.client(ours.token(person)) as client:
+        page = (await client.get("/me")).text
+    assert "fast gain" not in page
+
+
+async def test_a_patient_reads_of_a_fast_gain_first(api: ServedApi, ours: ApiData, grace: int) -> None:
+    weighed(ours, grace, np.array([80.0, 80.4, 82.4, 82.5]))
+    person = ours.person("grace", "patient", "Grace")
+    teams.link_patient(ours.connection, person, grace)
+    async with api.client(ours.token(person)) as client:
+        page = (await client.get("/me")).text
+    sentence = (
+        "Your weight rose by 2.5 kg from 19 Nov to 22 Nov. Care teams often want to hear of that from people with"
+    )
+    assert f'<ul class="weeks"><li>{sentence} heart failure.</li>' in page
 
 
 async def test_what_is_not_open_is_named_and_never_said_to_be_unknown(
@@ -259,15 +348,18 @@ async def test_what_is_not_open_is_named_and_never_said_to_be_unknown(
     assert "name" not in whole["patient"]
     ours.rests(care="consent")
     ours.consent(grace, "care", at=ENROLLED)
+    weighed(ours, grace, np.full(4, 80.0))
     async with api.client(ours.token(ours.person())) as client:
+        assert (await said(client))["weight_gain"]["state"] == "not_risen"
         assert one(await said(client), "steps", "same_weekdays")["state"] == "higher"
         ours.consent(grace, "care", "withdrawn", ["activity"])
         whole = await said(client)
         assert {change["quantity"] for change in whole["changes"]} == {
-            "resting_heart_rate", "hrv_rmssd", "respiratory_rate", "body_temperature", "wear",
+            "resting_heart_rate", "hrv_rmssd", "respiratory_rate", "body_temperature", "weight", "wear",
         }  # fmt: skip
         assert whole["not_shown"] == ["activity"]
         ours.consent(grace, "care", "withdrawn", ["vitals"])
         whole = await said(client)
         assert (whole["changes"], whole["wear"], whole["not_shown"]) == ([], None, ["activity", "vitals"])
+        assert whole["weight_gain"] is None
         assert "Not shown to you: activity, vitals." in (await client.get("/patients/p1")).text

@@ -10,6 +10,7 @@ import pytest
 from detectors.courses import Recovery, Wear
 from detectors.robust import Estimate
 from detectors.trends import Change, ChangeState, Kind
+from detectors.weights import Gain
 from services.api.weeks import plain, statements, words
 from services.api.weeks.quantities import QUANTITIES
 from services.web import own_words, present
@@ -20,6 +21,7 @@ FIRST = Change("first_weeks", "higher", 63.1, 60.0, UP, 20_729, 26, 14, 14, 14)
 NOTHING = replace(FIRST, state="unknown", change=None, since=None)  # days enough, but their interval is open
 BACK = Recovery("back", 60, 71, 61, 0.91, 20_736, 14)
 WORN = Wear("falling", 21, 28, 3, 20_740, 15, 22)
+HEAVIER = Gain("risen", 20_779, 82.5, 20_776, 80.1)
 STATES: tuple[ChangeState, ...] = ("higher", "lower", "no_clear_change", "unknown")
 KINDS: tuple[Kind, ...] = ("first_weeks", "four_weeks_before", "eight_weeks", "same_weekdays")
 
@@ -58,6 +60,25 @@ def test_the_team_reads_size_interval_normal_days_and_date() -> None:
     )
 
 
+def test_a_fast_gain_of_weight_is_told_with_both_its_days_and_the_unknown_with_why() -> None:
+    assert words.gain(HEAVIER) == (
+        "Weight 2.4 kg up in 3 days (80.1 kg on 19 Nov, 82.5 kg on 22 Nov); for somebody with heart failure, teams usually "
+        "ask to be told of more than 2 kg in 3 days"
+    )
+    assert "in 1 day (80.1 kg on 21 Nov, 82.5 kg on 22 Nov, one reading so far, not confirmed)" in words.gain(
+        replace(HEAVIER, state="unconfirmed", from_day=20_778)
+    )
+    assert words.gain(replace(HEAVIER, state="not_risen", value=81.0)) == (
+        "Weight: no gain of more than 2 kg in 3 days in what came in (80.1 kg on 19 Nov, 81.0 kg on 22 Nov)"
+    )
+    assert words.gain(Gain("unknown", 20_779, 82.5)) == (
+        "Fast gain of weight (more than 2 kg in 3 days): not known; the newest weight (82.5 kg on 22 Nov) is older than 1 d, "
+        "or no other in the 3 days before it"
+    )
+    assert words.gain(Gain("unknown")).endswith("not known, no weight of the weeks looked at")
+    assert statements.gain(Gain("unknown", 20_779, 82.5), plain=False)["change"] is None
+
+
 def test_a_document_holds_a_difference_with_its_interval_or_none_at_all() -> None:
     told = statements.change("steps", replace(FIRST, state="no_clear_change"), plain=False)
     assert (present.difference(told), present.interval(told)) == ("+3, no clear change", "+1 to +5")
@@ -84,10 +105,28 @@ def test_patients_read_it_with_eight_years_of_school() -> None:
     said = [plain.change(quantity, one) for quantity in QUANTITIES.values() for one in every_change()]
     heart = QUANTITIES["resting_heart_rate"]
     said += [plain.recovery(heart, replace(BACK, state=state), 20_720) for state in ("back", "not_back", "unknown")]
+    said += [plain.gain(replace(HEAVIER, state=state)) for state in ("risen", "unconfirmed", "not_risen")]
+    said += [plain.gain(Gain("unknown")), plain.change(QUANTITIES["weight"], FIRST)]
     said += [plain.wear(replace(WORN, state=state)) for state in ("falling", "not_falling")]
     sentences = [part for one in said for part in re.split(r"(?<=[.!?:]) ", one) if len(part.split()) > 2]
     assert grade(sentences) <= 8.0
     assert max(len(sentence.split()) for sentence in sentences) <= 25
+
+
+def test_a_patient_reads_of_nights_without_a_number() -> None:
+    nights, more = QUANTITIES["rest_regularity"], replace(FIRST, kind="four_weeks_before")
+    assert plain.change(nights, replace(more, state="lower")) == (
+        "Your days and nights were less regular in the last four weeks than in the four weeks before."
+    )
+    assert plain.change(nights, replace(more, kind="eight_weeks")) == (
+        "Your days and nights became more regular over the last eight weeks."
+    )
+    assert plain.change(nights, replace(more, state="no_clear_change")) == (
+        "How regular your days and nights are: we see no clear change in the last four weeks from the four weeks before."
+    )
+    assert "Regularity of rest (index to 100) in the last 4 weeks: 3 points higher than in" in (
+        words.change(nights, more)
+    )
 
 
 def test_a_patients_page_holds_a_few_of_them() -> None:
@@ -95,12 +134,18 @@ def test_a_patients_page_holds_a_few_of_them() -> None:
     document = {
         "changes": changes, "wear": statements.wear(WORN, heard=True, plain=True),
         "recoveries": [statements.recovery("resting_heart_rate", BACK, 20_720, plain=True)],
+        "weight_gain": statements.gain(HEAVIER, plain=True),
     }  # fmt: skip
     assert own_words.weeks(document) == [
+        "Your weight rose by 2.4 kg from 19 Nov to 22 Nov. Care teams often want to hear of that from people with heart "
+        "failure.",
         "Your resting heart rate at night has been in your usual range again since 10 Oct, after what was noticed on 24 Sep.",
         "Your resting heart rate at night was 3 beats a minute higher in the last four weeks than in your first weeks here.",
         "Your step count was 3 steps a day higher in the last seven days than is usual for you on those weekdays.",
+        "Your days and nights were more regular in the last four weeks than in the four weeks before.",
         "On 21 of 28 days in the last four weeks enough came in from your device to compare. That is less than in the two "
         "weeks before.",
     ]
-    assert own_words.weeks({"changes": [], "wear": None, "recoveries": []}) == []
+    assert own_words.weeks({"changes": [], "wear": None, "recoveries": [], "weight_gain": None}) == []
+    quiet = statements.gain(replace(HEAVIER, state="not_risen", value=81.0), plain=True)
+    assert own_words.weeks({"changes": [], "wear": None, "recoveries": [], "weight_gain": quiet}) == []

@@ -1,7 +1,7 @@
 """What weeks of a patient's days come to: statements made on read; nothing is stored, and nothing alerts.
 
-A night counts to the day it ends on; steps and wear go by the patient's calendar days that are over. What consent or a
-grant does not open is left out and named, never said to be unknown.
+A night counts to the day it ends on; steps, weight, regularity and wear go by the patient's calendar days that are
+over. What consent or a grant does not open is left out and named, never said to be unknown.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from detectors.courses import recovery, wear
 from detectors.robust import CONFIDENCE
 from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART, WHY_OFF
 from detectors.trends import SPAN, Change, Daily
+from detectors.weights import gain
 from ingest.clock import to_ms
 from services import profile
 from services.api import individual, patients, withheld
@@ -36,9 +37,12 @@ FOLLOWED: Final = {
 }
 VITALS: Final = frozenset({"vitals"})
 NEEDS: Final[Mapping[str, frozenset[str]]] = {
-    "steps": VITALS | {"activity"}
+    key: VITALS | {"activity"} for key in ("steps", "rest_regularity")
 }  # the heart rate tells whether it was worn
-CALENDAR: Final = ("steps", "wear")
+GAIN_OFF: Final = {
+    "quantity": "weight", "title": "Fast gain of weight", "reason": "the weight rises between dialyses by itself",
+}  # fmt: skip
+CALENDAR: Final = ("weight", "steps", "rest_regularity", "wear")
 
 
 async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]:
@@ -48,7 +52,8 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     lasts = {key: today - 1 if key in CALENDAR else night for key in QUANTITIES}
     shut = await _shut(scope, patient)
     days = await stored.read(scope.connection, patient, here, today)
-    off = await _off(scope, patient, now)
+    who = (await individual.read(scope.connection, patient.id, now)).profile
+    off = _off(who, now)
     shown = {key: daily for key, daily in days.of.items() if key not in off and not NEEDS.get(key, VITALS) & shut}
     whole = {
         "patient": patient.brief(),
@@ -63,7 +68,11 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
         ],
         "recoveries": await _recoveries(scope, patient, shown, here) if scope.sees("alert") else [],
         "wear": _wear(shown, days, lasts["wear"], plain=scope.plain),
-        "off": [{"quantity": key, "title": QUANTITIES[key].title, "reason": why} for key, why in off.items()],
+        "weight_gain": None if who and who.dialysis else _gain(shown, days, today, plain=scope.plain),
+        "off": [
+            *({"quantity": key, "title": QUANTITIES[key].title, "reason": why} for key, why in off.items()),
+            *([GAIN_OFF] if who and who.dialysis else []),
+        ],
         "not_shown": sorted(shut),
     }
     return scope.show("weeks", whole)
@@ -77,10 +86,9 @@ async def _shut(scope: Scope, patient: Patient) -> frozenset[str]:
     return behind & set(await withheld.classes(scope, patient.id))
 
 
-async def _off(scope: Scope, patient: Patient, now: datetime) -> dict[str, str]:
+def _off(one: profile.Profile | None, now: datetime) -> dict[str, str]:
     """Return the quantities that say nothing of a patient with this profile, each with why."""
-    one = await individual.read(scope.connection, patient.id, now)
-    who = profile.conditions(one.profile, to_ms(now))
+    who = profile.conditions(one, to_ms(now))
     reasons = {key: [WHY_OFF[c] for c in quantity.not_for if c in who] for key, quantity in QUANTITIES.items()}
     return {key: "; ".join(found) for key, found in reasons.items() if found}
 
@@ -94,6 +102,11 @@ def _wear(shown: Mapping[str, Daily], days: Days, last: int, *, plain: bool) -> 
     if "wear" not in shown:
         return None
     return statements.wear(wear(shown["wear"], days.expected, last), heard=days.heard, plain=plain)
+
+
+def _gain(shown: Mapping[str, Daily], days: Days, today: int, *, plain: bool) -> dict[str, Any] | None:
+    """Return whether the weight has risen fast, today's first weighing included: it is over when it has come."""
+    return statements.gain(gain(days.weighings, today), plain=plain) if len(shown.get("weight", ())) else None
 
 
 async def _recoveries(

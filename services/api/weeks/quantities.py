@@ -22,7 +22,7 @@ class Quantity:
     unit: str
     decimals: int
     plain: str  # in the middle of a sentence to the patient
-    plain_unit: str
+    plain_unit: str  # none: a number would tell a patient nothing
     metric: str = ""
     context: str = ""
     days: str = "nights"
@@ -41,7 +41,10 @@ QUANTITIES: Final[Mapping[str, Quantity]] = {
                  "breaths a minute", "respiratory_rate", "asleep", not_for=NIGHT_BREATH_RISE.not_for),
         Quantity("body_temperature", "Body temperature", "°C", 1, "your body temperature", "°C", "body_temperature",
                  "rest", "days"),
+        Quantity("weight", "Weight", "kg", 1, "your weight", "kg", days="days"),
         Quantity("steps", "Steps a day", "steps", 0, "your step count", "steps a day", days="days"),
+        Quantity("rest_regularity", "Regularity of rest (index to 100)", "points", 0,
+                 "how regular your days and nights are", "", not_for=("night_work",)),
         Quantity("wear", "Hours with data a day", "h", 1, "the time you wear your device", "hours a day", days="days"),
     )
 }  # fmt: skip

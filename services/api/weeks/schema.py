@@ -8,7 +8,16 @@ from typing_extensions import TypedDict
 
 from services.api.documents import Brief, strict
 
-Quantity = Literal["resting_heart_rate", "hrv_rmssd", "respiratory_rate", "body_temperature", "steps", "wear"]
+Quantity = Literal[
+    "resting_heart_rate",
+    "hrv_rmssd",
+    "respiratory_rate",
+    "body_temperature",
+    "weight",
+    "steps",
+    "rest_regularity",
+    "wear",
+]
 
 
 @strict
@@ -75,6 +84,24 @@ class Wear(TypedDict):
 
 
 @strict
+class WeightGain(TypedDict):
+    """Whether the newest weight lies more than the bound above the lowest of the days before it, in kg.
+
+    Of the unconfirmed one reading alone tells; the unknown has no change.
+    """
+
+    state: Literal["risen", "unconfirmed", "not_risen", "unknown"]
+    bound: float
+    within_days: int
+    day: str | None
+    value: float | None
+    from_day: str | None
+    from_value: float | None
+    change: float | None
+    sentence: str
+
+
+@strict
 class Off(TypedDict):
     """A quantity that says nothing of somebody with this profile, and why."""
 
@@ -87,7 +114,8 @@ class Off(TypedDict):
 class Weeks(TypedDict, total=False):
     """Statements about a patient's weeks; classes of data that are not open to whoever asks are named.
 
-    ``to`` is the day on which the last night that is over ended, ``calendar_to`` the last whole day of steps and wear.
+    ``to`` is the day on which the last night that is over ended, ``calendar_to`` the last whole day of steps, weight,
+    regularity and wear. A fast gain of weight is looked for up to the present day; null where nobody was ever weighed.
     """
 
     patient: Brief
@@ -98,5 +126,6 @@ class Weeks(TypedDict, total=False):
     changes: list[Change]
     recoveries: list[Recovery]
     wear: Wear | None
+    weight_gain: WeightGain | None
     off: list[Off]
     not_shown: list[str]

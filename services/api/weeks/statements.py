@@ -6,6 +6,7 @@ from typing import Any
 
 from detectors.courses import ENOUGH_HOURS, Recovery, Wear
 from detectors.trends import Change
+from detectors.weights import GAIN_DAYS, GAIN_KG, Gain
 from services.api.weeks import plain as to_patients
 from services.api.weeks import words as to_the_team
 from services.api.weeks.quantities import QUANTITIES, Quantity, iso
@@ -67,6 +68,22 @@ def wear(said: Wear, *, heard: bool, plain: bool) -> dict[str, Any]:
         "hours": said.hours,
         "hours_before": said.hours_before,
         "sentence": to_patients.wear(said) if plain else to_the_team.wear(said, heard=heard),
+    }
+
+
+def gain(said: Gain, *, plain: bool) -> dict[str, Any]:
+    """Return whether the weight has risen fast, with its sentence; of the unknown there is no change."""
+    quantity, known = QUANTITIES["weight"], said.state != "unknown"
+    return {
+        "state": said.state,
+        "bound": GAIN_KG,
+        "within_days": GAIN_DAYS,
+        "day": iso(said.day),
+        "value": _round(said.value, quantity),
+        "from_day": iso(said.from_day),
+        "from_value": _round(said.from_value, quantity),
+        "change": said.kilograms if known else None,
+        "sentence": (to_patients if plain else to_the_team).gain(said),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from detectors.courses import ENOUGH_HOURS, Recovery, Wear
 from detectors.robust import CONFIDENCE, Estimate
 from detectors.trends import SPAN, Change
+from detectors.weights import FRESH_DAYS, GAIN_DAYS, GAIN_KG, Gain
 from services.api.weeks.quantities import Quantity, date_words, signed
 
 _AGAINST: Final = {
@@ -67,6 +68,24 @@ def wear(said: Wear, *, heard: bool) -> str:
         gap = f", longest gap {said.longest_gap} d from {date_words(said.gap_since)}"
     what = {"falling": "Wear is falling", "unknown": "Wear (too few days to say if it falls)"}.get(said.state, "Wear")
     return f"{what}: {days}{gap}"
+
+
+def gain(said: Gain) -> str:
+    """Return whether the weight has risen fast as a sentence: from which value of which day to which."""
+    bound = f"more than {GAIN_KG:.0f} kg in {GAIN_DAYS} days"
+    if said.day is None or said.value is None:
+        return f"Fast gain of weight ({bound}): not known, no weight of the weeks looked at"
+    newest = f"{said.value:.1f} kg on {date_words(said.day)}"
+    if said.from_day is None or said.kilograms is None:
+        why = f"older than {FRESH_DAYS - 1} d, or no other in the {GAIN_DAYS} days before it"
+        return f"Fast gain of weight ({bound}): not known; the newest weight ({newest}) is {why}"
+    days = said.day - said.from_day
+    levels = f"{said.from_value:.1f} kg on {date_words(said.from_day)}, {newest}"
+    if said.state == "not_risen":
+        return f"Weight: no gain of {bound} in what came in ({levels})"
+    sure = "" if said.state == "risen" else ", one reading so far, not confirmed"
+    risen = f"Weight {said.kilograms:.1f} kg up in {days} {'day' if days == 1 else 'days'} ({levels}{sure})"
+    return f"{risen}; for somebody with heart failure, teams usually ask to be told of {bound}"
 
 
 def _slope(quantity: Quantity, said: Change, slope: Estimate, name: str) -> str:

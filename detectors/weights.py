@@ -1,0 +1,122 @@
+"""Weights of days, and whether a weight has risen fast: what heart failure teams ask people to tell.
+
+Source: more than 2 kg in 3 days (European Society of Cardiology, guidelines on heart failure 2021 and its pages for
+patients). Deviations: the rise is counted from the lowest of the three days before, so that a day that was left out
+hides none, and it must be confirmed by another reading of the same weighing or by another day, as one odd reading is
+no rise. Nothing is learned: what the weeks before were like makes no difference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+
+import numpy as np
+
+from detectors.protocol import DAY_MS, HOUR_MS, Doubles, Longs
+from detectors.trends import Daily
+
+GainState = Literal["risen", "unconfirmed", "not_risen", "unknown"]
+
+GAIN_KG, GAIN_DAYS = 2.0, 3
+"""More than so many kilograms, in so many days, are a fast gain."""
+
+FRESH_DAYS: Final = 2
+"""A weight that is older says nothing of now."""
+
+WEIGHING_MS: Final = HOUR_MS
+"""Readings so near the first of a day are repeats of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighings:
+    """The first weighing of each of N local days, ascending."""
+
+    day: Longs  # (N,) local days since 1970
+    value: Doubles  # (N,) kg, median of its readings
+    least: Doubles  # (N,) kg, the lowest of them
+    readings: Longs  # (N,)
+
+    @classmethod
+    def of(cls, local_ms: Longs, value: Doubles) -> Self:
+        """Return the weighings of K good readings (K,) in kg at instants (K,) in ms of the local clock, in any order.
+
+        A day's value is that of its first weighing, as people are asked to weigh themselves on rising: what was eaten
+        and drunk by the evening is no gain. Who steps on the scale again within the hour has one weighing.
+
+        >>> hours = np.array([7, 7.1, 20, 31]) * 3_600_000
+        >>> found = Weighings.of(hours.astype(np.int64), np.array([80.2, 80.0, 81.5, 80.4]))
+        >>> found.day.tolist(), found.value.tolist(), found.readings.tolist()
+        ([0, 1], [80.1, 80.4], [2, 1])
+        """
+        order = np.argsort(local_ms, kind="stable")
+        t, v = local_ms[order], value[order]
+        days, begin = np.unique(t // DAY_MS, return_index=True)
+        ends = np.append(begin, len(t))[1:]
+        parts = [v[a:b][t[a:b] - t[a] <= WEIGHING_MS] for a, b in zip(begin, ends, strict=True)]
+        middles = np.array([np.median(part) for part in parts], np.float64)
+        lowest = np.array([part.min() for part in parts], np.float64)
+        return cls(days.astype(np.int64), middles, lowest, np.array([len(part) for part in parts], np.int64))
+
+    def daily(self) -> Daily:
+        """Return the value of each day."""
+        return Daily.of(self.day, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Whether the newest weight lies more than ``GAIN_KG`` above one of the days before it."""
+
+    state: GainState
+    day: int | None = None  # local day of the newest weight, None without any
+    value: float | None = None  # kg
+    from_day: int | None = None  # the lowest of the days before it
+    from_value: float | None = None  # kg
+
+    @property
+    def kilograms(self) -> float | None:
+        """How much more it is, to the gram: what a scale shows, not what a float makes of it."""
+        return None if self.value is None or self.from_value is None else round(self.value - self.from_value, 3)
+
+
+def gain(found: Weighings, last: int) -> Gain:
+    """Return whether there is a fast gain as of local day ``last``; later days are not looked at.
+
+    ``unconfirmed`` is a rise that one reading alone tells, ``unknown`` a newest weight older than ``FRESH_DAYS`` or one
+    with nothing in the ``GAIN_DAYS`` before it.
+
+    >>> morning = 7 * 3_600_000 + DAY_MS * np.arange(4)
+    >>> said = gain(Weighings.of(morning, np.array([80.1, 80.3, 82.4, 82.5])), last=3)
+    >>> said.state, said.kilograms, said.from_day
+    ('risen', 2.4, 0)
+    """
+    known = np.flatnonzero(found.day <= last)
+    if not len(known):
+        return Gain("unknown")
+    newest = int(known[-1])
+    day, value = int(found.day[newest]), float(found.value[newest])
+    low = _lowest_before(found, newest)
+    if day <= last - FRESH_DAYS or low is None:
+        return Gain("unknown", day, value)
+    levels = day, value, int(found.day[low]), float(found.value[low])
+    if not _beyond(value, levels[3]):
+        return Gain("not_risen", *levels)
+    repeated = found.readings[newest] > 1 and _beyond(float(found.least[newest]), levels[3])
+    return Gain("risen" if repeated or _was_beyond(found, newest) else "unconfirmed", *levels)
+
+
+def _was_beyond(found: Weighings, newest: int) -> bool:
+    """Return whether another weight of the days before was as far above its own days before."""
+    near = np.flatnonzero(found.day[:newest] >= found.day[newest] - GAIN_DAYS)
+    lows = [(i, _lowest_before(found, i)) for i in near.tolist()]
+    return any(low is not None and _beyond(float(found.value[i]), float(found.value[low])) for i, low in lows)
+
+
+def _lowest_before(found: Weighings, i: int) -> int | None:
+    """Return the place of the lowest weight of the ``GAIN_DAYS`` before weight ``i``, None where there is none."""
+    before = np.flatnonzero((found.day < found.day[i]) & (found.day >= found.day[i] - GAIN_DAYS))
+    return int(before[np.argmin(found.value[before])]) if len(before) else None
+
+
+def _beyond(value: float, level: float) -> bool:
+    return round(value - level, 3) > GAIN_KG
