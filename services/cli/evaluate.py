@@ -42,7 +42,8 @@ def register(app: typer.Typer) -> None:
         late, what the baseline takes up of them, and how long it takes to learn a new normal.
 
         calibration: does it speak as often as asked (where it can be asked), by age of the baseline and with 10, 25
-        and 50 % of days missing, and do bands of 95 % hold 95 %? subgroups: rates and lift by group of people, as
+        and 50 % of days missing, and do bands of 95 % hold 95 %? Made-up people stand beside those of DATA, who are
+        mostly too few for it. subgroups: rates and lift by group of people, as
         gaps to everybody else. DATA of both as for onset. nab: the Numenta Anomaly Benchmark; DATA is a checkout of it.
 
         How to read it: "found" without "control" says nothing, since a rule that is always on finds everybody. "lift"
