@@ -111,7 +111,7 @@ def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
         "center": round(float(said.center[i, 0]), 4),
         "spread": round(float(said.spread[i, 0]), 4),
         "z": round(float(said.z[i, 0]), 3),
-        "p": float(p_value(said.z[i, 0], rise.n[i, 0])),
+        "p": float(p_value(said.z[i, 0], rise.n[i, 0], state["rise_tail"][i])),
         "n_days": int(rise.n[i, 0]),
         "minutes": int(state["day"]["n"][i, NIGHT_HEART]),
         "since_day": int(rise.since[i]),
