@@ -8,7 +8,7 @@ from typing import Any, Final
 from services.api import words
 from services.api.observed import AT_REST
 from services.api.times import age, zone
-from services.api.weeks.quantities import signed
+from services.api.weeks.quantities import iso, signed
 
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_PAD = 132.0, 34.0, 3.0
 SPARK_GAP_MS: Final = 2 * 3_600_000  # two hours between closed hours' middles: one is missing
@@ -177,6 +177,7 @@ EVIDENCE: Final = {
     "from_ms": "From",
     "to_ms": "To",
     "last_reading_ms": "Last reading",
+    "zone_since_day": "In another time zone since",
 }
 
 
@@ -190,6 +191,8 @@ def evidence(facts: dict[str, Any], where: str, now: datetime) -> list[tuple[str
             text = local(datetime.fromtimestamp(value / 1000, UTC), where, now)
         elif isinstance(value, bool):
             text = "yes" if value else "no"
+        elif (key == "day" or key.endswith("_day")) and isinstance(value, int):
+            text = day(str(iso(value)))
         elif isinstance(value, float):
             text = f"{value:.4g}"
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from detectors.settled import Settled
 from ingest.catalogue import catalogue
 from services.processor.in_memory import tell
 from services.processor.readings import Table
+from services.web import present
 from tests.unit.people import START_MS, hour_of, nights
 
 PEOPLE: Final = 2
@@ -102,6 +104,13 @@ def test_a_small_jump_is_none(jump_min: int) -> None:
     settled, state = live(made)
     assert (state["zone_since"] == 0).all()
     assert not any("zone_since_day" in finding.evidence for one in settled for finding in one.findings)
+
+
+def test_a_page_shows_the_day_as_people_write_it() -> None:
+    shown = present.evidence(
+        {"day": 20_779, "zone_since_day": 20_776}, "Europe/Berlin", datetime(2026, 11, 22, tzinfo=UTC)
+    )
+    assert shown == [("Day", "22 Nov 2026"), ("In another time zone since", "19 Nov 2026")]
 
 
 def test_who_lives_far_from_greenwich_has_not_travelled() -> None:
