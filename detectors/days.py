@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from detectors import desaturation, drift, persist, rise, windows
+from detectors import desaturation, drift, persist, rise, wearer, windows
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -47,7 +47,15 @@ from detectors.protocol import (
     Shorts,
     State,
 )
-from detectors.rules import DRIFTS, NEW_NORMAL, NIGHT_BREATH_RISE, NIGHT_FALLS, NIGHT_SKIN_RISE, RESTING_HEART
+from detectors.rules import (
+    DRIFTS,
+    NEW_NORMAL,
+    NIGHT_BREATH_RISE,
+    NIGHT_FALLS,
+    NIGHT_SKIN_RISE,
+    RESTING_HEART,
+    WEARER_IN_DOUBT,
+)
 from detectors.score import p_value, z_of_days
 from detectors.settled import Days
 from detectors.sums import DAY_DTYPE, day_means
@@ -81,6 +89,11 @@ def close_days(
     said = _Findings.of(state, hour, slots)
     room = None if opened is None else windows.room(state, opened.at(slots, said.at))
     held = np.zeros(values.shape, bool) if room is None else windows.inside(values, expected.center, room)
+    doubt = wearer.judge(state, np.where(held, 0, z), known)
+    first = said.began + (doubt.since - state["open_day"]).astype(np.int64) * DAY_MS
+    of_wearer = partial(wearer.evidence, doubt, state, values, expected)
+    said.add(WEARER_IN_DOUBT, of_wearer, first, {"raised": doubt.raised, "cleared": doubt.cleared})
+    said.doubted = state["wearer"]["active"] == 1
     heart = rise.judge(state, values[:, NIGHT_HEART], limit, room)
     of_heart = partial(rise.evidence, heart, state, limit)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
@@ -118,6 +131,7 @@ class _Findings:
     ended: Longs
     at: Longs  # (R,) the day's end
     offset: Shorts  # (R,) minutes
+    doubted: Bools | None = None  # (R,) somebody else may have worn the device: said beside what follows
     findings: list[Finding] = field(default_factory=list)
 
     @classmethod
@@ -133,6 +147,8 @@ class _Findings:
             for i in np.flatnonzero(which).tolist():
                 span = {"change": change, "from_ms": int(self.began[i]), "to_ms": int(self.ended[i])}
                 evidence = of(i) | span | {"utc_offset_min": int(self.offset[i])}
+                if self.doubted is not None and self.doubted[i]:
+                    evidence["wearer_in_doubt"] = True
                 start, at, step = int(start_ms[i]), int(self.at[i]), 0 if level is None else max(int(level[i]) - 1, 0)
                 self.findings.append(Finding(int(self.slots[i]), rule.id, change, start, at, step, evidence))
 
@@ -188,7 +204,7 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     """Return (R, P) which values may enter the baseline.
 
     Not one that is far out, nor of a day with an hour far out or with minutes beyond a safety limit in the
-    metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate.
+    metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate or nobody knows who wore the device.
     """
     bound = np.where(expected.n >= LEARNED, CLEAN_Z, FIRST_CLEAN_Z)
     alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
@@ -197,7 +213,7 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     clean = near & ~state["day"]["dirty"] & ~alarming & ~frozen[:, None]
     for pair, _, name in NIGHT_RULES:  # nor of a metric while its own alert stands
         clean[:, pair] &= state[name]["active"] == 0
-    return np.asarray(clean)
+    return np.asarray(clean & (state["wearer"]["active"] == 0)[:, None])
 
 
 def _learn(state: State, clean: Bools, values: Doubles, variance: Floats, ordinary: Bools) -> None:

@@ -108,7 +108,7 @@ def place(name: str, streams: Streams, offset_min: int, case: str, onset: int | 
         days = days[(days + what.days < onset + ILL_DAYS[0]) | (days > onset + ILL_DAYS[1])]
     if not len(days):
         return None
-    day = int(_rng(name, case).choice(days))
+    day = int(person_rng(name, case).choice(days))
     start_ms = day * DAY_MS + int(what.starts_h * HOUR_MS) - offset_min * MINUTE_MS
     return Event(case, start_ms, start_ms + int(what.days * DAY_MS))
 
@@ -116,11 +116,12 @@ def place(name: str, streams: Streams, offset_min: int, case: str, onset: int | 
 def inject(name: str, streams: Streams, event: Event) -> dict[str, Series]:
     """Return the readings with an event in them; the ones given are left alone."""
     changed = dict(streams)
-    _INJECT[CASES[event.case].kind](changed, event, CASES[event.case], _rng(name, event.case, 1))
+    _INJECT[CASES[event.case].kind](changed, event, CASES[event.case], person_rng(name, event.case, 1))
     return changed
 
 
-def _rng(name: str, case: str, stream: int = 0) -> np.random.Generator:
+def person_rng(name: str, case: str, stream: int = 0) -> np.random.Generator:
+    """Return the draws of one person and case; ``stream``: 0 where it is put, 1 what is put there."""
     return np.random.default_rng([SEED, zlib.crc32(name.encode()), zlib.crc32(case.encode()), stream])
 
 
