@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from detectors import desaturation, drift, persist, rise, wearer, windows
+from detectors import desaturation, drift, persist, rise, together, wearer, windows
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -53,6 +53,7 @@ from detectors.rules import (
     NIGHT_BREATH_RISE,
     NIGHT_FALLS,
     NIGHT_SKIN_RISE,
+    NIGHT_TOGETHER,
     RESTING_HEART,
     WEARER_IN_DOUBT,
 )
@@ -106,6 +107,10 @@ def close_days(
         of_pair = partial(_night_evidence, state, values, expected, z, pair)
         start, raised, cleared = _nights(state, name, z[:, pair], known[:, pair], said.began)
         said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
+    night = together.judge(state, np.where(held, 0, z), known)
+    first = said.began + (night.since - state["open_day"]).astype(np.int64) * DAY_MS
+    of_night = partial(together.evidence, night, state, values, expected)
+    said.add(NIGHT_TOGETHER, of_night, first, {"raised": night.raised, "cleared": night.cleared})
     clean = _clean(state, np.where(held, 0, z), expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
     _learn(state, clean, values, variance, ~held)
     drifted = drift.judge(state, values, room)
@@ -204,7 +209,8 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     """Return (R, P) which values may enter the baseline.
 
     Not one that is far out, nor of a day with an hour far out or with minutes beyond a safety limit in the
-    metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate or nobody knows who wore the device.
+    metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate, while several vitals
+    are told to differ together, or while nobody knows who wore the device.
     """
     bound = np.where(expected.n >= LEARNED, CLEAN_Z, FIRST_CLEAN_Z)
     alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
@@ -213,7 +219,8 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     clean = near & ~state["day"]["dirty"] & ~alarming & ~frozen[:, None]
     for pair, _, name in NIGHT_RULES:  # nor of a metric while its own alert stands
         clean[:, pair] &= state[name]["active"] == 0
-    return np.asarray(clean & (state["wearer"]["active"] == 0)[:, None])
+    asked = (state["wearer"]["active"] == 1) | (state["together"]["active"] == 1)
+    return np.asarray(clean & ~asked[:, None])
 
 
 def _learn(state: State, clean: Bools, values: Doubles, variance: Floats, ordinary: Bools) -> None:

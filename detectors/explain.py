@@ -23,6 +23,7 @@ from detectors.rules import (
     NIGHT_BREATH_RISE,
     NIGHT_FALLS,
     NIGHT_SKIN_RISE,
+    NIGHT_TOGETHER,
     REST_HEART_HOURS,
     RESTING_HEART,
     WEARER_IN_DOUBT,
@@ -273,10 +274,20 @@ _ASLEEP: Final[Mapping[str, str]] = {
 }
 
 
-def _wearer(evidence: Told, voice: Voice) -> str:
-    date = _date(_EPOCH + timedelta(days=evidence["day"]))
+def _together(evidence: Told, voice: Voice) -> str:
+    date, vitals = _date(_EPOCH + timedelta(days=evidence["day"])), _vitals(evidence, voice)
+    if evidence.get("change") == "cleared":
+        return f"vitals of the night are together back near {voice[0]} usual: in the night to {date} {vitals}"
+    return f"vitals of the night to {date} and before differ little one by one, but together are unusual: {vitals}"
+
+
+def _vitals(evidence: Told, voice: Voice) -> str:
     each = [_beside_usual(one, voice) for one in evidence["vitals"]]
-    vitals = " and ".join(filter(None, (", ".join(each[:-1]), each[-1])))
+    return " and ".join(filter(None, (", ".join(each[:-1]), each[-1])))
+
+
+def _wearer(evidence: Told, voice: Voice) -> str:
+    date, vitals = _date(_EPOCH + timedelta(days=evidence["day"])), _vitals(evidence, voice)
     if evidence.get("change") == "cleared":
         return f"what {voice[2]} measures fits {voice[0]} usual again: in the night to {date} {vitals}"
     return f"was {voice[2]} worn by somebody else? In the night to {date} and before, this was unusual: {vitals}"
@@ -373,6 +384,7 @@ _SENTENCES: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
     NIGHT_SKIN_RISE.id: _night("skin temperature while asleep"),
     NIGHT_BREATH_RISE.id: _night("respiratory rate while asleep"),
     NIGHT_FALLS.id: _falls,
+    NIGHT_TOGETHER.id: _together,
     WEARER_IN_DOUBT.id: _wearer,
     REST_HEART_HOURS.id: _rest_hour,
     **{rule.id: _check_value for rule in CHECK_VALUE.values()},

@@ -32,6 +32,10 @@ NIGHT_FALLS = Rule(
     "night_desaturations", 1, "adaptive", ("low", "medium"), "spo2", "Repeated falls of oxygen saturation at night",
     ("night_work",),
 )  # fmt: skip
+NIGHT_TOGETHER = Rule(
+    "night_vitals_together", 1, "adaptive", ("low",), "heart_rate", "Several vitals at night somewhat unusual",
+    ("pregnant", "paced", "night_work"),
+)  # fmt: skip
 WEARER_IN_DOUBT = Rule(
     "wearer_in_doubt", 1, "technical", ("low",), "heart_rate", "Worn by somebody else?", ("night_work",)
 )
@@ -54,7 +58,7 @@ DRIFTS: Final = (
 """In the order of ``drift.WATCHED``."""
 ADAPTIVE_RULES: Final = (
     *DRIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE, NIGHT_FALLS,
-    WEARER_IN_DOUBT,
+    NIGHT_TOGETHER, WEARER_IN_DOUBT,
 )  # fmt: skip
 ADAPTIVE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES)
 

@@ -18,21 +18,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, NIGHT_HRV, NIGHT_SKIN, NIGHT_SPO2, PAIR_CONTEXT, PAIRS, Usual
-from detectors.protocol import CONTEXTS, Bools, Doubles, Evidence, Ints, State
+from detectors.baseline import Usual
+from detectors.protocol import Bools, Doubles, Evidence, Ints, State
+from detectors.together import ASLEEP, ILL, about, vitals_told
 
-LOOKED_AT: Final = (NIGHT_HEART, NIGHT_HRV, NIGHT_BREATH, NIGHT_SKIN, NIGHT_SPO2)
 HEART, HRV = 0, 1  # places in it: of one vital
 VITALS: Final = 4
 SHARE: Final = 1 / 4  # of a night in the mean
 NIGHT_MOST, MEAN_MOST = 4.0, 2.0  # spreads: no single night asks, and a few of their own nights end it
 FAR: Final = 1.5  # spreads, of the mean
 FAST: Final = 1.0  # spreads: a heart this much faster explains more variability
-_ILL: Final = np.array([1, -1, 1, 1, -1])  # the side to which an illness moves each
 
 WEARER_DTYPE: Final = np.dtype(
     [
-        ("mean", "f4", (len(LOOKED_AT),)),  # of how many spreads the nights lay away
+        ("mean", "f4", (len(ASLEEP),)),  # of how many spreads the nights lay away
         ("since", "u2"),  # local day on which the run began; 0: none
         ("active", "u1"),
     ]
@@ -46,7 +45,7 @@ class Doubt:
     raised: Bools  # (R,)
     cleared: Bools  # (R,)
     since: Ints  # (R,) local day on which the run began
-    far: Bools  # (R, V) of LOOKED_AT: known tonight, and the mean is far out
+    far: Bools  # (R, V) of ASLEEP: known tonight, and the mean is far out
 
 
 def judge(state: State, z: Doubles, known: Bools) -> Doubt:
@@ -57,6 +56,7 @@ def judge(state: State, z: Doubles, known: Bools) -> Doubt:
     vitals known tonight are 1.5 spreads away, one on the side to which an illness does not move it; cleared where
     that is no more so at half of it. A night with fewer than two vitals changes nothing but their means.
 
+    >>> from detectors.baseline import NIGHT_HEART, NIGHT_SKIN, PAIRS
     >>> from detectors.pipeline import PIPELINE_DTYPE
     >>> state, z = np.zeros(1, PIPELINE_DTYPE), np.full((1, len(PAIRS)), np.nan)
     >>> for night in range(1, 12):
@@ -68,9 +68,9 @@ def judge(state: State, z: Doubles, known: Bools) -> Doubt:
     3 raised 1
     9 cleared 1
     """
-    tonight, part = known[:, LOOKED_AT], state["wearer"].copy()
+    tonight, part = known[:, ASLEEP], state["wearer"].copy()
     mean = part["mean"].astype(np.float64)
-    away = np.clip(np.where(tonight, z[:, LOOKED_AT], mean), -NIGHT_MOST, NIGHT_MOST)
+    away = np.clip(np.where(tonight, z[:, ASLEEP], mean), -NIGHT_MOST, NIGHT_MOST)
     mean = np.clip(mean + SHARE * (away - mean), -MEAN_MOST, MEAN_MOST)
     shown = np.where(tonight, mean, 0.0)
     score, judged = _score(shown), _vitals(tonight).sum(1) >= 2
@@ -87,7 +87,7 @@ def judge(state: State, z: Doubles, known: Bools) -> Doubt:
 def forget(state: State, pairs: Any) -> None:
     """Forget what the nights of these baselines said, in place: they start afresh; so does the question."""
     part = state["wearer"].copy()
-    part["mean"][:, np.isin(LOOKED_AT, pairs)] = 0
+    part["mean"][:, np.isin(ASLEEP, pairs)] = 0
     part["since"], part["active"] = 0, 0
     state["wearer"] = part
 
@@ -99,7 +99,7 @@ def _vitals(each: Any) -> Any:
 
 def _score(mean: Doubles) -> Doubles:
     """Return (R,) the distance that two vitals have reached, one of them the other way than in an illness."""
-    other = np.maximum(-_ILL * mean, 0)
+    other = np.maximum(-ILL * mean, 0)
     other[:, HRV] = np.where(mean[:, HEART] > FAST, 0, other[:, HRV])
     second = np.sort(_vitals(np.abs(mean)), axis=1)[:, -2]
     return np.asarray(np.minimum(other.max(1), second))
@@ -107,22 +107,8 @@ def _score(mean: Doubles) -> Doubles:
 
 def evidence(doubt: Doubt, state: State, values: Doubles, expected: Usual, i: int) -> Evidence:
     """Return what a finding about patient ``i`` tells: each vital that is far out; once it is over, each known one."""
-    told = doubt.far[i] if doubt.far[i].any() else np.isfinite(values[i, LOOKED_AT])
-    vitals = [
-        {
-            "metric": PAIRS[pair].metric,
-            "value": round(float(values[i, pair]), 4),
-            "usual": round(float(expected.median[i, pair]), 4),
-            "n_days": int(expected.n[i, pair]),
-            "mean": round(float(state["wearer"]["mean"][i, place]), 3),
-        }
-        for place, pair in enumerate(LOOKED_AT)
-        if told[place]
-    ]
-    return {
-        "metric": PAIRS[NIGHT_HEART].metric,
-        "context": CONTEXTS[PAIR_CONTEXT[NIGHT_HEART]],
-        "day": int(state["open_day"][i]),
-        "since_day": int(doubt.since[i]),
-        "vitals": vitals,
-    }
+    told = doubt.far[i] if doubt.far[i].any() else np.isfinite(values[i, ASLEEP])
+    vitals = vitals_told(values, expected, told, i)
+    for one, place in zip(vitals, np.flatnonzero(told).tolist(), strict=True):
+        one["mean"] = round(float(state["wearer"]["mean"][i, place]), 3)
+    return about(state, i) | {"since_day": int(doubt.since[i]), "vitals": vitals}

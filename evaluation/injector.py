@@ -47,7 +47,9 @@ class Case(NamedTuple):
 
 HEART: Final = frozenset({"resting_heart_rate_rise", "heart_rate_unusual_at_rest"})
 FEVER: Final = frozenset({"fever"}) | HEART | frozenset({"night_skin_temperature_rise"})
-NIGHT: Final = HEART | frozenset({"night_skin_temperature_rise", "night_respiratory_rate_rise"})
+NIGHT: Final = HEART | frozenset(
+    {"night_skin_temperature_rise", "night_respiratory_rate_rise", "night_vitals_together"}
+)
 OXYGEN: Final = frozenset({"spo2_low", "night_desaturations"})
 NONE: Final[frozenset[str]] = frozenset()
 

@@ -169,7 +169,7 @@ class _Patient:
             return self._of_drift(told)
         if told.rule in USUAL:
             return self._of_usual(told, USUAL[told.rule], text)
-        if told.rule == "wearer_in_doubt":
+        if told.rule in ("night_vitals_together", "wearer_in_doubt"):
             return self._several(told, text)
         if told.rule.startswith("check_value_"):
             return self._check_value(told, told.rule.removeprefix("check_value_"))
@@ -303,7 +303,9 @@ class _Patient:
     def _several(self, told: Told, text: str) -> Expected:
         """The night's value and the usual one of each vital that the sentence names."""
         day = day_of(told.at - MINUTE, told.offset)
-        named = sorted((text.lower().find(words), rule) for words, rule in VITALS_ASLEEP.items() if words in text.lower())
+        named = sorted(
+            (text.lower().find(words), rule) for words, rule in VITALS_ASLEEP.items() if words in text.lower()
+        )
         shown: Expected = [str(day.day), MONTHS[day.month - 1]]
         for _, rule in named:
             values = self._night(rule, told, day), median(self._used_before(rule, told, day))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from services.cli.refusal import refuse
 
-TASKS: Final = ("onset", "injected", "calibration", "subgroups", "nab")
+TASKS: Final = ("onset", "injected", "exchanged", "calibration", "subgroups", "nab")
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +41,9 @@ def register(app: typer.Typer) -> None:
         device, a clock that jumps) put into made-up people and, with DATA, into raw recordings: found or not, how
         late, what the baseline takes up of them, and how long it takes to learn a new normal.
 
+        exchanged: one person's device worn by another for two weeks, among made-up people and, with DATA, among those
+        of raw recordings: asked about within how many nights, and how often for nothing.
+
         calibration: does it speak as often as asked (where it can be asked), by age of the baseline and with 10, 25
         and 50 % of days missing, and do bands of 95 % hold 95 %? subgroups: rates and lift by group of people, as
         gaps to everybody else. DATA of both as for onset. nab: the Numenta Anomaly Benchmark; DATA is a checkout of it.
@@ -63,8 +66,8 @@ def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
 
     try:
         with _progress() as told:
-            if task == "injected" and data is None:
-                return _injected(None, told)
+            if task in ("injected", "exchanged") and data is None:
+                return _OTHERS[task](None, told)
             folder = _needed(task, data)
             if task == "onset":
                 return _onset(folder, told, nested_cv=nested_cv)
@@ -97,6 +100,13 @@ def _injected(data: Path | None, told: Any) -> dict[str, Any]:
     return injected.evaluate(data, partial(process, budget=injected.BUDGET), told)
 
 
+def _exchanged(data: Path | None, told: Any) -> dict[str, Any]:
+    from evaluation import exchanged
+    from services.cli.evaluate_stream import process
+
+    return exchanged.evaluate(data, process, told)
+
+
 def _calibration(data: Path, told: Any) -> dict[str, Any]:
     from evaluation import calibration
     from services.cli.evaluate_stream import process
@@ -116,7 +126,13 @@ def _nab(data: Path, told: Any) -> dict[str, Any]:
     return nab.evaluate(data, told)
 
 
-_OTHERS: Final = {"injected": _injected, "calibration": _calibration, "subgroups": _subgroups, "nab": _nab}
+_OTHERS: Final[dict[str, Callable[[Any, Any], dict[str, Any]]]] = {
+    "injected": _injected,
+    "exchanged": _exchanged,
+    "calibration": _calibration,
+    "subgroups": _subgroups,
+    "nab": _nab,
+}
 
 
 @contextmanager

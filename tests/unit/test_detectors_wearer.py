@@ -14,12 +14,12 @@ from detectors.explain import patient_sentence, sentence
 from detectors.pipeline import PIPELINE_DTYPE, Pipeline
 from detectors.protocol import HOUR_MS, STEPS, Finding, State, blank_hour
 from detectors.rules import NIGHT_SKIN_RISE, RESTING_HEART, WEARER_IN_DOUBT
-from detectors.wearer import LOOKED_AT, judge
+from detectors.together import ASLEEP, ILL
+from detectors.wearer import judge
 from services.processor.technical import ALL_RULES
 from tests.unit.people import METRICS, START_MS, daily, fill, hour_of, local_day
 
 PEOPLE, OWN_DAYS = 2, 11
-ILL = np.array([1, -1, 1, 1, -1])  # how an illness moves the vitals of LOOKED_AT
 
 
 def nights(pipeline: Pipeline, state: State, days: range, **away: float) -> tuple[list[Finding], NDArray[np.bool_]]:
@@ -28,13 +28,14 @@ def nights(pipeline: Pipeline, state: State, days: range, **away: float) -> tupl
     learned = []
     for day in days:
         rng = np.random.default_rng([day, 3])
-        level = 60 + rng.normal(0, 1.2, PEOPLE) + away.get("heart_rate", 0)
+        level = 60.0 + rng.normal(0, 1.2, PEOPLE) + away.get("heart_rate", 0)
         for h in range(24):
             hour = hour_of(day * 24 - 14 + h, level, 1)
             warm = 34 + 0.1 * rng.normal(0, 1, (PEOPLE, 60)) + away.get("skin_temperature", 0)
             fill(hour, "skin_temperature", warm)
             fill(hour, "hrv_rmssd", 45 + rng.normal(0, 2, (PEOPLE, 60)) + away.get("hrv_rmssd", 0))
-            fill(hour, "respiratory_rate", hour.mean[:, :, METRICS["respiratory_rate"]] + away.get("breath", 0))
+            breath = hour.mean[:, :, METRICS["respiratory_rate"]].astype(np.float64) + away.get("breath", 0)
+            fill(hour, "respiratory_rate", breath)
             settled = pipeline.settle(state, hour)
             found += settled.findings
             learned.append(daily([settled]).used_for_baseline)
@@ -129,7 +130,7 @@ def test_no_illness_however_grave_is_taken_for_a_stranger(courses: list[list[flo
     state = np.zeros(1, PIPELINE_DTYPE)
     for day, away in enumerate(courses, start=1):
         z = np.full((1, len(PAIRS)), np.nan)
-        z[0, LOOKED_AT] = ILL * away
+        z[0, ASLEEP] = ILL * away
         state["open_day"] = day
         assert not judge(state, z, np.isfinite(z)).raised.any()
 
