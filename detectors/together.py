@@ -142,6 +142,6 @@ def vitals_told(values: Doubles, expected: Usual, which: Bools, i: int) -> list[
 
 
 def forget(state: State, pairs: Any) -> None:
-    """Forget the sum where one of these baselines starts afresh, in place."""
-    if np.isin(ASLEEP, pairs).any():
+    """Forget the sum where the heart rate's baseline, under which it is filed, is among those that start afresh."""
+    if NIGHT_HEART in pairs:
         state["together"] = np.zeros((), TOGETHER_DTYPE)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.baseline import Usual
+from detectors.baseline import NIGHT_HEART, Usual
 from detectors.protocol import Bools, Doubles, Evidence, Ints, State
 from detectors.together import ASLEEP, ILL, about, vitals_told
 
@@ -85,10 +85,14 @@ def judge(state: State, z: Doubles, known: Bools) -> Doubt:
 
 
 def forget(state: State, pairs: Any) -> None:
-    """Forget what the nights of these baselines said, in place: they start afresh; so does the question."""
+    """Forget what the nights of these baselines said, in place: they start afresh.
+
+    The heart rate's answer the question, which is filed under it; without another's it ends as it would.
+    """
     part = state["wearer"].copy()
     part["mean"][:, np.isin(ASLEEP, pairs)] = 0
-    part["since"], part["active"] = 0, 0
+    if NIGHT_HEART in pairs:
+        part["since"], part["active"] = 0, 0
     state["wearer"] = part
 
 

@@ -44,6 +44,8 @@ def test_small_changes_of_several_vitals_are_told_where_none_alone_is() -> None:
     assert first.start_ms < first.at_ms
     assert not learned[-10:].any()  # it teaches no baseline
     start_afresh(state, np.arange(PEOPLE), METRICS["skin_temperature"])
+    assert (state["together"]["active"] == 1).all()  # filed under the heart rate
+    start_afresh(state, np.arange(PEOPLE), METRICS["heart_rate"])
     assert (state["together"] == np.zeros((), TOGETHER_DTYPE)).all()
 
 

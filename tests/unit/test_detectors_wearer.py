@@ -145,8 +145,10 @@ def test_a_single_night_asks_nothing() -> None:
 def test_a_new_normal_is_the_answer(known: tuple[Pipeline, State]) -> None:
     pipeline, state = known
     nights(pipeline, state, range(OWN_DAYS, OWN_DAYS + 6), heart_rate=-9, skin_temperature=2)
-    start_afresh(state, np.arange(PEOPLE), METRICS["heart_rate"])
     start_afresh(state, np.arange(PEOPLE), METRICS["skin_temperature"])
+    assert (state["wearer"]["active"] == 1).all()
+    start_afresh(state, np.arange(PEOPLE), METRICS["heart_rate"])
+    assert (state["wearer"]["active"] == 0).all()
     found, learned = nights(pipeline, state, range(OWN_DAYS + 6, OWN_DAYS + 14), heart_rate=-9, skin_temperature=2)
     assert asked(found) == []
     assert learned.any()
