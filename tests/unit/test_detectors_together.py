@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from detectors import wearer
 from detectors.afresh import start_afresh
 from detectors.baseline import NIGHT_HEART, PAIRS
 from detectors.explain import patient_sentence, sentence
@@ -66,6 +69,31 @@ def test_its_spread_is_one_in_ordinary_nights_whatever_is_known() -> None:
         score = night(np.zeros(len(away), PIPELINE_DTYPE), 1, away).parts.sum(1)
         assert score.std() == pytest.approx(1, abs=0.03)
         assert score.mean() == pytest.approx(0, abs=0.03)
+
+
+def ordinary_nights(people: int, number: int) -> Iterator[NDArray[np.float64]]:
+    """Nights (R, V) of spread 1, tails of t with 5 degrees of freedom, 0.4 of the night before, and ``CORRELATION``."""
+    rng, memory = np.random.default_rng(11), 0.4
+    night = np.zeros((people, len(ASLEEP)))
+    for _ in range(number):
+        tails = np.sqrt(3 / rng.chisquare(5, (people, 1)))
+        new = rng.multivariate_normal(np.zeros(len(ASLEEP)), CORRELATION, people) * tails
+        night = memory * night + np.sqrt(1 - memory**2) * new
+        yield night
+
+
+def test_ordinary_nights_with_heavy_tails_are_seldom_told() -> None:
+    people, weeks = 600, 30
+    state = np.zeros(people, PIPELINE_DTYPE)
+    told = asked = 0
+    for day, away in enumerate(ordinary_nights(people, 7 * weeks), start=1):
+        z = np.full((people, len(PAIRS)), np.nan)
+        z[:, ASLEEP] = away
+        state["open_day"] = day
+        told += int(judge(state, z, np.isfinite(z)).raised.sum())
+        asked += int(wearer.judge(state, z, np.isfinite(z)).raised.sum())
+    assert 0 < told / (people * weeks) < 0.013
+    assert 0 < asked / (people * weeks) < 0.005
 
 
 @pytest.mark.parametrize("unknown", [[0], [1, 2, 3], [2, 3, 4], [0, 1, 2, 3, 4]])
