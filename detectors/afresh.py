@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from detectors import together, wearer
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC
 from detectors.daily import state_dtype
@@ -39,4 +40,6 @@ def start_afresh(state: State, rows: Rows, metric: int) -> None:
         part["rest_hour"] = 0
     if VITALS[metric] in _NIGHT_RULES:
         part[_NIGHT_RULES[VITALS[metric]]] = np.zeros((), PERSIST_DTYPE)
+    together.forget(part, pairs)
+    wearer.forget(part, pairs)
     state[rows] = part

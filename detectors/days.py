@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from detectors import desaturation, drift, persist, rise, travel, windows
+from detectors import desaturation, drift, persist, rise, together, travel, wearer, windows
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -49,7 +49,16 @@ from detectors.protocol import (
     Shorts,
     State,
 )
-from detectors.rules import DRIFTS, NEW_NORMAL, NIGHT_BREATH_RISE, NIGHT_FALLS, NIGHT_SKIN_RISE, RESTING_HEART
+from detectors.rules import (
+    DRIFTS,
+    NEW_NORMAL,
+    NIGHT_BREATH_RISE,
+    NIGHT_FALLS,
+    NIGHT_SKIN_RISE,
+    NIGHT_TOGETHER,
+    RESTING_HEART,
+    WEARER_IN_DOUBT,
+)
 from detectors.score import count, p_value, student, z_of_days
 from detectors.settled import Days
 from detectors.sums import DAY_DTYPE, day_means
@@ -84,6 +93,11 @@ def close_days(
     room = None if opened is None else windows.room(state, opened.at(slots, said.at))
     held = np.zeros(values.shape, bool) if room is None else windows.inside(values, expected.center, room)
     ordinary = known & ~held & _unsuspected(state, rise.frozen(state, limit))
+    doubt = wearer.judge(state, np.where(held, 0, z), known)
+    first = said.began + (doubt.since - state["open_day"]).astype(np.int64) * DAY_MS
+    of_wearer = partial(wearer.evidence, doubt, state, values, expected)
+    said.add(WEARER_IN_DOUBT, of_wearer, first, {"raised": doubt.raised, "cleared": doubt.cleared})
+    said.doubted = state["wearer"]["active"] == 1
     heart = rise.judge(state, values, limit, room)
     of_heart = partial(rise.evidence, heart, state, limit)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
@@ -96,6 +110,10 @@ def close_days(
         of_pair = partial(_night_evidence, state, values, expected, z, pair)
         start, raised, cleared = _nights(state, name, z[:, pair], known[:, pair], said.began)
         said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
+    night = together.judge(state, np.where(held, 0, z), known)
+    first = said.began + (night.since - state["open_day"]).astype(np.int64) * DAY_MS
+    of_night = partial(together.evidence, night, state, values, expected)
+    said.add(NIGHT_TOGETHER, of_night, first, {"raised": night.raised, "cleared": night.cleared})
     clean = _clean(state, np.where(held, 0, z), expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
     _learn(state, clean, values, variance, ~held)
     drifted = drift.judge(state, values, room)
@@ -127,6 +145,7 @@ class _Findings:
     at: Longs  # (R,) the day's end
     offset: Shorts  # (R,) minutes
     zone_since: Counts  # (R,) local day of the jump of the offset that the body still follows, 0: of none
+    doubted: Bools | None = None  # (R,) somebody else may have worn the device: said beside what follows
     findings: list[Finding] = field(default_factory=list)
 
     @classmethod
@@ -151,6 +170,8 @@ class _Findings:
                 evidence = of(i) | span | {"utc_offset_min": int(self.offset[i])}
                 if self.zone_since[i]:
                     evidence["zone_since_day"] = int(self.zone_since[i])
+                if self.doubted is not None and self.doubted[i]:
+                    evidence["wearer_in_doubt"] = True
                 start, at, step = int(start_ms[i]), int(self.at[i]), 0 if level is None else max(int(level[i]) - 1, 0)
                 self.findings.append(Finding(int(self.slots[i]), rule.id, change, start, at, step, evidence))
 
@@ -206,7 +227,8 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     """Return (R, P) which values may enter the baseline.
 
     Not one that is far out, nor of a day with an hour far out or with minutes beyond a safety limit in the
-    metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate, nor of a body in another time zone.
+    metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate, while several vitals are told to
+    differ together, while nobody knows who wore the device, or of a body in another time zone.
     """
     bound = np.where(expected.n >= LEARNED, CLEAN_Z, FIRST_CLEAN_Z)
     with np.errstate(invalid="ignore"):
@@ -220,7 +242,8 @@ def _unsuspected(state: State, frozen: Bools) -> Bools:
     free = ~state["day"]["dirty"] & ~alarming & ~frozen[:, None] & ~travel.abroad(state)[:, None]
     for pair, _, name in NIGHT_RULES:  # nor of a metric while its own alert stands
         free[:, pair] &= state[name]["active"] == 0
-    return np.asarray(free)
+    asked = (state["wearer"]["active"] == 1) | (state["together"]["active"] == 1)
+    return np.asarray(free & ~asked[:, None])
 
 
 def _learn(state: State, clean: Bools, values: Doubles, variance: Floats, ordinary: Bools) -> None:

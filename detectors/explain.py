@@ -23,8 +23,10 @@ from detectors.rules import (
     NIGHT_BREATH_RISE,
     NIGHT_FALLS,
     NIGHT_SKIN_RISE,
+    NIGHT_TOGETHER,
     REST_HEART_HOURS,
     RESTING_HEART,
+    WEARER_IN_DOUBT,
 )
 
 NAMES: Final[Mapping[str, str]] = {
@@ -81,12 +83,14 @@ def sentence(rule_id: str, evidence: Told) -> str:
     "Resting heart rate in the night to 22 Nov was 68 /min, 7 above this person's usual 61 /min \
 (over 40 nights)"
 
-    What happened to the person meanwhile is said behind it (``events`` of the evidence), and that they are in another
-    time zone: not to the patient, whom it might tell that all is explained.
+    What happened to the person meanwhile is said behind it (``events`` of the evidence), that they are in another time
+    zone, and that somebody else may have worn the device (``wearer_in_doubt``): not to the patient, whom it might tell
+    that all is explained.
 
     Raises ValueError for a rule that has no sentence.
     """
-    return _told(rule_id, evidence, ("this person's", "", "the device")) + _happened(evidence)
+    doubted = "; the device may have been worn by somebody else" if evidence.get("wearer_in_doubt") else ""
+    return _told(rule_id, evidence, ("this person's", "", "the device")) + doubted + _happened(evidence)
 
 
 def patient_sentence(rule_id: str, evidence: Told) -> str:
@@ -280,7 +284,32 @@ _ASLEEP: Final[Mapping[str, str]] = {
     "spo2": "oxygen saturation while asleep",
     "respiratory_rate": "respiratory rate while asleep",
     "hrv_rmssd": "heart rate variability while asleep",
+    "skin_temperature": "skin temperature while asleep",
 }
+
+
+def _together(evidence: Told, voice: Voice) -> str:
+    date, vitals = _date(_EPOCH + timedelta(days=evidence["day"])), _vitals(evidence, voice)
+    if evidence.get("change") == "cleared":
+        return f"vitals of the night are together back near {voice[0]} usual: in the night to {date} {vitals}"
+    return f"vitals of the night to {date} and before differ little one by one, but together are unusual: {vitals}"
+
+
+def _vitals(evidence: Told, voice: Voice) -> str:
+    each = [_beside_usual(one, voice) for one in evidence["vitals"]]
+    return " and ".join(filter(None, (", ".join(each[:-1]), each[-1])))
+
+
+def _wearer(evidence: Told, voice: Voice) -> str:
+    date, vitals = _date(_EPOCH + timedelta(days=evidence["day"])), _vitals(evidence, voice)
+    if evidence.get("change") == "cleared":
+        return f"what {voice[2]} measures fits {voice[0]} usual again: in the night to {date} {vitals}"
+    return f"was {voice[2]} worn by somebody else? In the night to {date} and before, this was unusual: {vitals}"
+
+
+def _beside_usual(one: Told, voice: Voice) -> str:
+    value, usual = (average(one["metric"], one[key]) for key in ("value", "usual"))
+    return f"{voice[1]}{_ASLEEP[one['metric']]} {value} {UNITS[one['metric']]} (usual {usual})"
 
 
 def _falls(evidence: Told, voice: Voice) -> str:
@@ -369,6 +398,8 @@ _SENTENCES: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
     NIGHT_SKIN_RISE.id: _night("skin temperature while asleep"),
     NIGHT_BREATH_RISE.id: _night("respiratory rate while asleep"),
     NIGHT_FALLS.id: _falls,
+    NIGHT_TOGETHER.id: _together,
+    WEARER_IN_DOUBT.id: _wearer,
     REST_HEART_HOURS.id: _rest_hour,
     **{rule.id: _check_value for rule in CHECK_VALUE.values()},
     "device_silent": _device_silent,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors import travel, windows
+from detectors import together, travel, wearer, windows
 from detectors.adult_limits import ADULT_LIMITS, Limit
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
@@ -49,6 +49,8 @@ PIPELINE_DTYPE = np.dtype(
         windows.BEFORE,
         ("falls", DESATURATION_DTYPE),
         *travel.FIELDS,
+        ("together", together.TOGETHER_DTYPE),
+        ("wearer", wearer.WEARER_DTYPE),
     ]
 )
 _HEART_PAIRS = np.flatnonzero(PAIR_METRIC == HEART_RATE)
@@ -60,7 +62,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,122 bytes a patient.
+    night; each patient's hours in order. State: 1,152 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()

@@ -126,7 +126,7 @@ class Rule:
 
     id: str
     version: int
-    kind: Literal["safety", "adaptive"]
+    kind: Literal["safety", "adaptive", "technical"]  # technical: about the device, not the person
     priority: tuple[Priority, ...]  # by level
     metric: str
     title: str

@@ -32,6 +32,13 @@ NIGHT_FALLS = Rule(
     "night_desaturations", 2, "adaptive", ("low", "medium"), "spo2", "Repeated falls of oxygen saturation at night",
     ("night_work",),
 )  # fmt: skip
+NIGHT_TOGETHER = Rule(
+    "night_vitals_together", 1, "adaptive", ("low",), "heart_rate", "Several vitals at night somewhat unusual",
+    ("pregnant", "paced", "night_work"),
+)  # fmt: skip
+WEARER_IN_DOUBT = Rule(
+    "wearer_in_doubt", 1, "technical", ("low",), "heart_rate", "Worn by somebody else?", ("night_work",)
+)
 _ASLEEP: Final[tuple[Condition, ...]] = ("night_work",)
 _HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
 
@@ -51,6 +58,7 @@ DRIFTS: Final = (
 """In the order of ``drift.WATCHED``."""
 ADAPTIVE_RULES: Final = (
     *DRIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE, NIGHT_FALLS,
+    NIGHT_TOGETHER, WEARER_IN_DOUBT,
 )  # fmt: skip
 SHARE: Final = 0.005
 """Alert episodes of healthy people, a patient-week, that each adaptive rule but the slow one may cost at its

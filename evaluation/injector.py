@@ -30,7 +30,7 @@ SYNTHETIC_PEOPLE: Final = 24
 SYNTHETIC_DAYS: Final = 75
 SYNTHETIC_START_MS: Final = 1_760_486_400_000  # a midnight UTC
 
-Kind = Literal["ramp", "hrv", "fever", "desaturation_train", "device_swap", "clock_jump"]
+Kind = Literal["ramp", "hrv", "fever", "desaturation_train", "device_swap", "clock_jump", "several"]
 
 
 class Case(NamedTuple):
@@ -38,7 +38,7 @@ class Case(NamedTuple):
 
     kind: Kind
     metric: str  # without it the case cannot be injected
-    size: float  # in the metric's unit; hrv: share left; clock_jump: hours ahead
+    size: float  # in the metric's unit; hrv: share left; clock_jump: hours ahead; several: as many times SEVERAL
     rise_days: float  # until the full size is reached
     days: float  # from start to end
     starts_h: float  # local hour of the start
@@ -47,8 +47,16 @@ class Case(NamedTuple):
 
 HEART: Final = frozenset({"resting_heart_rate_rise", "heart_rate_unusual_at_rest"})
 FEVER: Final = frozenset({"fever"}) | HEART | frozenset({"night_skin_temperature_rise"})
+NIGHT: Final = HEART | frozenset(
+    {"night_skin_temperature_rise", "night_respiratory_rate_rise", "night_vitals_together"}
+)
 OXYGEN: Final = frozenset({"spo2_low", "night_desaturations"})
 NONE: Final[frozenset[str]] = frozenset()
+
+SEVERAL: Final[Mapping[str, float]] = {
+    "heart_rate": 2.5, "respiratory_rate": 0.7, "skin_temperature": 0.4, "spo2": -0.7, "hrv_rmssd": -0.2
+}  # fmt: skip
+"""What moves together when somebody falls ill, about one SD of a person's days each; of the variability a share."""
 
 CASES: Final[Mapping[str, Case]] = {
     **{
@@ -61,6 +69,8 @@ CASES: Final[Mapping[str, Case]] = {
     "desaturation_train": Case("desaturation_train", "spo2", -14, 0, 4 / 24, 1, OXYGEN),
     "device_swap": Case("device_swap", "heart_rate", 1.5, 0, 14, 12, NONE),
     "clock_jump": Case("clock_jump", "heart_rate", 3, 0, 2, 12, NONE),
+    "several_1_sd_3_d": Case("several", "skin_temperature", 1, 3, 7, 12, NIGHT),
+    "several_2_sd_3_d": Case("several", "skin_temperature", 2, 3, 7, 12, NIGHT),
     "step_5_bpm_7_d": Case("ramp", "heart_rate", 5, 0, 7, 12, HEART),
     "step_5_bpm_for_ever": Case("ramp", "heart_rate", 5, 0, 30, 12, HEART),
 }
@@ -100,7 +110,7 @@ def place(name: str, streams: Streams, offset_min: int, case: str, onset: int | 
         days = days[(days + what.days < onset + ILL_DAYS[0]) | (days > onset + ILL_DAYS[1])]
     if not len(days):
         return None
-    day = int(_rng(name, case).choice(days))
+    day = int(person_rng(name, case).choice(days))
     start_ms = day * DAY_MS + int(what.starts_h * HOUR_MS) - offset_min * MINUTE_MS
     return Event(case, start_ms, start_ms + int(what.days * DAY_MS))
 
@@ -108,11 +118,12 @@ def place(name: str, streams: Streams, offset_min: int, case: str, onset: int | 
 def inject(name: str, streams: Streams, event: Event) -> dict[str, Series]:
     """Return the readings with an event in them; the ones given are left alone."""
     changed = dict(streams)
-    _INJECT[CASES[event.case].kind](changed, event, CASES[event.case], _rng(name, event.case, 1))
+    _INJECT[CASES[event.case].kind](changed, event, CASES[event.case], person_rng(name, event.case, 1))
     return changed
 
 
-def _rng(name: str, case: str, stream: int = 0) -> np.random.Generator:
+def person_rng(name: str, case: str, stream: int = 0) -> np.random.Generator:
+    """Return the draws of one person and case; ``stream``: 0 where it is put, 1 what is put there."""
     return np.random.default_rng([SEED, zlib.crc32(name.encode()), zlib.crc32(case.encode()), stream])
 
 
@@ -149,6 +160,26 @@ def _fever(changed: dict[str, Series], event: Event, case: Case, rng: np.random.
     _add(changed, "skin_temperature", lambda s: 0.5 * case.size * _share(s.t_ms, event, case), 2)
     _add(changed, "respiratory_rate", lambda s: 1.0 * case.size * _share(s.t_ms, event, case), 1)
     _add(changed, "heart_rate", lambda s: 7.0 * case.size * _share(s.t_ms, event, case), 0)
+
+
+def _several(changed: dict[str, Series], event: Event, case: Case, rng: np.random.Generator) -> None:
+    """Let several vitals change a little at once; whole numbers are rounded at random, so that the mean is right."""
+    for metric, digits in (("heart_rate", 0), ("respiratory_rate", 1), ("skin_temperature", 2), ("spo2", 0)):
+        room = 10.0**-digits
+
+        def more(s: Series, metric: str = metric, room: float = room) -> NDArray[np.float64]:
+            share = _share(s.t_ms, event, case)
+            amount = np.floor(SEVERAL[metric] * case.size * share / room + rng.random(len(s.t_ms))) * room
+            return np.where(share > 0, amount, 0.0)
+
+        _add(changed, metric, more, digits)
+
+    def less(s: Series) -> NDArray[np.float64]:
+        share = _share(s.t_ms, event, case)
+        fallen = np.floor(SEVERAL["hrv_rmssd"] * case.size * share * s.value + rng.random(len(s.t_ms)))
+        return np.where(share > 0, fallen, 0.0)
+
+    _add(changed, "hrv_rmssd", less, 0)
 
 
 def _desaturation_train(changed: dict[str, Series], event: Event, case: Case, rng: np.random.Generator) -> None:
@@ -189,4 +220,5 @@ _INJECT: Final[Mapping[Kind, Callable[[dict[str, Series], Event, Case, np.random
     "desaturation_train": _desaturation_train,
     "device_swap": _device_swap,
     "clock_jump": _clock_jump,
+    "several": _several,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from evaluation.injected import NAMED
 
 BUDGETS: Final = ("0.1", "0.2", "0.3")
@@ -184,6 +186,29 @@ def _bias(row: Mapping[str, Any] | None) -> str:
     return "-" if row is None else f"{number(row['median'])} ({number(row['p10'])} to {number(row['p90'])})"
 
 
+def _exchanged(d: Mapping[str, Any]) -> list[Sheet]:
+    found = []
+    for name, one in d["backgrounds"].items():
+        rows = [
+            (within, percent(row["value"]), f"{percent(row['low'])} to {percent(row['high'])}")
+            for within, row in one["found"].items()
+        ]
+        back = number(float(np.median(one["returned"])) if one["returned"] else None, 0)
+        text = (
+            f"{name}: {one['n']} people, {one['exchanges']} exchanges: the device is another's for two weeks, and it "
+            f"is asked who wore it. Of those asked {len(one['returned'])} ended within the data, after {back} nights "
+            "of their own (median)."
+        )
+        found.append(Sheet(text, ("within nights", "asked", "95 %"), rows))
+        false = [
+            (case, str(row["n"]), number(row["weeks"], 0), str(row["asked"]), number(row["bound"], 3))
+            for case, row in one["false"].items()
+        ]
+        text = f"{name}: asked though nobody else wore it, with the one-sided 95 % bound a week:"
+        found.append(Sheet(text, ("event", "people", "weeks", "asked", "a week at most"), false))
+    return found
+
+
 def _calibration(d: Mapping[str, Any]) -> list[Sheet]:
     bands = []
     for missing, one in d["missing"].items():
@@ -352,6 +377,7 @@ def _hearts(d: Mapping[str, Any]) -> list[Sheet]:
 _SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
     "onset": _onset,
     "injected": _injected,
+    "exchanged": _exchanged,
     "calibration": _calibration,
     "joint": _joint,
     "subgroups": _subgroups,

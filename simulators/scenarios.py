@@ -26,6 +26,7 @@ ADAPTIVE: Final = frozenset(
         "heart_rate_unusual_at_rest",
         "night_skin_temperature_rise",
         "night_respiratory_rate_rise",
+        "night_vitals_together",
     }
 )
 UNUSUAL_HEART: Final = frozenset({"heart_rate_unusual_at_rest"})

@@ -93,6 +93,13 @@ USUAL: Final = {
     "night_respiratory_rate_rise": UsualRule("respiratory_rate", 1, True, 20),
     "heart_rate_unusual_at_rest": UsualRule("heart_rate", 0, False, 60),
 }
+VITALS_ASLEEP: Final = {  # as they are named in a sentence about several at once
+    "resting heart rate": UsualRule("heart_rate", 0, True, 180),
+    "heart rate variability while asleep": UsualRule("hrv_rmssd", 0, True, 5),
+    "respiratory rate while asleep": UsualRule("respiratory_rate", 1, True, 20),
+    "skin temperature while asleep": UsualRule("skin_temperature", 1, True, 20),
+    "oxygen saturation while asleep": UsualRule("spo2", 1, True, 20),
+}
 # The gate of the adaptive path: lowest and highest plausible minute, largest change a minute, equal minutes of a flat line
 GATE: Final = {
     "heart_rate": (30, 220, 60, 30),

@@ -43,6 +43,7 @@ from tests.sentence_rules import (
     UNPACK,
     USUAL,
     VITALS,
+    VITALS_ASLEEP,
     LimitRule,
     UsualRule,
 )  # fmt: skip
@@ -185,6 +186,8 @@ class _Patient:
             return self._of_rise(told, text)
         if told.rule in USUAL:
             return self._of_usual(told, USUAL[told.rule], text)
+        if told.rule in ("night_vitals_together", "wearer_in_doubt"):
+            return self._several(told, text)
         if told.rule.startswith("check_value_"):
             return self._check_value(told, told.rule.removeprefix("check_value_"))
         others: dict[str, Callable[[Told], Expected]] = {
@@ -318,6 +321,18 @@ class _Patient:
             since = day_of(told.start, told.offset)
             further += [str(since.day), MONTHS[since.month - 1]]
         return [str(day.day), MONTHS[day.month - 1], *shown, str(judged.n[first]), *further]
+
+    def _several(self, told: Told, text: str) -> Expected:
+        """The night's value and the usual one of each vital that the sentence names."""
+        day = day_of(told.at - MINUTE, told.offset)
+        named = sorted(
+            (text.lower().find(words), rule) for words, rule in VITALS_ASLEEP.items() if words in text.lower()
+        )
+        shown: Expected = [str(day.day), MONTHS[day.month - 1]]
+        for _, rule in named:
+            values = self._night(rule, told, day), median(self._used_before(rule, told, day))
+            shown += [Shown(value, rule.decimals) for value in values]
+        return shown
 
     def _of_drift(self, told: Told) -> Expected:
         """The night, or where there is none the fortnight that ends with the day, and the first fortnight's median."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from services.cli.refusal import refuse
 
-TASKS: Final = ("onset", "injected", "calibration", "joint", "subgroups", "hearts", "nab")
+TASKS: Final = ("onset", "injected", "exchanged", "calibration", "joint", "subgroups", "hearts", "nab")
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +40,9 @@ def register(app: typer.Typer) -> None:
         injected: known events (a heart rate that rises by 3, 5 or 8 /min, less HRV, fever, desaturation, another
         device, a clock that jumps) put into made-up people and, with DATA, into raw recordings: found or not, how
         late, what the baseline takes up of them, and how long it takes to learn a new normal.
+
+        exchanged: one person's device worn by another for two weeks, among made-up people and, with DATA, among those
+        of raw recordings: asked about within how many nights, and how often for nothing.
 
         calibration: does it speak as often as asked (where it can be asked), by age of the baseline and with 10, 25
         and 50 % of days missing, do bands of 95 % hold 95 %, and do p-values say what they promise? Made-up people
@@ -67,10 +70,10 @@ def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
 
     try:
         with _progress() as told:
-            if task == "injected" and data is None:
-                return _injected(None, told)
             if task == "joint":
                 return _joint(told)
+            if task in ("injected", "exchanged") and data is None:
+                return _OTHERS[task](None, told)
             folder = _needed(task, data)
             if task == "onset":
                 return _onset(folder, told, nested_cv=nested_cv)
@@ -101,6 +104,13 @@ def _injected(data: Path | None, told: Any) -> dict[str, Any]:
     from services.cli.evaluate_stream import process
 
     return injected.evaluate(data, partial(process, budget=injected.BUDGET), told)
+
+
+def _exchanged(data: Path | None, told: Any) -> dict[str, Any]:
+    from evaluation import exchanged
+    from services.cli.evaluate_stream import process
+
+    return exchanged.evaluate(data, process, told)
 
 
 def _joint(told: Any) -> dict[str, Any]:
@@ -134,9 +144,14 @@ def _nab(data: Path, told: Any) -> dict[str, Any]:
     return nab.evaluate(data, told)
 
 
-_OTHERS: Final = {
-    "injected": _injected, "calibration": _calibration, "subgroups": _subgroups, "hearts": _hearts, "nab": _nab,
-}  # fmt: skip
+_OTHERS: Final[dict[str, Callable[[Any, Any], dict[str, Any]]]] = {
+    "injected": _injected,
+    "exchanged": _exchanged,
+    "calibration": _calibration,
+    "subgroups": _subgroups,
+    "hearts": _hearts,
+    "nab": _nab,
+}
 
 
 @contextmanager

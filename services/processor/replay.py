@@ -18,8 +18,10 @@ from detectors.rules import (
     NIGHT_BREATH_RISE,
     NIGHT_FALLS,
     NIGHT_SKIN_RISE,
+    NIGHT_TOGETHER,
     REST_HEART_HOURS,
     RESTING_HEART,
+    WEARER_IN_DOUBT,
 )
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN
@@ -37,7 +39,17 @@ SLOT: Final = 0  # the one patient of the replay's core
 # Told by the clock, by arrival, and of values that never became readings: no replay finds them.
 OF_THE_PRESENT: Final = frozenset({"device_silent", "clock_fault"} | {rule.id for rule in CHECK_VALUE.values()})
 NIGHT_RULES: Final = frozenset(
-    rule.id for rule in (*DRIFTS, RESTING_HEART, NEW_NORMAL, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE, NIGHT_FALLS)
+    rule.id
+    for rule in (
+        *DRIFTS,
+        RESTING_HEART,
+        NEW_NORMAL,
+        NIGHT_SKIN_RISE,
+        NIGHT_BREATH_RISE,
+        NIGHT_FALLS,
+        NIGHT_TOGETHER,
+        WEARER_IN_DOUBT,
+    )  # fmt: skip
 )
 REPLAYED_RULES: Final = frozenset(ALL_RULES) - OF_THE_PRESENT | {"device_silent"}  # a silence of long ago is data
 

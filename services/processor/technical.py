@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from detectors.protocol import VITALS, Finding, HourSlice
+from detectors.protocol import VITALS, Finding, HourSlice, Rule
 from detectors.rules import RULES
 from ingest.catalogue import catalogue
 from ingest.frame import StampedFrame
@@ -34,9 +34,16 @@ TECHNICAL: Final[Mapping[str, RuleFacts]] = MappingProxyType(
         "clock_fault": RuleFacts(1, "technical", ("low",), None),
     }
 )
+
+
+def _facts(rule: Rule) -> RuleFacts:
+    kind: Literal["clinical", "technical"] = "technical" if rule.kind == "technical" else "clinical"
+    return RuleFacts(rule.version, kind, rule.priority, rule.metric)
+
+
 ALL_RULES: Final[Mapping[str, RuleFacts]] = MappingProxyType(
     {
-        **{rule.id: RuleFacts(rule.version, "clinical", rule.priority, rule.metric) for rule in RULES.values()},
+        **{rule.id: _facts(rule) for rule in RULES.values()},
         **TECHNICAL,
     }
 )

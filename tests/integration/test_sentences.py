@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.cast import DAY, HOUR, cast
+from tests.cast import DAY, HOUR, Episode, Person, at, cast
 from tests.fix_faults import stamped_story
 from tests.fix_processor import T0, Bench, block, stamped
 from tests.sentence_sql import Report, check_sentences
@@ -55,6 +55,31 @@ async def test_every_number_in_every_sentence_is_true(bench: Bench, capsys: pyte
     assert not report.left_out
     assert set(report.rules) == RULES
     assert await bench.rows("SELECT rule FROM alert WHERE late") == [("spo2_low",)]
+
+
+def at_night(days: range, **add: float) -> tuple[Episode, ...]:
+    spans = [(at(day - 1, 22), at(day, 8)) for day in days]
+    return tuple(Episode(metric, *span, add=away) for span in spans for metric, away in add.items())
+
+
+async def test_numbers_about_several_vitals_at_once_are_true_and_who_wore_it_is_technical(bench: Bench) -> None:
+    days, nights = 22, range(12, 17)
+    unwell = at_night(nights, heart_rate=2.2, respiratory_rate=0.9, skin_temperature=0.5, spo2=-0.8)
+    people = [
+        Person("unwell", unwell),
+        Person("stranger", at_night(nights, heart_rate=-9, respiratory_rate=3)),
+    ]
+    told = [frame for number, person in enumerate(people, 1) for frame in stamped_story(number, person, days)]
+    told.sort(key=lambda frame: frame.received_ms)
+    for start in range(0, len(told), 48):
+        await bench.frames(told[start : start + 48])
+    report = check(bench)
+    assert report.problems == []
+    several = "SELECT patient_id, rule, kind, state FROM alert WHERE rule IN (%s, %s) ORDER BY 1"
+    assert await bench.rows(several, "night_vitals_together", "wearer_in_doubt") == [
+        (1, "night_vitals_together", "clinical", "resolved"),
+        (2, "wearer_in_doubt", "technical", "resolved"),
+    ]
 
 
 SPOILT = [  # what is made untrue, whose sentences must be found out

@@ -87,12 +87,38 @@ def test_nothing_is_injected_where_nothing_is_measured(streams: Streams) -> None
     assert place("x", {"steps": streams["steps"]}, 0, "fever") is None
 
 
-def test_the_injector_is_as_it_was_frozen(streams: Streams) -> None:
+def test_several_vitals_move_a_little_together(streams: Streams) -> None:
+    start = START_MS + 20 * DAY_MS
+    event = Event("several_1_sd_3_d", start, start + 7 * DAY_MS)
+    changed = inject("x", every_vital(streams), event)
+    moved = {metric: s.value.reshape(DAYS, 1440).mean(1) for metric, s in changed.items()}
+    at_full = {metric: round(float(day[23:27].mean() - day[0]), 1) for metric, day in moved.items()}
+    assert at_full == {
+        "heart_rate": 2.5, "spo2": -0.7, "hrv_rmssd": -10, "respiratory_rate": 0.7, "skin_temperature": 0.4,
+        "body_temperature": 0, "steps": 0,
+    }  # fmt: skip
+    assert moved["heart_rate"][21] - 60 == pytest.approx(1.25, abs=0.1)
+    assert {metric: set(np.delete(day, range(20, 27))) for metric, day in moved.items()} == {
+        metric: {day[0]} for metric, day in moved.items()
+    }
+
+
+def every_vital(streams: Streams) -> Streams:
+    heart = streams["heart_rate"]
+    more = {"respiratory_rate": 15, "skin_temperature": 34}
+    return {**streams, **{m: heart._replace(value=np.full_like(heart.value, v)) for m, v in more.items()}}
+
+
+@pytest.mark.parametrize(("several", "frozen"), [(False, "7544d8f1c6801446"), (True, "ce36f5e1acb1e50d")])
+def test_the_injector_is_as_it_was_frozen(streams: Streams, several: bool, frozen: str) -> None:
     digest = hashlib.sha256()
+    streams = every_vital(streams) if several else streams
     for case in CASES:
+        if (CASES[case].kind == "several") != several:
+            continue
         event = place("frozen", streams, 60, case)
         assert event is not None
         digest.update(f"{event}".encode())
         for metric, s in sorted(inject("frozen", streams, event).items()):
             digest.update(metric.encode() + s.t_ms.tobytes() + s.value.tobytes())
-    assert digest.hexdigest()[:16] == "7544d8f1c6801446"
+    assert digest.hexdigest()[:16] == frozen

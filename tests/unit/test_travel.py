@@ -29,15 +29,15 @@ LEAVES: Final = 12  # the day on which, at noon UTC, the local clock jumps
 JUMPED: Final = START_MS // DAY_MS + LEAVES
 
 
-def hours(jump_min: int, days: int) -> list[HourSlice]:
-    """People whose sleep moves by an hour a day after a jump of the clock."""
+def hours(jump_min: int, days: int, ill: float = 0) -> list[HourSlice]:
+    """People whose sleep moves by an hour a day after a jump of the clock, and whose hearts beat faster from then on."""
     made, body = [], 0
     for number in range(24 * days):
         gone = number - LEAVES * 24 - 12
         local = jump_min if gone >= 0 else 0
         if gone > 0 and gone % 24 == 0:
             body += int(np.clip(local - body, -60, 60))
-        level = 60 + np.random.default_rng([number // 24, 7]).normal(0, 1.5, PEOPLE)
+        level = 60 + np.random.default_rng([number // 24, 7]).normal(0, 1.5, PEOPLE) + ill * (gone > 0)
         made.append(replace(hour_of(number, level, offset=body), utc_offset_min=np.full(PEOPLE, local, np.int16)))
     return made
 
@@ -54,7 +54,7 @@ def told(settled: list[Settled]) -> list[Finding]:
 
 @pytest.mark.parametrize("jump_min", [480, -540])
 def test_a_finding_abroad_says_so_and_no_such_night_is_learned(jump_min: int) -> None:
-    settled, state = live(hours(jump_min, LEAVES + 16))
+    settled, state = live(hours(jump_min, LEAVES + 16, ill=10))
     rises = [finding for finding in told(settled) if finding.rule == "resting_heart_rate_rise"]
     assert {finding.row for finding in rises} == set(range(PEOPLE))
     for finding in rises:
@@ -84,7 +84,7 @@ def test_the_slow_mean_learns_nothing_there_and_goes_on_afterwards() -> None:
 
 
 def test_nothing_is_muted_or_told_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = hours(480, LEAVES + 8)
+    made = hours(480, LEAVES + 8, ill=10)
     marked = told(live(made)[0])
     monkeypatch.setattr(travel, "JUMP_MIN", 10_000)
     plain = told(live(made)[0])
