@@ -1,7 +1,8 @@
 """Does it speak as often as asked, from the first day on and with data missing; do its bands hold what they say?
 
-What runs now has the limit that is shipped for the default budget. ``daily`` also gets a limit for each budget from
-the other people (person-wise folds) and its rate is that of the people left out.
+What runs now has the limits that are shipped. ``daily`` gets a limit for each budget from the other people (person-wise
+folds), and its rate is that of the people left out. Made-up people (``evaluation.made_up``) stand beside the real ones,
+who are too few for most cells; the two are never pooled.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from scipy.stats import chi2
 
-from detectors.daily import LIMITS
+from detectors.daily import LIMITS, Budget
 from detectors.protocol import Bools, Doubles, Ints
 from evaluation import daily, nightly
 from evaluation.budgets import BUDGETS, SEED
+from evaluation.cells import AGES, by_age, criterion
 from evaluation.days import CHANNELS, NotEvaluable, Person, read_people
 from evaluation.heard import Processor
+from evaluation.made_up import FAR_FROM_ILL
+from evaluation.made_up import nights as made_up_nights
 from evaluation.nested import folds
 from evaluation.rivals import begins
-from evaluation.seeds import rate
 from evaluation.wearers import is_folder_of_recordings, read_wearers
 from evaluation.windows import ILL
 
-SHIPPED_BUDGET: Final = 0.1  # of the processor's settings
-AGES: Final = ((1, 14), (15, 28), (29, 56), (57, 10_000))  # valid days of a person, the first being 1
+RULES: Final = ("processor", "daily")
+MADE_UP: Final = (250, 150)  # people, days: 40 alerts and more are expected in each cell
 MISSING: Final = (0.0, 0.1, 0.25, 0.5)
 BAND: Final = 1.959964  # SDs to either side that hold 95 %
 LEARNED: Final = 5
 LEAST_JUDGED: Final = 14  # days of a person without which their coverage says nothing
-FAR_FROM_ILL: Final = 1000  # day of a person without a label
 
 
 def evaluate(folder: Path, processor: Processor, told: Any = lambda *_: None) -> dict[str, Any]:
@@ -44,12 +45,15 @@ def evaluate(folder: Path, processor: Processor, told: Any = lambda *_: None) ->
     return {
         "task": "calibration",
         "data": folder.name,
-        "n": len(people),
         "seed": SEED,
-        "missing": {
-            str(share): _calibration([masked(person, share) for person in people], told, share) for share in MISSING
-        },
+        **_group(people, told),
+        "made_up": {"days": MADE_UP[1], **_group(made_up_nights(*MADE_UP), told)},
     }
+
+
+def _group(people: list[Person], told: Any) -> dict[str, Any]:
+    missing = {str(share): _calibration([masked(person, share) for person in people], told, share) for share in MISSING}
+    return {"n": len(people), "missing": missing, "criterion": {rule: criterion(missing, rule) for rule in RULES}}
 
 
 def _nights_of(folder: Path, processor: Processor, told: Any) -> list[Person]:
@@ -79,10 +83,9 @@ def _calibration(people: list[Person], told: Any, share: float) -> dict[str, Any
     people = [person for person in people if len(person.day)]
     nights = nightly.replay(people)
     healthy = [(person.day < ILL[0]) | (person.day > ILL[1]) for person in people]
-    now = [night.active[None, :] for night in nights]
     said = [(night.z, night.spread, night.n_days) for night in nights]
     return {
-        "processor": {"asked": SHIPPED_BUDGET, "ages": by_age(now, healthy, [0] * len(people))},
+        "processor": {budget: _shipped(people, healthy, budget) for budget in LIMITS},
         "daily": _budgets(people, healthy),
         "coverage": {
             "every day": coverage(said, healthy),
@@ -91,6 +94,11 @@ def _calibration(people: list[Person], told: Any, share: float) -> dict[str, Any
             ),
         },
     }
+
+
+def _shipped(people: list[Person], healthy: list[Bools], budget: Budget) -> dict[str, Any]:
+    now = [night.active[None, :] for night in nightly.replay(people, LIMITS[budget])]
+    return {"asked": float(budget), "ages": by_age(now, healthy, [0] * len(people), float(budget))}
 
 
 def _budgets(people: list[Person], healthy: list[Bools]) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def _budgets(people: list[Person], healthy: list[Bools]) -> dict[str, Any]:
             place = limit_within(begun[:, others].sum(1), float(weeks[others].sum()), budget)
             for i in out.tolist():
                 places[i] = place
-        found[str(budget)] = {"asked": budget, "ages": by_age(paths, healthy, places)}
+        found[str(budget)] = {"asked": budget, "ages": by_age(paths, healthy, places, budget)}
     return found
 
 
@@ -119,38 +127,6 @@ def limit_within(episodes: Doubles, weeks: float, budget: float) -> int:
 
 def _age(day: Ints) -> Ints:
     return np.arange(1, len(day) + 1, dtype=np.int32)
-
-
-def by_age(paths: Sequence[Bools], healthy: Sequence[Bools], places: Sequence[int]) -> dict[str, Any]:
-    """Return alert episodes a healthy patient-week by age of the baseline, and over all ages.
-
-    ``paths`` (T, D) a person, of which ``places`` is taken. Intervals are exact (Poisson); for the first fortnight
-    ``upper`` is the one-sided 95 % bound.
-    """
-    rows = {}
-    for first, last in (*AGES, (1, 10_000)):
-        events, days = 0, 0
-        for path, well, place in zip(paths, healthy, places, strict=True):
-            age = np.arange(1, len(well) + 1)
-            inside = well & (age >= first) & (age <= last)
-            events += int((begins(path[place]) & inside).sum())
-            days += int(inside.sum())
-        name = "all" if (first, last) == (1, 10_000) else f"{first} to {last}" if last < 10_000 else f"{first} on"
-        rows[name] = _rate(events, days / 7)
-    return rows
-
-
-def _rate(events: int, weeks: float) -> dict[str, Any]:
-    if not weeks:
-        return {"events": 0, "weeks": 0.0, "rate": None, "ci": [None, None], "upper": None}
-    exact = rate(events, weeks)
-    return {
-        "events": events,
-        "weeks": round(weeks, 2),
-        "rate": round(exact.value, 4),
-        "ci": [round(exact.low, 4), round(exact.high, 4)],
-        "upper": round(float(chi2.ppf(0.95, 2 * events + 2)) / 2 / weeks, 4),
-    }
 
 
 def coverage(said: Sequence[tuple[Doubles, Doubles, Ints]], healthy: Sequence[Bools]) -> dict[str, Any]:

@@ -42,10 +42,10 @@ def register(app: typer.Typer) -> None:
         late, what the baseline takes up of them, and how long it takes to learn a new normal.
 
         calibration: does it speak as often as asked (where it can be asked), by age of the baseline and with 10, 25
-        and 50 % of days missing, and do bands of 95 % hold 95 %? subgroups: rates and lift by group of people, as
-        gaps to everybody else. DATA of both as for onset. hearts: which heart rate of a day tells most, asleep, at
-        rest by day, both or a circadian model's; DATA of raw recordings. nab: the Numenta Anomaly Benchmark; DATA is a
-        checkout of it.
+        and 50 % of days missing, and do bands of 95 % hold 95 %? Made-up people stand beside those of DATA, who are
+        mostly too few for it. subgroups: rates and lift by group of people, as gaps to everybody else. DATA of both as
+        for onset. hearts: which heart rate of a day tells most, asleep, at rest by day, both or a circadian model's;
+        DATA of raw recordings. nab: the Numenta Anomaly Benchmark; DATA is a checkout of it.
 
         How to read it: "found" without "control" says nothing, since a rule that is always on finds everybody. "lift"
         is found less control. "rate got" are alert episodes per patient-week in healthy spans. Intervals are 95 %,

@@ -6,15 +6,18 @@ import json
 import math
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from evaluation import calibration, nab, subgroups
-from evaluation.budgets import resampled
-from evaluation.calibration import by_age, coverage, limit_within, masked
+from evaluation.budgets import BUDGETS, resampled
+from evaluation.calibration import coverage, limit_within, masked
+from evaluation.cells import ENOUGH, by_age, criterion
 from evaluation.days import NotEvaluable, Person
+from evaluation.made_up import nights
 from evaluation.page import PAGE, filled
 from evaluation.windows import count
 from services.cli.evaluate_stream import process
@@ -32,13 +35,29 @@ def evaluate(*words: str) -> tuple[int, str]:
 def test_rates_are_counted_by_age_of_the_baseline_and_exact() -> None:
     active = np.zeros((1, 70), bool)
     active[0, [13, 14, 60]] = [True, True, True]  # the 14th and 15th day are one episode; the 61st another
-    rows = by_age([active], [np.ones(70, bool)], [0])
+    rows = by_age([active], [np.ones(70, bool)], [0], 0.1)
     assert {name: row["events"] for name, row in rows.items()} == {
         "1 to 14": 1, "15 to 28": 0, "29 to 56": 0, "57 on": 1, "all": 2,
     }  # fmt: skip
     assert rows["1 to 14"]["weeks"] == 2
-    assert rows["15 to 28"]["upper"] == pytest.approx(-math.log(0.05) / 2, abs=1e-3)  # none in two weeks
+    assert rows["1 to 14"]["lower"] == pytest.approx(-math.log(0.95) / 2, abs=1e-3)  # one-sided: one in two weeks
+    assert rows["15 to 28"]["upper"] == pytest.approx(-math.log(0.025) / 2, abs=1e-3)  # none in two weeks
+    assert rows["57 on"]["expected"] == 0.2
     assert rows["all"]["ci"] == [pytest.approx(0.2422 / 10, abs=1e-3), pytest.approx(7.2247 / 10, abs=1e-3)]
+
+
+def test_a_cell_is_held_where_its_interval_reaches_below_what_is_allowed_and_shown_where_all_of_it_does() -> None:
+    def rows(every: int) -> dict[str, dict[str, Any]]:
+        active = np.zeros((1, 700), bool)
+        active[0, ::every] = True
+        return by_age([active], [np.ones(700, bool)], [0], 1.0)
+
+    held = {every: [rows(every)["57 on"][name] for name in ("held", "shown")] for every in (3, 6, 8)}
+    assert held == {3: [False, False], 6: [True, False], 8: [True, True]}  # 2.3, 1.2 and 0.9 a week; 1.25 are allowed
+    missing = {"0.0": {"processor": {"1.0": {"asked": 1.0, "ages": rows(3)}}}}
+    found = criterion(missing, "processor")
+    assert (found["cells"], found["held"], found["shown"], found["enough"]) == (4, 3, 0, 1)
+    assert found["not_held"] == ["1.0 a week, days 57 on, 0 % missing"]
 
 
 def test_a_limit_keeps_to_the_budget() -> None:
@@ -143,13 +162,28 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_commands_write_what_they_tell(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_of_the_made_up_people_forty_alerts_are_expected_in_every_cell() -> None:
+    people = nights(*calibration.MADE_UP)
+    for share in calibration.MISSING:
+        kept = [masked(person, share) for person in people]
+        silent = [np.zeros((1, len(person.day)), bool) for person in kept]
+        rows = by_age(silent, [path[0] | True for path in silent], [0] * len(kept), min(BUDGETS))
+        assert min(cell["expected"] for cell in rows.values()) >= ENOUGH
+
+
+def test_the_commands_write_what_they_tell(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "MADE_UP", (4, 130))
     out = tmp_path_factory.mktemp("out") / "c.json"
     code, said = evaluate("calibration", "--data", str(folder), "--json", str(out))
     assert code == 0, said
     document = json.loads(out.read_text())
-    assert set(document["missing"]) == {"0.0", "0.1", "0.25", "0.5"}
-    assert document["missing"]["0.0"]["processor"]["asked"] == 0.1
+    assert set(document["missing"]) == {"0.0", "0.1", "0.25", "0.5"} == set(document["made_up"]["missing"])
+    assert document["missing"]["0.0"]["processor"]["0.1"]["asked"] == 0.1
+    assert document["made_up"]["n"] == 4
+    assert document["made_up"]["criterion"]["processor"]["cells"] == 48
+    assert "4 made-up people of 130 days" in said
     code, said = evaluate("subgroups", "--data", str(folder))
     assert code == 0, said
     assert "fewer than 5" in said  # six people, all of one group: nobody is outside it
