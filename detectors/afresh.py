@@ -9,6 +9,7 @@ from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC
 from detectors.daily import state_dtype
 from detectors.persist import PERSIST_DTYPE
 from detectors.protocol import HEART_RATE, VITALS, Rows, State
+from detectors.score import TAIL_DTYPE
 
 _NIGHT_RULES = {"skin_temperature": "skin", "respiratory_rate": "breath"}
 _DAY_SUMS = ("sum", "n", "hours_sum", "hours_square", "hours", "dirty")
@@ -25,11 +26,13 @@ def start_afresh(state: State, rows: Rows, metric: int) -> None:
     anchors = part["baselines"]["anchor"][:, pairs]
     part["baselines"][:, pairs] = np.zeros((), BASELINE_DTYPE)
     part["baselines"]["anchor"][:, pairs] = anchors
+    part["tails"][:, pairs] = np.zeros((), TAIL_DTYPE)
     for name in _DAY_SUMS:
         part["day"][name][:, pairs] = 0
     part["day"]["alarming"][:, metric] = 0
     if metric == HEART_RATE:
         part["rise"] = np.zeros((), state_dtype())
+        part["rise_tails"] = np.zeros((), TAIL_DTYPE)
         part["again"] = np.zeros((), AGAIN_DTYPE)
         part["standing"] = 0
         part["rest"] = np.zeros((), PERSIST_DTYPE)

@@ -49,7 +49,7 @@ from detectors.protocol import (
     State,
 )
 from detectors.rules import DRIFTS, NEW_NORMAL, NIGHT_BREATH_RISE, NIGHT_FALLS, NIGHT_SKIN_RISE, RESTING_HEART
-from detectors.score import p_value, z_of_days
+from detectors.score import count, p_value, student, z_of_days
 from detectors.settled import Days
 from detectors.sums import DAY_DTYPE, day_means
 
@@ -82,6 +82,7 @@ def close_days(
     said = _Findings.of(state, hour, slots)
     room = None if opened is None else windows.room(state, opened.at(slots, said.at))
     held = np.zeros(values.shape, bool) if room is None else windows.inside(values, expected.center, room)
+    ordinary = known & ~held & _unsuspected(state, rise.frozen(state, limit))
     heart = rise.judge(state, values, limit, room)
     of_heart = partial(rise.evidence, heart, state, limit)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
@@ -106,6 +107,11 @@ def close_days(
     of_falls = partial(_falls_evidence, falls, state)
     said.add(NIGHT_FALLS, of_falls, said.began, falls.changes, falls.level)
     table = _table(state, slots, values, expected, z, clean)
+    count(state["tails"], student(z, expected.n), ordinary)
+    pairs = list(rise.HEART_PAIRS)
+    by_mean, behind = heart.said.z[:, : len(pairs)], heart.n[:, : len(pairs)]
+    judged = ordinary[:, pairs] & (behind >= LEARNED) & np.isfinite(by_mean)
+    count(state["rise_tails"], student(by_mean, behind), judged)
     state["day"] = np.zeros((), DAY_DTYPE)
     return said.findings, table
 
@@ -159,7 +165,7 @@ def day_evidence(patient: np.void, pair: int, value: float, expected: Usual, i: 
         "center": round(float(expected.center[i, pair]), 4),
         "spread": round(float(expected.day[i, pair]), 4),
         "z": round(z, 3),
-        "p": float(p_value(np.array(z), expected.n[i, pair])),
+        "p": float(p_value(np.array(z), expected.n[i, pair], patient["tails"][pair])),
         "n_days": int(expected.n[i, pair]),
         "days": days_used(patient["baselines"][pair]),
         "minutes": int(patient["day"]["n"][pair]),
@@ -192,13 +198,18 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate.
     """
     bound = np.where(expected.n >= LEARNED, CLEAN_Z, FIRST_CLEAN_Z)
-    alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
     with np.errstate(invalid="ignore"):
         near = np.abs(z) <= bound
-    clean = near & ~state["day"]["dirty"] & ~alarming & ~frozen[:, None]
+    return np.asarray(near & _unsuspected(state, frozen))
+
+
+def _unsuspected(state: State, frozen: Bools) -> Bools:
+    """Return (R, P) the values of the open day of which nothing is suspected, however far out they are."""
+    alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
+    free = ~state["day"]["dirty"] & ~alarming & ~frozen[:, None]
     for pair, _, name in NIGHT_RULES:  # nor of a metric while its own alert stands
-        clean[:, pair] &= state[name]["active"] == 0
-    return np.asarray(clean)
+        free[:, pair] &= state[name]["active"] == 0
+    return np.asarray(free)
 
 
 def _learn(state: State, clean: Bools, values: Doubles, variance: Floats, ordinary: Bools) -> None:
@@ -216,5 +227,5 @@ def _table(state: State, slots: Rows, values: Doubles, expected: Usual, z: Doubl
     return Days(
         slots[row], state["open_day"][row], PAIR_METRIC[pair], PAIR_CONTEXT[pair], values[cell],
         state["day"]["n"][cell].astype(np.int32), expected.center[cell], expected.day[cell],
-        expected.n[cell], z[cell], p_value(z[cell], expected.n[cell]), sums, clean[cell],
+        expected.n[cell], z[cell], p_value(z[cell], expected.n[cell], state["tails"][cell]), sums, clean[cell],
     )  # fmt: skip

@@ -22,6 +22,8 @@ from detectors.limit_sets import alarm_range
 from detectors.minutes import live_minutes
 from detectors.persist import PERSIST_DTYPE
 from detectors.protocol import HEART_RATE, HOUR_MS, Bools, Finding, HourSlice, Rows, State, put_rows, rows_of
+from detectors.rise import HEART_PAIRS
+from detectors.score import TAIL_DTYPE
 from detectors.settled import Days, Settled, no_days, no_hours
 from detectors.sums import DAY_DTYPE, HOUR_DTYPE, AlarmRange, add_minutes
 
@@ -34,6 +36,8 @@ PIPELINE_DTYPE = np.dtype(
         ("hour", HOUR_DTYPE),
         ("day", DAY_DTYPE),
         ("baselines", BASELINE_DTYPE, (len(PAIRS),)),
+        ("tails", TAIL_DTYPE, (len(PAIRS),)),  # how far out ordinary days lay
+        ("rise_tails", TAIL_DTYPE, (len(HEART_PAIRS),)),  # the same of the heart rates against the slow means
         ("rise", state_dtype()),
         ("again", AGAIN_DTYPE),
         ("standing", "u1"),  # judged nights for which the rise has stood; 255: a new normal? has been asked
@@ -56,7 +60,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,066 bytes a patient.
+    night; each patient's hours in order. State: 1,118 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()

@@ -123,7 +123,7 @@ def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
         "center": round(float(said.center[i, first]), 4),
         "spread": round(float(said.spread[i, first]), 4),
         "z": round(float(said.z[i, first]), 3),
-        "p": float(p_value(said.z[i, first], rise.n[i, first])),
+        "p": float(p_value(said.z[i, first], rise.n[i, first], state["rise_tails"][i, first])),
         "n_days": int(rise.n[i, first]),
         "minutes": int(state["day"]["n"][i, pair]),
         "since_day": int(rise.since[i]),

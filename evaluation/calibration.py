@@ -15,7 +15,7 @@ import numpy as np
 
 from detectors.daily import LIMITS, Budget
 from detectors.protocol import Bools, Doubles, Ints
-from evaluation import daily, nightly
+from evaluation import daily, nightly, p_values
 from evaluation.budgets import BUDGETS, SEED
 from evaluation.cells import AGES, by_age, criterion
 from evaluation.days import CHANNELS, NotEvaluable, Person, read_people
@@ -46,14 +46,23 @@ def evaluate(folder: Path, processor: Processor, told: Any = lambda *_: None) ->
         "task": "calibration",
         "data": folder.name,
         "seed": SEED,
-        **_group(people, told),
-        "made_up": {"days": MADE_UP[1], **_group(made_up_nights(*MADE_UP), told)},
+        **_group(people, told, held_out=True),
+        "made_up": {"days": MADE_UP[1], **_group(made_up_nights(*MADE_UP), told, held_out=False)},
     }
 
 
-def _group(people: list[Person], told: Any) -> dict[str, Any]:
+def _group(people: list[Person], told: Any, *, held_out: bool) -> dict[str, Any]:
     missing = {str(share): _calibration([masked(person, share) for person in people], told, share) for share in MISSING}
-    return {"n": len(people), "missing": missing, "criterion": {rule: criterion(missing, rule) for rule in RULES}}
+    return {
+        "n": len(people),
+        "missing": missing,
+        "criterion": {rule: criterion(missing, rule) for rule in RULES},
+        "p_values": p_values.evaluate(nightly.replay(people), _healthy(people), held_out=held_out),
+    }
+
+
+def _healthy(people: list[Person]) -> list[Bools]:
+    return [(person.day < ILL[0]) | (person.day > ILL[1]) for person in people]
 
 
 def _nights_of(folder: Path, processor: Processor, told: Any) -> list[Person]:
@@ -82,7 +91,7 @@ def _calibration(people: list[Person], told: Any, share: float) -> dict[str, Any
     told(f"{share:.0%} missing", round(share * 100), 100)
     people = [person for person in people if len(person.day)]
     nights = nightly.replay(people)
-    healthy = [(person.day < ILL[0]) | (person.day > ILL[1]) for person in people]
+    healthy = _healthy(people)
     said = [(night.z, night.spread, night.n_days) for night in nights]
     return {
         "processor": {budget: _shipped(people, healthy, budget) for budget in LIMITS},

@@ -210,7 +210,38 @@ def _calibration(d: Mapping[str, Any]) -> list[Sheet]:
         *_rates(text, d),
         *_rates(beside, made_up),
         Sheet(band_text, band_head, bands),
+        _p_values(d["p_values"], f"{d['data']}, whose reference is taken from the other people (folds by person)"),
+        _p_values(made_up["p_values"], f"{made_up['n']} made-up people, by the reference that is shipped"),
     ]
+
+
+def _p_values(found: Mapping[str, Any], people: str) -> Sheet:
+    text = (
+        f"p-values of a night's heart rate: the share of days on which it is at most 0.05 and 0.01, which is what it "
+        f"should be (95 % intervals resample people), by Student's t and as told, which heeds the person's own days. "
+        f"{people}:"
+    )
+    rows = [
+        (when, str(one["n"]), *(_share(one[how][level]) for how in ("student", "told") for level in ("0.05", "0.01")),
+         *(percent(one[how]["0.05"]["between_people"]) for how in ("student", "told")))
+        for when, one in found.items()
+    ]  # fmt: skip
+    head = (
+        "days",
+        "n",
+        "≤ 0.05, Student's",
+        "≤ 0.01",
+        "≤ 0.05, told",
+        "≤ 0.01",
+        "SD between people, Student's",
+        "told",
+    )
+    return Sheet(text, head, rows)
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    low, high = (number(None if end is None else 100 * end, 1) for end in row["ci"])
+    return f"{number(None if row['share'] is None else 100 * row['share'], 1)} % ({low} to {high})"
 
 
 def _rates(text: str, group: Mapping[str, Any]) -> list[Sheet]:
@@ -239,6 +270,37 @@ def _held(one: Mapping[str, Any]) -> str:
 def _exact(row: Mapping[str, Any], age: str) -> str:
     bound = f", ≤ {number(row['upper'])}" if age == "1 to 14" else ""
     return between(row["rate"], row["ci"], 2) + bound + ("" if row["held"] is not False else " *")
+
+
+def _joint(d: Mapping[str, Any]) -> list[Sheet]:
+    budgets = d["budgets"]
+    rows = [
+        (
+            f"≤ {asked}", number(one["limit"], 1), str(one["incidents"]),
+            between(one["rate"], one["ci"], 3) + ("" if one["held"] else " *"), number(one["looser"]["limit"], 1),
+            between(one["looser"]["rate"], one["looser"]["ci"], 3),
+        )
+        for asked, one in budgets.items()
+    ]  # fmt: skip
+    text = (
+        f"{d['n']} made-up people with all vitals for {d['days']} days, {number(d['weeks'], 0)} patient-weeks, healthy "
+        "throughout (`evaluation/made_up_hours.py`). Incidents of all adaptive rules together, a patient-week (exact "
+        "95 % intervals; *: the interval does not reach below 1.25 times the budget), at the slow rule's limit as "
+        "shipped and half a step less strict:"
+    )
+    head = ("asked", "limit", "incidents", "together, a week", "less strict", "together, a week")
+    names = next(iter(budgets.values()))["alerts"]
+    each = [(f"`{rule}`", *(_alerts_of(one["alerts"][rule]) for one in budgets.values())) for rule in names]
+    each_text = (
+        f"Alerts of each rule, a patient-week; each but the first two may cost {d['share']} (*: its interval does not "
+        "reach below that):"
+    )
+    each.sort(key=lambda row: "resting_heart_rate" not in row[0])
+    return [Sheet(text, head, rows), Sheet(each_text, ("rule", *(f"≤ {asked}" for asked in budgets)), each)]
+
+
+def _alerts_of(row: Mapping[str, Any]) -> str:
+    return between(row["rate"], row["ci"], 4) + (" *" if row["share_held"] is False else "")
 
 
 def _subgroups(d: Mapping[str, Any]) -> list[Sheet]:
@@ -291,6 +353,7 @@ _SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
     "onset": _onset,
     "injected": _injected,
     "calibration": _calibration,
+    "joint": _joint,
     "subgroups": _subgroups,
     "nab": _nab,
     "hearts": _hearts,

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from evaluation import calibration, nab, subgroups
+from evaluation import calibration, nab, p_values, subgroups
 from evaluation.budgets import BUDGETS, resampled
 from evaluation.calibration import coverage, limit_within, masked
 from evaluation.cells import ENOUGH, by_age, criterion
 from evaluation.days import NotEvaluable, Person
 from evaluation.made_up import nights
+from evaluation.nightly import Nights
 from evaluation.page import PAGE, filled
 from evaluation.windows import count
 from services.cli.evaluate_stream import process
@@ -162,6 +163,33 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_p_values_are_judged_by_others_reference_and_by_the_days_before() -> None:
+    rng = np.random.default_rng(3)
+    people, days = 40, 120
+    nothing, n_days = np.zeros(days), np.full(days, 14, np.int32)
+    wild = 1.2 * rng.standard_t(5, (people, days))  # heavier than what Student's t of 18 degrees says
+    said = [
+        Nights(np.arange(days, dtype=np.int32), nothing, nothing > 0, z, nothing, nothing + 1, n_days, nothing > 0)
+        for z in wild
+    ]
+    found = p_values.evaluate(said, [np.ones(days, bool)] * people, held_out=True)
+    everybody = found["nothing suspected before"]
+    assert everybody["n"] == people * days
+    assert everybody["student"]["0.05"]["share"] > 0.1
+    assert everybody["told"]["0.05"]["share"] == pytest.approx(0.05, abs=0.015)  # between two bounds, so not quite
+    assert everybody["told"]["0.01"]["share"] < 0.02 < everybody["student"]["0.01"]["share"] / 1.5
+    assert sum(everybody["told"]["histogram"]) == pytest.approx(1, abs=0.01)
+    assert found["days 57 on"]["n"] == people * 64
+    one = said[0]
+    risen = Nights(
+        one.day,
+        nothing + 9 * (one.day == 50),
+        one.day == 60,
+        *(getattr(one, name) for name in ("z", "center", "spread", "n_days", "worse")),
+    )
+    assert np.flatnonzero(~p_values.unsuspected(risen)).tolist() == [51, 61]  # the days after: not by what they are
+
+
 def test_of_the_made_up_people_forty_alerts_are_expected_in_every_cell() -> None:
     people = nights(*calibration.MADE_UP)
     for share in calibration.MISSING:
@@ -234,5 +262,5 @@ def test_the_page_holds_its_markers_and_keeps_what_is_around_them() -> None:
     with pytest.raises(ValueError, match="markers of onset"):
         filled(page, {"onset": document})
     text = PAGE.read_text("utf-8")
-    for name in ("onset", "onset_raw", "injected", "calibration", "subgroups"):
+    for name in ("onset", "onset_raw", "injected", "calibration", "joint", "subgroups"):
         assert f"<!-- {name}: made by `make evaluate` -->" in text
