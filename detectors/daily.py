@@ -54,8 +54,10 @@ MOST_DAYS: Final = 255  # counted; the weight of a day is that of the shorter me
 
 Budget = Literal["0.1", "0.2", "0.3"]
 LIMITS: Final[Mapping[Budget, float]] = MappingProxyType({"0.1": 4.5, "0.2": 2.5, "0.3": 1.5})
-"""The limit of the sum by the alert episodes a patient-week that a team agreed to: with them SHIPPED cost 0.09, 0.18
-and 0.26 in the 38 people on whom it was chosen (docs/detection.md: what people got who took no part in the choice)."""
+"""The limit of the sum by the incidents from adaptive rules a patient-week that a team agreed to: in steps of 0.5 the
+least strict one at which all adaptive rules together keep to it in made-up people (``evaluation.joint``). In the 38
+people on whom SHIPPED was chosen the rule alone cost 0.09, 0.18 and 0.26 (docs/detection.md: what people got who took
+no part in the choice)."""
 
 
 @dataclass(frozen=True, slots=True)

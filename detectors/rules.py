@@ -52,6 +52,10 @@ DRIFTS: Final = (
 ADAPTIVE_RULES: Final = (
     *DRIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE, NIGHT_FALLS,
 )  # fmt: skip
+SHARE: Final = 0.005
+"""Alert episodes of healthy people, a patient-week, that each adaptive rule but the slow one may cost at its
+thresholds, which are the same at every budget: a twentieth of the smallest one. The slow rule, and the question that
+may follow in the same incident, get what is left (``daily.LIMITS``)."""
 ADAPTIVE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES)
 
 # A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from services.cli.refusal import refuse
 
-TASKS: Final = ("onset", "injected", "calibration", "subgroups", "hearts", "nab")
+TASKS: Final = ("onset", "injected", "calibration", "joint", "subgroups", "hearts", "nab")
 
 
 def register(app: typer.Typer) -> None:
@@ -42,10 +42,12 @@ def register(app: typer.Typer) -> None:
         late, what the baseline takes up of them, and how long it takes to learn a new normal.
 
         calibration: does it speak as often as asked (where it can be asked), by age of the baseline and with 10, 25
-        and 50 % of days missing, and do bands of 95 % hold 95 %? Made-up people stand beside those of DATA, who are
-        mostly too few for it. subgroups: rates and lift by group of people, as gaps to everybody else. DATA of both as
-        for onset. hearts: which heart rate of a day tells most, asleep, at rest by day, both or a circadian model's;
-        DATA of raw recordings. nab: the Numenta Anomaly Benchmark; DATA is a checkout of it.
+        and 50 % of days missing, do bands of 95 % hold 95 %, and do p-values say what they promise? Made-up people
+        stand beside those of DATA, who are mostly too few for it. joint: do all adaptive rules together keep to an
+        alert budget? Made-up people with all vitals; no DATA. subgroups: rates and lift by group of people, as gaps to
+        everybody else. DATA of the others as for onset. hearts: which heart rate of a day tells most, asleep, at rest
+        by day, both or a circadian model's; DATA of raw recordings. nab: the Numenta Anomaly Benchmark; DATA is a
+        checkout of it.
 
         How to read it: "found" without "control" says nothing, since a rule that is always on finds everybody. "lift"
         is found less control. "rate got" are alert episodes per patient-week in healthy spans. Intervals are 95 %,
@@ -67,6 +69,8 @@ def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
         with _progress() as told:
             if task == "injected" and data is None:
                 return _injected(None, told)
+            if task == "joint":
+                return _joint(told)
             folder = _needed(task, data)
             if task == "onset":
                 return _onset(folder, told, nested_cv=nested_cv)
@@ -97,6 +101,12 @@ def _injected(data: Path | None, told: Any) -> dict[str, Any]:
     from services.cli.evaluate_stream import process
 
     return injected.evaluate(data, partial(process, budget=injected.BUDGET), told)
+
+
+def _joint(told: Any) -> dict[str, Any]:
+    from evaluation import joint
+
+    return joint.evaluate(told)
 
 
 def _calibration(data: Path, told: Any) -> dict[str, Any]:
