@@ -83,7 +83,7 @@ class Pipeline:
         budget: Budget = "0.1",
         guard: bool = True,
     ) -> None:
-        """Take the limits, and how many alert episodes a patient-week the slow rule may begin.
+        """Take the limits, and how many incidents a patient-week all adaptive rules together may bring.
 
         ``guard`` False learns from anomalies too, to show what the guard is worth.
         """

@@ -242,7 +242,7 @@ class ProcessorSettings(Section):
     )
     alert_budget: Literal["0.1", "0.2", "0.3"] = Field(
         "0.1",
-        description="alert episodes a patient-week that the rule about a slow rise may begin; safety has no budget",
+        description="incidents a patient-week that all adaptive rules together may bring; safety has no budget",
     )
     max_records: int = Field(2000, ge=1, le=20000, description="Kafka records in one transaction at the most")
     instance_id: str = Field("", description="static membership: a name unique to this process, or empty")

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scipy.special import stdtrit
 
 import detectors.score
+from detectors.afresh import start_afresh
 from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, PAIRS
 from detectors.pipeline import Pipeline
-from detectors.protocol import State
+from detectors.protocol import HEART_RATE, VITALS, State
 from detectors.score import BOUNDS, MOST_DAYS, REFERENCE, REFERENCE_DAYS, TAIL_DTYPE, count, p_value, student
 from tests.unit.people import live, nights
 
@@ -93,6 +94,19 @@ def test_what_is_suspected_teaches_no_p_and_an_ordinary_night_does() -> None:
     assert more[0, NIGHT_BREATH] == more[0, NIGHT_HEART]
     assert state["rise_tails"]["days"][0, 0] > 20
     assert len(before["days"][0]) == len(PAIRS)
+
+
+def test_a_new_normal_forgets_the_counts_of_its_metric_alone() -> None:
+    state = Pipeline().new_state(2)
+    for tails in (state["tails"], state["rise_tail"]):
+        tails["days"], tails["beyond"] = 9, 1
+    start_afresh(state, np.array([1]), VITALS.index("respiratory_rate"))
+    assert (state["tails"]["days"][1] == [0 if pair.metric == "respiratory_rate" else 9 for pair in PAIRS]).all()
+    assert state["rise_tail"]["days"].tolist() == [9, 9]
+    start_afresh(state, np.array([1]), HEART_RATE)
+    assert state["rise_tail"]["days"].tolist() == [9, 0]
+    assert state["tails"]["beyond"][1, NIGHT_HEART].tolist() == [0, 0, 0]
+    assert (state["tails"]["days"][0] == 9).all()
 
 
 def test_a_night_is_told_by_the_nights_before_it() -> None:
