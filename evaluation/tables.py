@@ -193,13 +193,14 @@ def _exchanged(d: Mapping[str, Any]) -> list[Sheet]:
             (within, percent(row["value"]), f"{percent(row['low'])} to {percent(row['high'])}")
             for within, row in one["found"].items()
         ]
-        back = number(float(np.median(one["returned"])) if one["returned"] else None, 0)
+        own = one["returned"]
+        ended = f" It ended in {len(own)} of them within the data" if own else ""
+        ended += f", the median after {np.median(own):.0f} own nights." if own else ""
         text = (
             f"{name}: {one['n']} people, {one['exchanges']} exchanges: the device is another's for two weeks, and it "
-            f"is asked who wore it. Of those asked {len(one['returned'])} ended within the data, after {back} nights "
-            "of their own (median)."
+            f"is asked who wore it.{ended}"
         )
-        found.append(Sheet(text, ("within nights", "asked", "95 %"), rows))
+        found.append(Sheet(text, ("within nights", "asked", "95 %, as if all were independent"), rows))
         false = [
             (case, str(row["n"]), number(row["weeks"], 0), str(row["asked"]), number(row["bound"], 3))
             for case, row in one["false"].items()
