@@ -84,6 +84,7 @@ evaluate: install ## Judge detection on the shared real data and write docs/dete
 	@$(BIN)/keepwell evaluate onset --data $(DATA)/wearable_hr --json build/evaluate/onset_raw.json
 	@$(BIN)/keepwell evaluate calibration --data $(DATA)/onset_daily --json build/evaluate/calibration.json
 	@$(BIN)/keepwell evaluate subgroups --data $(DATA)/onset_daily --json build/evaluate/subgroups.json
+	@$(BIN)/keepwell evaluate hearts --data $(DATA)/wearable_hr --json build/evaluate/hearts.json
 	@$(BIN)/keepwell evaluate injected --data $(DATA)/wearable_hr --json build/evaluate/injected.json
 	@$(BIN)/keepwell evaluate exchanged --data $(DATA)/wearable_hr --json build/evaluate/exchanged.json
 	@$(BIN)/python -m evaluation.page build/evaluate && $(BIN)/python -m evaluation.plots build/evaluate

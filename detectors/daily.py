@@ -3,10 +3,10 @@
 Source: Page 1954 and Mishra 2020 (online CUSUM on resting heart rate); Mayer et al. for splitting a day into a basal
 rate, a circadian swing, noise and steps, so that activity does not pass for illness; Huber 1964 for the bounded
 innovation; normal-normal shrinkage of empirical Bayes for the first days. Deviations: the score is a weighted sum of
-robust z-scores (the shrunk Mahalanobis distance with its covariance shrunk all the way to the diagonal, one-sided); the
-baseline never stands still: however far out a day is, it moves it by a bounded step. So an alert cannot stay open for
-ever on a baseline that happened to freeze low, and a week of illness moves it by less than half a spread. The sum is
-capped a little above the limit.
+robust z-scores (the shrunk Mahalanobis distance, one-sided, with its covariance shrunk all the way to a fixed one: two
+heart rates of a person go together, nothing else does); the baseline never stands still: however far out a day is, it
+moves it by a bounded step. So an alert cannot stay open for ever on a baseline that happened to freeze low, and a week
+of illness moves it by less than half a spread. The sum is capped a little above the limit.
 """
 
 from __future__ import annotations
@@ -33,12 +33,19 @@ class Channel(NamedTuple):
 CHANNELS: Final[Mapping[str, Channel]] = MappingProxyType(
     {
         "basal": Channel(70, 9, 3, 1),
+        "rest": Channel(74, 11, 4, 1.5),
         "amplitude": Channel(8, 4, 2, 0.7),
         "noise": Channel(7.5, 2.5, 1, 0.3),
         "log_steps": Channel(8.7, 0.6, 0.5, 0.15),
     }
 )
-"""Basal heart rate, half its circadian swing, its noise (all /min), and the natural logarithm of 1 + steps a day."""
+"""Basal heart rate (of a night, or a model's), that at rest by day, half the circadian swing, its noise (all /min),
+and the natural logarithm of 1 + steps a day."""
+
+HEARTS: Final = ("basal", "rest")
+TOGETHER: Final = (
+    0.5  # correlation of a person's night with the day before it: 0.2 to 0.8 in seven recordings of months
+)
 
 PRIOR_DAYS, LEARNED, FAR, CAP, ROOM = 5, 5, 2.5, 4.0, 2.0
 HIGH: Final = 1.0  # SDs of the basal rate: nothing is raised by quiet days alone, nor on a day that was as usual
@@ -55,7 +62,7 @@ and 0.26 in the 38 people on whom it was chosen (docs/detection.md: what people 
 class DailySettings:
     """What can be chosen of the detector."""
 
-    weights: tuple[tuple[str, float], ...] = (("basal", 1.0), ("log_steps", -0.4))  # negative: a fall is what counts
+    weights: tuple[tuple[str, float], ...] = (("basal", 1.0), ("rest", 1.0), ("log_steps", -0.4))  # < 0: a fall counts
     slack: float = 0.5  # taken off the score each day
     rate: float = 1 / 28  # of a day in the baseline
     slow: float = 1.0  # the same while the sum is suspicious, as a share; 1: no guard
@@ -84,6 +91,7 @@ class Said:
     active: Bools  # (R,)
     raised: Bools  # (R,)
     cleared: Bools  # (R,)
+    heart: Doubles  # (R,) SDs by which the heart rates alone are above; NaN as the score
     z: Doubles  # (R, C) of each channel, NaN where it is unknown; so are the next two before the first day
     center: Doubles  # (R, C) what was expected
     spread: Doubles  # (R, C) one SD of a day about it, doubt about a young baseline included
@@ -92,18 +100,18 @@ class Said:
 class Daily:
     """Judge daily values of R people, one day after the other.
 
-    score = Σ wᵢ·clip(zᵢ, ±4) / √Σ wᵢ² over the channels that are known, the basal rate (the first) among them;
-    S ← clip(S + min(score, 4) - slack, 0, limit + 2); raised when S > limit and the basal rate is at least 1 SD above,
-    cleared when S < ``clear`` · limit, after which the next run begins. A day that can't be judged changes nothing:
-    nothing clears without data. A day enters the baseline with weight ``rate`` (a plain mean at first), as at most
-    ``reach`` SDs away; with the share ``slow`` of that while S > limit / 2. Its spread learns from at most 2.5 SDs, and
-    while S > limit / 2 from nothing (``steady``).
-    Units: as in CHANNELS. Valid: adults; each person's days in order, gaps allowed. State: 25 bytes a person.
+    score = Σ wᵢ·clip(zᵢ, ±4) / √(Σ wᵢ² + 2·0.5·w₁·w₂) over the channels that are known, a heart rate among them, w₁ and
+    w₂ those of the two heart rates where both are; S ← clip(S + min(score, 4) - slack, 0, limit + 2); raised when
+    S > limit and the heart rates alone are at least 1 SD above, cleared when S < ``clear`` · limit, after which the
+    next run begins. A day that can't be judged changes nothing: nothing clears without data. A day enters the baseline
+    with weight ``rate`` (a plain mean at first), as at most ``reach`` SDs away; with the share ``slow`` of that while
+    S > limit / 2. Its spread learns from at most 2.5 SDs, and while S > limit / 2 from nothing (``steady``).
+    Units: as in CHANNELS. Valid: adults; each person's days in order, gaps allowed. State: 34 bytes a person.
 
     >>> detector = Daily()
     >>> state = detector.new_state(1)
     >>> for day, basal in enumerate([70, 71, 69, 70, 70, 71, 69, 70, 70, 78, 79, 80, 79, 70]):
-    ...     values = np.array([[basal, np.nan]])  # steps are unknown
+    ...     values = np.array([[basal, np.nan, np.nan]])  # the rate at rest by day and the steps are unknown
     ...     said = detector.advance(state, np.array([0]), np.array([day], "i4"), values, 4.0)
     ...     if said.raised[0]:
     ...         print("raised on day", day, "since day", int(state["since"][0]))
@@ -117,6 +125,7 @@ class Daily:
         self.dtype = state_dtype(settings)
         self.channels = tuple(name for name, _ in settings.weights)
         self._weights = np.array([weight for _, weight in settings.weights])
+        self._hearts = np.array([name in HEARTS for name in self.channels])
         self._prior = Channel(*np.array([CHANNELS[name] for name in self.channels]).T)
 
     def new_state(self, n: int) -> State:
@@ -135,8 +144,8 @@ class Daily:
 
         ``rows`` (R,) unique, ``day`` (R,) a running number of days, ``values`` (R, C) in the order of ``channels``
         with NaN for what is unknown, ``limit`` of the sum, one for all or (R,): what a team's alert budget decides.
-        ``highest`` (R,) up to where a rise of the first channel is expected, NaN where none is: up to there a day
-        counts as usual and says nothing of the spread, unless an alert is open.
+        ``highest`` (R, H) up to where a rise of each heart rate among the channels is expected, NaN where none is: up
+        to there a day counts as usual and says nothing of the spread, unless an alert is open.
         """
         part = state[rows]
         center, spread, doubt = self._expected(part)
@@ -144,16 +153,17 @@ class Daily:
         z = (values - center) / deviation
         held = np.zeros(z.shape, bool)
         if highest is not None:
-            held[:, 0] = (z[:, 0] > 0) & (values[:, 0] <= highest) & (part["active"] == 0)
+            held[:, self._hearts] = (z > 0)[:, self._hearts] & (values[:, self._hearts] <= highest)
+            held &= (part["active"] == 0)[:, None]
             z = np.where(held, 0.0, z)
-        score = self._score(part, np.clip(z, -CAP, CAP))
+        score, heart = self._score(part, z)
         judged = np.isfinite(score)
         before = part["sum"].astype(np.float64)
         moved = np.clip(before + np.minimum(np.nan_to_num(score), CAP) - self._settings.slack, 0, limit + ROOM)
         after = np.where(judged, moved, before)
         part["since"] = np.where((before == 0) & (after > 0), day, part["since"])
         active = part["active"] == 1
-        raised = judged & ~active & (after > limit) & (np.nan_to_num(z[:, 0]) >= HIGH)
+        raised = judged & ~active & (after > limit) & (np.nan_to_num(heart) >= HIGH)
         cleared = judged & active & (after < self._settings.clear * np.asarray(limit))
         part["active"] = (active | raised) & ~cleared
         part["since"] = np.where(cleared, day + 1, part["since"])  # the next run begins after this one's last night
@@ -161,14 +171,23 @@ class Daily:
         suspicious = part["sum"] > SUSPICIOUS_SHARE * np.asarray(limit)
         self._learn(part, values, spread, suspicious, held)
         state[rows] = part
-        return Said(score, after, part["active"] == 1, raised, cleared, z, center, deviation)
+        return Said(score, after, part["active"] == 1, raised, cleared, heart, z, center, deviation)
 
-    def _score(self, part: State, z: Doubles) -> Doubles:
+    def _score(self, part: State, z: Doubles) -> tuple[Doubles, Doubles]:
+        """Return (R,) the score of all channels and that of the heart rates alone; NaN where none of these is known."""
         known = np.isfinite(z) & (part["n"] >= LEARNED)
         weights = np.where(known, self._weights, 0.0)
-        norm = np.sqrt((weights**2).sum(1))
-        total = np.where(known, weights * np.nan_to_num(z), 0.0).sum(1)
-        return np.where(known[:, 0] & (norm > 0), total / np.where(norm > 0, norm, 1), np.nan)
+        hearts = weights * self._hearts
+        score, heart = self._weighted(weights, np.clip(z, -CAP, CAP)), self._weighted(hearts, z)
+        judged = hearts.any(axis=1)
+        return np.where(judged, score, np.nan), np.where(judged, heart, np.nan)
+
+    def _weighted(self, weights: Doubles, z: Doubles) -> Doubles:
+        """Return the weighted sum of z-scores in its own SDs; those of a person's two heart rates are correlated."""
+        hearts = weights * self._hearts
+        variance = (weights**2).sum(1) + TOGETHER * (hearts.sum(1) ** 2 - (hearts**2).sum(1))
+        total = np.where(weights != 0, weights * np.nan_to_num(z), 0.0).sum(1)
+        return np.asarray(total / np.sqrt(np.where(variance > 0, variance, 1)))
 
     def _learn(self, part: State, values: Doubles, spread: Doubles, suspicious: Bools, held: Bools) -> None:
         known = np.isfinite(values)

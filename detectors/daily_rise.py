@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.daily import LIMITS, Daily
+from detectors.daily import HEARTS, LIMITS, Daily
 from detectors.protocol import DAY_MS, DayValues, Evidence, Finding, Rows, Rule, State
 
 DAILY_RISE: Final = Rule(
@@ -14,13 +14,14 @@ DAILY_RISE: Final = Rule(
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 LIMIT: Final = LIMITS["0.1"]
+CALLED: Final = {"basal": "basal", "rest": "at rest by day"}
 
 
 class DailyRise:
     """``Daily`` at one limit of its sum: a small rise of a day's basal heart rate that stays.
 
     Source: see ``daily``. Units: those of its channels. Valid: adults; each person's days in order, gaps allowed.
-    State: 25 bytes a person.
+    State: 34 bytes a person.
 
     >>> detector = DailyRise()
     >>> state = detector.new_state(1)
@@ -55,7 +56,8 @@ class DailyRise:
         for i in np.flatnonzero(said.raised | said.cleared).tolist():
             row, day = int(given.rows[i]), int(given.day[i])
             since = int(state["since"][row]) if said.raised[i] else int(began[i])
-            value = round(float(given.values[i, 0]), 4)
+            hearts = {name: float(given.values[i, place]) for place, name in enumerate(self.channels) if name in HEARTS}
+            name, value = next((name, round(rate, 4)) for name, rate in hearts.items() if np.isfinite(rate))
             told = "has been above this person's usual" if said.raised[i] else "is back near this person's usual"
             evidence: Evidence = {
                 "change": "raised" if said.raised[i] else "cleared",
@@ -66,7 +68,7 @@ class DailyRise:
                 "score": round(float(said.score[i]), 3),
                 "sum": round(float(said.sum[i]), 3),
                 "limit": self._limit,
-                "sentence": f"The day's basal heart rate {told}: {value:.0f} /min",
+                "sentence": f"The day's heart rate ({CALLED[name]}) {told}: {value:.0f} /min",
             }
             change = evidence["change"]
             findings.append(Finding(row, DAILY_RISE.id, change, since * DAY_MS, (day + 1) * DAY_MS, 0, evidence))

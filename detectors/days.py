@@ -23,6 +23,7 @@ from detectors.baseline import (
     PAIR_CONTEXT,
     PAIR_METRIC,
     PAIRS,
+    REST_HEART,
     Usual,
     days_used,
     learn,
@@ -95,7 +96,7 @@ def close_days(
     of_wearer = partial(wearer.evidence, doubt, state, values, expected)
     said.add(WEARER_IN_DOUBT, of_wearer, first, {"raised": doubt.raised, "cleared": doubt.cleared})
     said.doubted = state["wearer"]["active"] == 1
-    heart = rise.judge(state, values[:, NIGHT_HEART], limit, room)
+    heart = rise.judge(state, values, limit, room)
     of_heart = partial(rise.evidence, heart, state, limit)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
     risen: dict[Change, Bools] = {
@@ -233,7 +234,8 @@ def _learn(state: State, clean: Bools, values: Doubles, variance: Floats, ordina
 def _table(state: State, slots: Rows, values: Doubles, expected: Usual, z: Doubles, clean: Bools) -> Days:
     row, pair = np.nonzero(np.isfinite(values))
     cell = (row, pair)
-    sums = np.where(pair == NIGHT_HEART, state["rise"]["sum"][row], np.nan)
+    judged_by = np.where(np.isfinite(values[:, NIGHT_HEART]), NIGHT_HEART, REST_HEART)  # one sum a person and day
+    sums = np.where(pair == judged_by[row], state["rise"]["sum"][row], np.nan)
     return Days(
         slots[row], state["open_day"][row], PAIR_METRIC[pair], PAIR_CONTEXT[pair], values[cell],
         state["day"]["n"][cell].astype(np.int32), expected.center[cell], expected.day[cell],

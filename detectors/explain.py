@@ -78,8 +78,8 @@ Told = Mapping[str, Any]
 def sentence(rule_id: str, evidence: Told) -> str:
     """Return what a finding says to the care team, e.g.
 
-    >>> sentence("resting_heart_rate_rise", {"metric": "heart_rate", "value": 68.2, "usual": 61.0,
-    ...          "n_days": 40, "day": 20_779})
+    >>> sentence("resting_heart_rate_rise", {"metric": "heart_rate", "context": "asleep", "value": 68.2,
+    ...          "usual": 61.0, "n_days": 40, "day": 20_779})
     "Resting heart rate in the night to 22 Nov was 68 /min, 7 above this person's usual 61 /min \
 (over 40 nights)"
 
@@ -232,15 +232,24 @@ QUIET_Z: Final = -1.0  # a day of so few steps has its part in a rise, and is to
 
 
 def _rise(evidence: Told, voice: Voice) -> str:
-    date = _date(_EPOCH + timedelta(days=evidence["day"]))
-    what = f"{voice[1]}resting heart rate in the night to {date}"
-    n = evidence["n_days"]
-    told = _against_usual(evidence, voice, what, f"over {_nights(n, MOST_DAYS)}")
-    quiet = evidence.get("change") != "cleared" and evidence.get("steps_z", 0.0) <= QUIET_Z
+    name, nights = _heart_of(evidence["context"], evidence["day"])
+    learned = f"over {evidence['n_days']} {nights}" + (" or more" if evidence["n_days"] >= MOST_DAYS else "")
+    told = _against_usual(evidence, voice, f"{voice[1]}{name}", learned)
+    if evidence.get("change") == "cleared":
+        return told
+    if "other_value" in evidence:
+        now, usual = (average("heart_rate", evidence[key]) for key in ("other_value", "other_usual"))
+        told += f"; {'asleep' if evidence['other_context'] == 'asleep' else 'at rest by day'} {now}, usual {usual}"
     if evidence.get("change") == "worsened":
-        now, level = (average("heart_rate", evidence[key]) for key in ("value", "level"))
-        told += f", and {float(now) - float(level):.0f} above the {level} /min of the nights since it was first told"
-    return told + (", after a day of fewer steps than usual" if quiet else "")
+        told += "; higher again than on the days since it was first told"
+    return told + ("; with fewer steps than usual" if evidence.get("steps_z", 0.0) <= QUIET_Z else "")
+
+
+def _heart_of(context: str, day: int) -> tuple[str, str]:
+    """Return what a day's heart rate is called, and what it is compared with; a day is named by its end, at 10:00."""
+    if context == "asleep":
+        return f"resting heart rate in the night to {_date(_EPOCH + timedelta(days=day))}", "nights"
+    return f"heart rate at rest by day to the morning of {_date(_EPOCH + timedelta(days=day))}", "days"
 
 
 def _new_normal(evidence: Told, voice: Voice) -> str:
@@ -248,7 +257,7 @@ def _new_normal(evidence: Told, voice: Voice) -> str:
     if evidence.get("change") == "cleared":
         return told
     since = _date(_EPOCH + timedelta(days=evidence["since_day"]))
-    return f"{told}. It has been higher since the night to {since}: is this a new normal?"
+    return f"{told}. It has been higher since {since}: is this a new normal?"
 
 
 def _drift(evidence: Told, voice: Voice) -> str:

@@ -1,4 +1,7 @@
-"""A resting heart rate that rises and stays risen: the night's rate and the day's steps, judged by ``detectors.daily``.
+"""A resting heart rate that rises and stays risen: asleep, at rest by day, and the day's steps, by ``detectors.daily``.
+
+Both heart rates, because either is a noisy measure of the same person, and because many take the device off at night:
+who has only one of them is judged by that one.
 
 What it is compared with is not the fortnight's median of ``baseline`` but a slow mean of its own, which never stands
 still: see there. Where a rise has lasted a fortnight somebody is asked whether it is a new normal; until they say so
@@ -21,7 +24,8 @@ from detectors.score import p_value
 from detectors.windows import Room
 
 DETECTOR: Final = Daily(SHIPPED)
-STEPS: Final = DETECTOR.channels.index("log_steps")
+NIGHT, DAY, STEPS = (DETECTOR.channels.index(name) for name in ("basal", "rest", "log_steps"))
+HEART_PAIRS: Final = (NIGHT_HEART, REST_HEART)  # the baselines of the first two
 LEAST_STEPS_MINUTES: Final = 600  # with steps reported: less does not tell how active a day was
 ASK_NIGHTS: Final = 14  # judged ones, after the one it was raised by
 LEAST_WORN_MINUTES: Final = 60  # with a heart rate by day: else the steps may be those of a device that nobody wore
@@ -31,24 +35,24 @@ FOLLOWS: Final = 0.5  # spreads, what a day takes off the sum: a level that is n
 
 @dataclass(frozen=True, slots=True)
 class Rise:
-    """What was said of R people's night, and what it was compared with."""
+    """What was said of R people's day, and what it was compared with."""
 
-    night: Doubles  # (R,) /min, NaN where there were too few minutes
+    hearts: Doubles  # (R, 2) /min asleep and at rest by day, NaN where there were too few minutes
     steps: Doubles  # (R,) of the day, NaN where unknown
     said: Said
     usual: Doubles  # (R, C) the slow mean before this day
     n: Ints  # (R, C) days behind it
-    since: Ints  # (R,) local day of the run's first night
+    since: Ints  # (R,) local day on which the run began
     asked: Bools  # (R,) a new normal? is asked now
     answered: Bools  # (R,) the question is over
     again: Again  # a further rise on top of one that is told
 
 
-def judge(state: State, night: Doubles, limit: float, room: Room | None = None) -> Rise:
+def judge(state: State, values: Doubles, limit: float, room: Room | None = None) -> Rise:
     """Take the closing day of R patients into their rows of the pipeline, in place.
 
-    ``night`` (R,) heart rate asleep, NaN where there were too few minutes; ``limit`` of the sum;
-    ``room`` how far a change is expected.
+    ``values`` (R, P) of the day by baseline, NaN where there were too few minutes; ``limit`` of the sum;
+    ``room`` how far a change is expected. The rate at rest by day counts only where steps tell that it was rest.
     """
     day = state["day"]
     worn = day["n"][:, [REST_HEART, ACTIVE_HEART]].sum(1) >= LEAST_WORN_MINUTES
@@ -56,40 +60,42 @@ def judge(state: State, night: Doubles, limit: float, room: Room | None = None) 
     steps = np.where(told, day["steps"].astype(np.float64), np.nan)
     part = state["rise"].copy()
     before = part.copy()
-    values = np.stack([night, np.log1p(steps)], axis=1)
-    highest = None if room is None else room.highest[:, 0]
-    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], values, limit, highest)
+    hearts = np.stack([values[:, NIGHT_HEART], np.where(told, values[:, REST_HEART], np.nan)], axis=1)
+    channels = np.concatenate([hearts, np.log1p(steps)[:, None]], axis=1)
+    highest = None if room is None else room.highest
+    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], channels, limit, highest)
     since = np.where(said.cleared, before["since"], part["since"])
     was_asked = state["standing"] == ASKED
     standing = state["standing"].astype(np.int32) + (np.isfinite(said.score) & said.active)
-    high = np.nan_to_num(said.z[:, 0]) >= HIGH
+    high = np.nan_to_num(said.heart) >= HIGH
     asked = high & said.active & ~was_asked & (standing > ASK_NIGHTS)
     answered = said.cleared & was_asked
     since_told = np.minimum(state["standing"].astype(np.int32), again.NIGHTS)  # once asked for, the nights are many
     further = state["again"].copy()
-    risen = again.judge(further, night, since_told, said, limit)
+    risen = again.judge(further, since_told, said, limit)
     state["again"] = further
     state["rise"] = part
     state["standing"] = np.where(asked | was_asked, ASKED, np.minimum(standing, ASKED - 1)) * said.active
     return Rise(
-        night, steps, said, before["mean"].astype(np.float64), before["n"].astype(np.int32), since, asked, answered,
+        hearts, steps, said, before["mean"].astype(np.float64), before["n"].astype(np.int32), since, asked, answered,
         risen,
     )  # fmt: skip
 
 
 def follow(state: State, rise: Rise, room: Room) -> None:
-    """Let the slow mean of R patients follow the fortnight's median the way a change is expected, in place.
+    """Let the slow means of R patients' heart rates follow the fortnight's medians as a change is expected, in place.
 
     A slow mean takes months for what a medicine does in days; till then a rise from the new level would pass for the
     old one. It follows where the median has moved by more than ``FOLLOWS`` spreads, and never beyond the ``room``.
     """
-    slow, baseline = state["rise"].copy(), state["baselines"][:, NIGHT_HEART]
-    mean, median, apart = slow["mean"][:, 0], baseline["median"], FOLLOWS * rise.said.spread[:, 0]
-    closed = slow["active"] == 0  # an open alert ends by good nights, not because a rise is expected now
-    known = (slow["n"][:, 0] >= LEARNED) & (baseline["n"] >= LEARNED) & closed
-    fallen = (median < mean - apart) & (median >= room.lowest[:, 0])
-    risen = (median > mean + apart) & (median <= room.highest[:, 0])
-    slow["mean"][:, 0] = np.where(known & (fallen | risen), median, mean)
+    slow, baselines = state["rise"].copy(), state["baselines"][:, HEART_PAIRS]
+    mean, median = slow["mean"][:, [NIGHT, DAY]], baselines["median"]
+    apart = FOLLOWS * rise.said.spread[:, [NIGHT, DAY]]
+    closed = slow["active"] == 0  # an open alert ends by good days, not because a rise is expected now
+    known = (slow["n"][:, [NIGHT, DAY]] >= LEARNED) & (baselines["n"] >= LEARNED) & closed[:, None]
+    fallen = (median < mean - apart) & (median >= room.lowest)
+    risen = (median > mean + apart) & (median <= room.highest)
+    slow["mean"][:, [NIGHT, DAY]] = np.where(known & (fallen | risen), median, mean)
     state["rise"] = slow
 
 
@@ -99,28 +105,44 @@ def frozen(state: State, limit: float) -> Bools:
 
 
 def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
-    """Return what a finding about patient ``i`` tells, all numbers of the night itself."""
-    said, value, usual = rise.said, float(rise.night[i]), float(rise.usual[i, 0])
+    """Return what a finding about patient ``i`` tells, all numbers of the day itself.
+
+    Told first is the heart rate that is further above its usual, of those that are known.
+    """
+    said = rise.said
+    z = np.where(np.isfinite(rise.hearts[i]) & (rise.n[i, : DAY + 1] >= LEARNED), said.z[i, : DAY + 1], -np.inf)
+    first = int(np.argmax(z))
+    pair, value, usual = HEART_PAIRS[first], float(rise.hearts[i, first]), float(rise.usual[i, first])
     told: Evidence = {
-        "metric": PAIRS[NIGHT_HEART].metric,
-        "context": CONTEXTS[PAIR_CONTEXT[NIGHT_HEART]],
+        "metric": PAIRS[pair].metric,
+        "context": CONTEXTS[PAIR_CONTEXT[pair]],
         "day": int(state["open_day"][i]),
         "value": round(value, 4),
         "usual": round(usual, 4),
         "difference": round(value - usual, 4),
-        "center": round(float(said.center[i, 0]), 4),
-        "spread": round(float(said.spread[i, 0]), 4),
-        "z": round(float(said.z[i, 0]), 3),
-        "p": float(p_value(said.z[i, 0], rise.n[i, 0])),
-        "n_days": int(rise.n[i, 0]),
-        "minutes": int(state["day"]["n"][i, NIGHT_HEART]),
+        "center": round(float(said.center[i, first]), 4),
+        "spread": round(float(said.spread[i, first]), 4),
+        "z": round(float(said.z[i, first]), 3),
+        "p": float(p_value(said.z[i, first], rise.n[i, first])),
+        "n_days": int(rise.n[i, first]),
+        "minutes": int(state["day"]["n"][i, pair]),
         "since_day": int(rise.since[i]),
         "score": round(float(said.score[i]), 3),
+        "heart_z": round(float(said.heart[i]), 3),
         "cusum": round(float(said.sum[i]), 3),
         "cusum_limit": limit,
     }
+    other = 1 - first
+    if np.isfinite(z[other]):
+        told |= {
+            "other_context": CONTEXTS[PAIR_CONTEXT[HEART_PAIRS[other]]],
+            "other_value": round(float(rise.hearts[i, other]), 4),
+            "other_usual": round(float(rise.usual[i, other]), 4),
+            "other_z": round(float(said.z[i, other]), 3),
+            "other_n_days": int(rise.n[i, other]),
+        }
     if rise.again.worse[i]:
-        told |= {"level": round(float(rise.again.level[i]), 4), "again": round(float(rise.again.sum[i]), 3)}
+        told |= {"level_z": round(float(rise.again.level[i]), 3), "again": round(float(rise.again.sum[i]), 3)}
     if np.isfinite(said.z[i, STEPS]):
         told |= {
             "steps": round(float(rise.steps[i])),

@@ -10,11 +10,11 @@ from detectors.limits import DEFAULT_LIMITS
 from detectors.protocol import Condition, Rule
 
 RESTING_HEART = Rule(
-    "resting_heart_rate_rise", 3, "adaptive", ("low", "medium"), "heart_rate", "Resting heart rate rising",
+    "resting_heart_rate_rise", 4, "adaptive", ("low", "medium"), "heart_rate", "Resting heart rate rising",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 NEW_NORMAL = Rule(
-    "resting_heart_rate_new_normal", 1, "adaptive", ("low",), "heart_rate", "Resting heart rate: a new normal?",
+    "resting_heart_rate_new_normal", 2, "adaptive", ("low",), "heart_rate", "Resting heart rate: a new normal?",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 REST_HEART_HOURS = Rule(

@@ -68,7 +68,7 @@ class Days(Table):
     n_days: Ints  # (D,)
     z: Doubles  # (D,)
     p: Doubles  # (D,) two-sided
-    cusum: Doubles  # (D,) the sum after this night for heart rate asleep, else NaN
+    cusum: Doubles  # (D,) the sum after this day for heart rate asleep, at rest where there was no night, else NaN
     used_for_baseline: Bools  # (D,)
 
 

@@ -49,7 +49,8 @@ _ROUNDS: Final = (
 
 
 def _name(settings: DailySettings) -> str:
-    weights = next(name for name, weights in _WEIGHTS.items() if weights == settings.weights)
+    known = tuple(weight for weight in settings.weights if weight[0] != "rest")  # no such parameter is in the folders
+    weights = next(name for name, weights in _WEIGHTS.items() if weights == known)
     return (
         f"{weights}; slack {settings.slack}; rate 1/{1 / settings.rate:.0f}; slow {settings.slow}; "
         f"clear {settings.clear}; reach {settings.reach}" + ("; steady" if settings.steady else "")
@@ -64,6 +65,7 @@ def values_of(person: Person, channels: Sequence[str]) -> Doubles:
     """Return (D, C) a person's days in the channels of a detector."""
     columns = {name: person.value[:, CHANNELS.index(name)] for name in ("basal", "amplitude", "noise", "steps")}
     columns["log_steps"] = np.log1p(np.maximum(columns["steps"], 0))
+    columns["rest"] = np.full(len(person.day), np.nan)
     return np.stack([columns[name] for name in channels], axis=1)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.baseline import LEAST_MINUTES, NIGHT_HEART, REST_HEART
+from detectors.baseline import ACTIVE_HEART, LEAST_MINUTES, NIGHT_HEART
 from detectors.daily import LIMITS
 from detectors.days import close_days
 from detectors.pipeline import Pipeline
@@ -55,8 +55,10 @@ def replay(people: list[Person], limit: float = LIMITS["0.1"]) -> list[Nights]:
         part["open_day"] = day
         part["day"]["n"][:, NIGHT_HEART] = minutes
         value, steps = (np.array([people[row].value[i, channel] for row in rows]) for channel in (BASAL, STEPS))
-        part["day"]["n"][:, REST_HEART] = LEAST_WORN_MINUTES
-        part["day"]["sum"][:, REST_HEART] = np.rint(value * THOUSAND) * LEAST_WORN_MINUTES
+        part["day"]["n"][:, ACTIVE_HEART] = (
+            LEAST_WORN_MINUTES  # only says that it was worn: no rate at rest by day is known
+        )
+        part["day"]["sum"][:, ACTIVE_HEART] = np.rint(value * THOUSAND) * LEAST_WORN_MINUTES
         part["day"]["steps"] = np.where(np.isfinite(steps), np.rint(np.nan_to_num(steps)), 0)
         part["day"]["steps_minutes"] = np.where(np.isfinite(steps), LEAST_STEPS_MINUTES, 0)
         part["day"]["sum"][:, NIGHT_HEART] = np.rint(value * THOUSAND) * minutes

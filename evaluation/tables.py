@@ -269,6 +269,25 @@ def _nab(d: Mapping[str, Any]) -> list[Sheet]:
     return [Sheet(text, ("profile", "score", "limit"), rows)]
 
 
+def _hearts(d: Mapping[str, Any]) -> list[Sheet]:
+    text = (
+        f"{d['data']}: {d['n']} people, {number(d['weeks'], 0)} weeks, {d['starts']} rises of {d['rise']:g} /min over "
+        f"{d['climb']} days put in one at a time; {len(d['measures'])} measures were tried. Intervals resample people; "
+        "of so few no claim is made."
+    )
+    rows = [
+        (
+            name, f"≤ {asked}", number(at["rate"]), f"{at['found']} of {d['starts']}", str(at["anyway"]),
+            between(at["gain"], at["gain_ci"]), between(at["more_than_night"], at["more_than_night_ci"]),
+        )
+        for name, points in d["measures"].items()
+        for asked, at in points.items()
+    ]  # fmt: skip
+    return [
+        Sheet(text, ("heart rate", "asked", "rate got", "found", "anyway", "gain, points", "more than asleep"), rows)
+    ]
+
+
 _SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
     "onset": _onset,
     "injected": _injected,
@@ -276,4 +295,5 @@ _SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
     "calibration": _calibration,
     "subgroups": _subgroups,
     "nab": _nab,
+    "hearts": _hearts,
 }

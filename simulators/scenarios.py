@@ -187,6 +187,7 @@ def _late_burst(profile: Profile, span: Span, rng: np.random.Generator) -> Scena
         effect.start_ms - int(rng.uniform(1, 3) * HOUR_MS),
         effect.end_ms + int(rng.uniform(3, 6) * HOUR_MS),
     )
+    # Its readings count as late only where the live frames were first; history may overtake them on a loaded machine.
     late = Expected("tachycardia_at_rest", "clinical", effect.start_ms, effect.end_ms, late=True)
     return Scenario(
         "late_burst",
@@ -195,7 +196,6 @@ def _late_burst(profile: Profile, span: Span, rng: np.random.Generator) -> Scena
         troubles=(offline,),
         expected=(late,),
         allowed=frozenset({"tachycardia_at_rest"}) | UNUSUAL_HEART,
-        counts=frozenset({"late"}),
     )
 
 

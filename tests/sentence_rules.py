@@ -78,7 +78,6 @@ class UsualRule(NamedTuple):
     decimals: int
     asleep: bool
     least_minutes: int  # usable minutes that make a day
-    slow: bool = False  # compared with a slow mean of all nights before, not with a fortnight's median
 
 
 DRIFT: Final = {  # metric → decimals, usable minutes asleep that make a night
@@ -87,9 +86,9 @@ DRIFT: Final = {  # metric → decimals, usable minutes asleep that make a night
     "respiratory_rate_drift": ("respiratory_rate", 1, 20),
     "hrv_rmssd_drift": ("hrv_rmssd", 0, 5),
 }
+SLOW: Final = ("resting_heart_rate_rise", "resting_heart_rate_new_normal")
+NIGHT_MINUTES, REST_MINUTES = 180, 60  # usable ones that make a day's heart rate asleep, and at rest by day
 USUAL: Final = {
-    "resting_heart_rate_rise": UsualRule("heart_rate", 0, True, 180, slow=True),
-    "resting_heart_rate_new_normal": UsualRule("heart_rate", 0, True, 180, slow=True),
     "night_skin_temperature_rise": UsualRule("skin_temperature", 1, True, 20),
     "night_respiratory_rate_rise": UsualRule("respiratory_rate", 1, True, 20),
     "heart_rate_unusual_at_rest": UsualRule("heart_rate", 0, False, 60),

@@ -9,6 +9,7 @@ Of the stored daily values only their `used` mark is read: which days the baseli
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,7 +35,10 @@ from tests.sentence_rules import (
     MINUTE,
     MINUTES,
     NIGHT,
+    NIGHT_MINUTES,
+    REST_MINUTES,
     RUN,
+    SLOW,
     STEPS,
     UNPACK,
     USUAL,
@@ -58,7 +62,7 @@ from tests.sentence_words import (
     since,
     span,
 )  # fmt: skip
-from tests.slow_rise import Night, nights
+from tests.slow_rise import Day, days
 
 
 class Told(NamedTuple):
@@ -148,6 +152,17 @@ def _check(checker: _Patient, told: Told, devices: list[str], report: Report) ->
             report.problems.append(f"patient {told.patient} {told.rule} {told.change}: {error}; it says {text!r}")
 
 
+def _compared(value: float, usual: float, decimals: int, text: str) -> Expected:
+    """Return the tokens of a value against its usual one; Untrue where the sentence names the wrong side."""
+    shown: Expected = [Shown(value, decimals), Apart(decimals), Shown(usual, decimals)]
+    if f"{value:.{decimals}f}" == f"{usual:.{decimals}f}" and ("equal to" in text or "back at" in text):
+        del shown[1]
+    elif (" above" in text) != (value > usual):
+        msg = f"{value} is not on that side of {usual}"
+        raise Untrue(msg)
+    return shown
+
+
 class _Patient:
     """What SQL finds of one patient; its readings are in the temporary table ``told``."""
 
@@ -167,6 +182,8 @@ class _Patient:
             return self._of_limit(told, LIMITS[told.rule], tokens)
         if told.rule in DRIFT:
             return self._of_drift(told)
+        if told.rule in SLOW:
+            return self._of_rise(told, text)
         if told.rule in USUAL:
             return self._of_usual(told, USUAL[told.rule], text)
         if told.rule in ("night_vitals_together", "wearer_in_doubt"):
@@ -276,29 +293,34 @@ class _Patient:
             if "second hour" in text:
                 before = self._hour_before(told)
             opening = [*span(told.at - HOUR, told.at, told.offset)]
-        further: Expected = []
-        if rule.slow:
-            compared = self._slow(rule, told, day)
-            usual, n = compared.usual, compared.n
-            if told.change == "worsened":
-                further = [Apart(rule.decimals, back=4), Shown(compared.level, rule.decimals)]
-        else:
-            known = self._used_before(rule, told, day)
-            usual, n = median(known), len(known)
+        known = self._used_before(rule, told, day)
+        usual, n = median(known), len(known)
         if "in a row" in text and (before is None or before <= usual):
             msg = f"the one before was {before}, not above the usual {usual}"
             raise Untrue(msg)
-        shown: Expected = [Shown(value, rule.decimals), Apart(rule.decimals), Shown(usual, rule.decimals)]
-        if f"{value:.{rule.decimals}f}" == f"{usual:.{rule.decimals}f}" and ("equal to" in text or "back at" in text):
-            del shown[1]
-        elif (" above" in text) != (value > usual):
-            msg = f"{value} is not on that side of {usual}"
+        return [*opening, *_compared(value, usual, rule.decimals, text), str(n)]
+
+    def _of_rise(self, told: Told, text: str) -> Expected:
+        """The day's heart rate that is further above its slow mean, then the other one where both are known."""
+        day = day_of(told.at - MINUTE, told.offset)
+        values, judged = self._slow(told, day)
+        z = [-math.inf if one is None else one for one in judged.z]
+        first = z.index(max(z))
+        if ("in the night" in text, "at rest by day" in text.partition(";")[0]) != (first == 0, first == 1):
+            msg = f"of asleep and at rest by day, {z} SDs above the usual, the other one is told first"
             raise Untrue(msg)
-        closing: Expected = []
+        value, other = values[first], values[1 - first]
+        if value is None:
+            msg = f"no value for {day}"
+            raise Untrue(msg)
+        shown = _compared(value, judged.usual[first], 0, text)
+        further: Expected = []
+        if told.change != "resolved" and other is not None and judged.z[1 - first] is not None:
+            further = [Shown(other, 0), Shown(judged.usual[1 - first], 0)]
         if told.rule == "resting_heart_rate_new_normal" and told.change != "resolved":
-            first = day_of(told.start, told.offset)
-            closing = [str(first.day), MONTHS[first.month - 1]]
-        return [*opening, *shown, str(n), *further, *closing]
+            since = day_of(told.start, told.offset)
+            further += [str(since.day), MONTHS[since.month - 1]]
+        return [str(day.day), MONTHS[day.month - 1], *shown, str(judged.n[first]), *further]
 
     def _several(self, told: Told, text: str) -> Expected:
         """The night's value and the usual one of each vital that the sentence names."""
@@ -346,12 +368,16 @@ class _Patient:
         shown: Expected = ["4", *times, str(to.day), MONTHS[to.month - 1], *watched, *rate, *deepest]
         return [*shown, *(usual if night.n >= 5 else [])]
 
-    def _slow(self, rule: UsualRule, told: Told, day: date) -> Night:
-        """Return what the night of a day is compared with, and how many nights lie behind it."""
-        values = self._daily(rule, told.offset)
+    def _slow(self, told: Told, day: date) -> tuple[tuple[float | None, float | None], Day]:
+        """Return a day's heart rates asleep and at rest, and what the slow means make of them."""
+        asleep = self._daily(UsualRule("heart_rate", 0, True, NIGHT_MINUTES), told.offset)
+        by_day = self._daily(UsualRule("heart_rate", 0, False, REST_MINUTES), told.offset)
         steps: dict[date, float] = dict(self._connection.execute(STEPS.encode(), {"offset": told.offset}).fetchall())
-        days = sorted(one for one in values.keys() | steps.keys() if one <= day)
-        return nights((values.get(one), steps.get(one)) for one in days)[-1]
+        rest = {
+            one: rate for one, rate in by_day.items() if one in steps
+        }  # without steps nobody knows that it was rest
+        known = sorted(one for one in asleep.keys() | steps.keys() if one <= day)
+        return (asleep.get(day), rest.get(day)), days((asleep.get(d), rest.get(d), steps.get(d)) for d in known)[-1]
 
     def _used_before(self, rule: UsualRule, told: Told, day: date) -> list[float]:
         """Return the recomputed values of the days the baseline knew, the latest 14."""

@@ -20,10 +20,9 @@ class Shown(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """The difference of an average ``back`` places before it and the one after it, as they are shown."""
+    """The difference of the averages before and after it, as they are shown."""
 
     decimals: int
-    back: int = 1
 
 
 Expected = list[str | Shown | Apart]
@@ -46,7 +45,7 @@ def compare(tokens: list[str], expected: Expected) -> None:
         if isinstance(one, Shown):
             right = decimals(token) == one.decimals and abs(float(token) - one.value) <= 0.5 * 10**-one.decimals + 1e-3
         elif isinstance(one, Apart):
-            apart = abs(float(tokens[place - one.back]) - float(tokens[place + 1]))
+            apart = abs(float(tokens[place - 1]) - float(tokens[place + 1]))
             right = token == f"{apart:.{one.decimals}f}"
         else:
             right = token == one

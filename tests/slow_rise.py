@@ -7,18 +7,20 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 LIMIT: Final = 4.5
-PRIOR: Final = ((70.0, 9.0, 3.0, 1.0), (8.7, 0.6, 0.5, 0.15))  # center, between, a day's SD, its least; rate, steps
-WEIGHT: Final = (1.0, -0.4)
+# center, between, a day's SD, its least: of the rate asleep, at rest by day, and of the logarithm of the steps
+PRIOR: Final = ((70.0, 9.0, 3.0, 1.0), (74.0, 11.0, 4.0, 1.5), (8.7, 0.6, 0.5, 0.15))
+WEIGHT: Final = (1.0, 1.0, -0.4)
+TOGETHER: Final = 0.5
 
 
-class Night(NamedTuple):
-    """What a night is compared with, and what came of it."""
+class Day(NamedTuple):
+    """What a day is compared with, and what came of it; the first of a pair is of the night, the second of the day."""
 
-    usual: float  # the slow mean before it
-    n: int  # nights behind it
+    usual: tuple[float, float]  # the slow means before it
+    n: tuple[int, int]  # days behind them
+    z: tuple[float | None, float | None]
     sum: float
     active: bool
-    level: float  # of the nights since the rise was told, before this one; 0 while none is
     worse: bool
 
 
@@ -59,34 +61,43 @@ class _Channel:
         self.n += 1
 
 
-def nights(values: Iterable[tuple[float | None, float | None]]) -> list[Night]:
-    """Return what is made of (heart rate asleep, steps of the day) day after day, None where unknown."""
-    rate, steps = (_Channel(prior) for prior in PRIOR)
+def days(values: Iterable[tuple[float | None, float | None, float | None]]) -> list[Day]:
+    """Return what is made of (heart rate asleep, at rest by day, steps of the day) day after day, None where unknown."""
+    channels = [_Channel(prior) for prior in PRIOR]
     total, active, found = 0.0, False, []
     level, since_told, further, told = 0.0, 0, 0.0, False
-    for value, count in values:
-        walked = None if count is None else math.log1p(count)
-        scores = [rate.z(value), steps.z(walked)]
-        usual, n = rate.mean, rate.n
-        if scores[0] is not None:
-            known = [(w, max(-4.0, min(4.0, z))) for w, z in zip(WEIGHT, scores, strict=True) if z is not None]
-            score = sum(w * z for w, z in known) / sum(w * w for w, _ in known) ** 0.5
+    for asleep, rest, count in values:
+        day = [asleep, rest, None if count is None else math.log1p(count)]
+        scores = [channel.z(value) for channel, value in zip(channels, day, strict=True)]
+        usual, n = (channels[0].mean, channels[1].mean), (channels[0].n, channels[1].n)
+        heart, worse = _together(scores[:2], WEIGHT), False
+        if heart is not None:
+            clipped = [None if z is None else max(-4.0, min(4.0, z)) for z in scores]
+            score = _together(clipped, WEIGHT)
+            assert score is not None
             total = max(0.0, min(total + min(score, 4.0) - 0.5, LIMIT + 2))
-            was, active = active, total >= 0.5 * LIMIT if active else total > LIMIT and scores[0] >= 1
-        before, worse = level, False
-        if scores[0] is not None and value is not None:
+            was, active = active, total >= 0.5 * LIMIT if active else total > LIMIT and heart >= 1
             if not active:
                 level, since_told, further, told = 0.0, 0, 0.0, False
             elif not was:
-                level, since_told = value, 1
+                level, since_told = heart, 1
             else:
-                away = (value - level) / rate.doubt
-                further = max(0.0, min(further + min(away, 4.0) - 0.5, LIMIT + 2))
-                worse = further > LIMIT and away >= 1 and not told
+                further = max(0.0, min(further + min(heart - level, 4.0) - 0.5, LIMIT + 2))
+                worse = further > LIMIT and heart - level >= 1 and not told
                 told |= worse
-                level += (value - level) / min(since_told + 1, 14)
+                level += (heart - level) / min(since_told + 1, 14)
                 since_told += 1
-        for channel, one in ((rate, value), (steps, walked)):
-            channel.learn(one, suspicious=total > LIMIT / 2)
-        found.append(Night(usual, n, total, active, before, worse))
+        for channel, value in zip(channels, day, strict=True):
+            channel.learn(value, suspicious=total > LIMIT / 2)
+        found.append(Day(usual, n, (scores[0], scores[1]), total, active, worse))
     return found
+
+
+def _together(scores: list[float | None], weights: tuple[float, ...]) -> float | None:
+    """The weighted sum in its own SDs: the first two scores are correlated, the others are not."""
+    known = [(place, w, z) for place, (w, z) in enumerate(zip(weights, scores, strict=False)) if z is not None]
+    if not known:
+        return None
+    hearts = [w for place, w, _ in known if place < 2]
+    both = 2 * TOGETHER * hearts[0] * hearts[1] if len(hearts) == 2 else 0.0
+    return sum(w * z for _, w, z in known) / math.sqrt(sum(w * w for _, w, _ in known) + both)

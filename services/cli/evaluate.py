@@ -16,7 +16,7 @@ from rich.table import Table
 
 from services.cli.refusal import refuse
 
-TASKS: Final = ("onset", "injected", "exchanged", "calibration", "subgroups", "nab")
+TASKS: Final = ("onset", "injected", "exchanged", "calibration", "subgroups", "hearts", "nab")
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,9 @@ def register(app: typer.Typer) -> None:
 
         calibration: does it speak as often as asked (where it can be asked), by age of the baseline and with 10, 25
         and 50 % of days missing, and do bands of 95 % hold 95 %? subgroups: rates and lift by group of people, as
-        gaps to everybody else. DATA of both as for onset. nab: the Numenta Anomaly Benchmark; DATA is a checkout of it.
+        gaps to everybody else. DATA of both as for onset. hearts: which heart rate of a day tells most, asleep, at
+        rest by day, both or a circadian model's; DATA of raw recordings. nab: the Numenta Anomaly Benchmark; DATA is a
+        checkout of it.
 
         How to read it: "found" without "control" says nothing, since a rule that is always on finds everybody. "lift"
         is found less control. "rate got" are alert episodes per patient-week in healthy spans. Intervals are 95 %,
@@ -120,6 +122,12 @@ def _subgroups(data: Path, told: Any) -> dict[str, Any]:
     return subgroups.evaluate(data, told)
 
 
+def _hearts(data: Path, told: Any) -> dict[str, Any]:
+    from evaluation import hearts
+
+    return hearts.evaluate(data, told)
+
+
 def _nab(data: Path, told: Any) -> dict[str, Any]:
     from evaluation import nab
 
@@ -131,6 +139,7 @@ _OTHERS: Final[dict[str, Callable[[Any, Any], dict[str, Any]]]] = {
     "exchanged": _exchanged,
     "calibration": _calibration,
     "subgroups": _subgroups,
+    "hearts": _hearts,
     "nab": _nab,
 }
 

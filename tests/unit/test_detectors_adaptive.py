@@ -42,6 +42,20 @@ def flat(days: int, people: int = MANY) -> NDArray[np.float64]:
     return np.zeros((days, people))
 
 
+def judged(settled: list[Settled], finding: Finding) -> slow_rise.Day:
+    """Work out from the daily values of a finding's person what was made of its day."""
+    table = daily(settled)
+    heart = table.take((table.row == finding.row) & (table.metric == METRICS["heart_rate"]))
+    asleep, rest = (
+        dict(zip(of.local_day.tolist(), of.value.tolist(), strict=True))
+        for of in (heart.take(heart.context == context) for context in (ASLEEP, REST))
+    )
+    known = sorted(day for day in asleep.keys() | rest.keys() if day <= finding.evidence["day"])
+    return slow_rise.days((asleep.get(day), rest.get(day), 8000.0) for day in known)[
+        -1
+    ]  # four walks of 20 minutes a day
+
+
 def findings(settled: list[Settled], rule: str) -> list[Finding]:
     return [f for one in settled for f in one.findings if f.rule == rule]
 
@@ -84,15 +98,8 @@ def test_a_rise_on_top_of_one_that_is_told_is_told_too_once_and_as_recomputed() 
     assert sorted(f.row for f in told) == list(range(MANY))
     assert {(f.change, f.level) for f in told} == {("worsened", 1)}
     assert all(f.start_ms == g.start_ms for f in told for g in first if f.row == g.row)
-    finding = told[0]
-    table = nights([*settled, *more])
-    before = table.take((table.row == finding.row) & (table.local_day <= finding.evidence["day"]))
-    night = slow_rise.nights((float(value), 8000.0) for value in before.value)[-1]
-    assert night.worse
-    assert finding.evidence["level"] == pytest.approx(night.level, abs=1e-3)
-    level, value = (round(finding.evidence[key]) for key in ("level", "value"))
-    words = sentence(finding.rule, finding.evidence)
-    assert words.endswith(f"and {value - level} above the {level} /min of the nights since it was first told")
+    assert judged([*settled, *more], told[0]).worse
+    assert sentence(told[0].rule, told[0].evidence).endswith("; higher again than on the days since it was first told")
 
 
 def test_cold_start_is_learning_and_silent() -> None:
@@ -246,14 +253,16 @@ def test_what_is_said_of_a_rise_can_be_recomputed() -> None:
     settled = live(pipeline, state, range(1, 10), flat(9))
     settled += live(pipeline, state, range(12, 16), flat(4) + 10)
     finding = findings(settled, "resting_heart_rate_rise")[0]
-    table = nights(settled)
-    before = table.take((table.row == finding.row) & (table.local_day <= finding.evidence["day"]))
-    told = [(float(value), 8000.0) for value in before.value]  # four walks of 20 minutes a day
-    night = slow_rise.nights(told)[-1]
-    assert night.active
-    assert finding.evidence["n_days"] == night.n
-    assert finding.evidence["usual"] == pytest.approx(night.usual, abs=1e-3)
-    assert finding.evidence["cusum"] == pytest.approx(night.sum, abs=1e-3)
+    day, evidence = judged(settled, finding), finding.evidence
+    assert day.active
+    first = 0 if evidence["context"] == "asleep" else 1
+    for name, place in (("", first), ("other_", 1 - first)):
+        assert evidence[f"{name}context"] == ("asleep", "rest")[place]
+        assert evidence[f"{name}n_days"] == day.n[place]
+        assert evidence[f"{name}usual"] == pytest.approx(day.usual[place], abs=1e-3)
+        assert evidence[f"{name}z"] == pytest.approx(day.z[place], abs=1e-3)
+    assert evidence["z"] >= evidence["other_z"]
+    assert evidence["cusum"] == pytest.approx(day.sum, abs=1e-3)
     assert finding.at_ms == finding.evidence["day"] * DAY_MS + 10 * HOUR_MS
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,15 +13,15 @@ import detectors.daily
 from detectors.daily import Daily, DailySettings
 from detectors.protocol import Bools, Doubles, State
 
-USUAL = np.array([70.0, 8.7])  # /min, and the logarithm of 1 + steps
+USUAL = np.array([70.0, 78.0, 8.7])  # /min asleep and at rest by day, and the logarithm of 1 + steps
 C = len(USUAL)
 
 
 def days_of(rise: Doubles, seed: int = 0) -> Doubles:
-    """(D, R, C) days of R people, the basal rate risen by ``rise`` (D, R)."""
-    noise = np.random.default_rng(seed).normal(0, 1, (*rise.shape, C)) * np.array([2.0, 0.3])
+    """(D, R, C) days of R people, both heart rates risen by ``rise`` (D, R)."""
+    noise = np.random.default_rng(seed).normal(0, 1, (*rise.shape, C)) * np.array([2.0, 2.5, 0.3])
     values: Doubles = USUAL + noise
-    values[:, :, 0] += rise
+    values[:, :, :2] += rise[:, :, None]
     return values
 
 
@@ -46,6 +47,30 @@ def test_a_rise_that_stays_is_raised_and_ends_and_a_quiet_person_is_left_alone()
     assert active[31:37, :20].any(axis=0).mean() > 0.9
     assert active[50:, :20].mean() < 0.2  # it ends
     assert active[30:37, 20:].mean() < 0.2
+
+
+def test_who_wears_no_device_at_night_is_judged_by_the_day() -> None:
+    rise = np.zeros((60, 40))
+    rise[30:37, :20] = 8
+    values = days_of(rise)
+    values[:, :, 0] = np.nan
+    active, _ = run(Daily(), values)
+    assert active[31:37, :20].any(axis=0).mean() > 0.9
+    assert active[30:37, 20:].mean() < 0.2
+
+
+def test_two_heart_rates_that_go_together_are_not_two_witnesses() -> None:
+    detector = Daily()
+    _, state = run(detector, days_of(np.zeros((30, 1))))
+    here, day = np.array([0]), np.array([30], np.int32)
+    both, night, rest = (
+        detector.advance(state.copy(), here, day, np.array([values]), 4.0)
+        for values in ([74.0, 83.0, np.nan], [74.0, np.nan, np.nan], [np.nan, 83.0, np.nan])
+    )
+    z = both.z[0, :2]
+    assert (night.heart[0], rest.heart[0]) == (z[0], z[1])
+    assert both.heart[0] == pytest.approx(z.sum() / np.sqrt(3))  # of a correlation of 0.5: 2 + 2 x 0.5
+    assert both.score[0] == pytest.approx(both.heart[0])
 
 
 def test_a_lasting_change_is_followed_slowly_and_a_week_of_it_hardly() -> None:
