@@ -129,18 +129,21 @@ class Daily:
 
     def advance(
         self, state: State, rows: Rows, day: Ints, values: Doubles, limit: float | Doubles,
-        highest: Doubles | None = None,
+        highest: Doubles | None = None, doubt: Doubles | None = None,
     ) -> Said:  # fmt: skip
         """Take one day each of R people, in place.
 
         ``rows`` (R,) unique, ``day`` (R,) a running number of days, ``values`` (R, C) in the order of ``channels``
         with NaN for what is unknown, ``limit`` of the sum, one for all or (R,): what a team's alert budget decides.
         ``highest`` (R,) up to where a rise of the first channel is expected, NaN where none is: up to there a day
-        counts as usual and says nothing of the spread, unless an alert is open.
+        counts as usual and says nothing of the spread, unless an alert is open. ``doubt`` (R,) variance of the first
+        channel's measuring: the day is judged by that much less, and moves the baseline by its share of what is sure.
         """
         part = state[rows]
-        center, spread, doubt = self._expected(part)
-        deviation = np.sqrt(spread**2 + doubt)
+        center, spread, variance = self._expected(part)
+        unsure = np.zeros(values.shape)
+        unsure[:, 0] = 0 if doubt is None else doubt
+        deviation = np.sqrt(spread**2 + variance + unsure)
         z = (values - center) / deviation
         held = np.zeros(z.shape, bool)
         if highest is not None:
@@ -159,7 +162,7 @@ class Daily:
         part["since"] = np.where(cleared, day + 1, part["since"])  # the next run begins after this one's last night
         part["sum"] = after
         suspicious = part["sum"] > SUSPICIOUS_SHARE * np.asarray(limit)
-        self._learn(part, values, spread, suspicious, held)
+        self._learn(part, values, spread, suspicious, held, spread**2 / (spread**2 + unsure))
         state[rows] = part
         return Said(score, after, part["active"] == 1, raised, cleared, z, center, deviation)
 
@@ -170,12 +173,14 @@ class Daily:
         total = np.where(known, weights * np.nan_to_num(z), 0.0).sum(1)
         return np.where(known[:, 0] & (norm > 0), total / np.where(norm > 0, norm, 1), np.nan)
 
-    def _learn(self, part: State, values: Doubles, spread: Doubles, suspicious: Bools, held: Bools) -> None:
+    def _learn(
+        self, part: State, values: Doubles, spread: Doubles, suspicious: Bools, held: Bools, sure: Doubles
+    ) -> None:
         known = np.isfinite(values)
         n = part["n"].astype(np.int32)
         learned = n >= LEARNED
         share = np.maximum(self._settings.rate, 1 / (n + 1.0))
-        share = np.where((suspicious[:, None]) & learned, share * self._settings.slow, share)
+        share = np.where((suspicious[:, None]) & learned, share * self._settings.slow, share) * sure
         away = np.where(known, values - part["mean"], 0.0)
         bound = np.where(learned, self._settings.reach * spread, np.inf)
         moved = part["mean"] + share * np.clip(away, -bound, bound)

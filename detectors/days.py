@@ -7,13 +7,13 @@ literature on wearables; what counts as clean is written at ``_clean``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
 import numpy as np
 
-from detectors import desaturation, drift, persist, rise, windows
+from detectors import desaturation, devices, drift, persist, rise, windows
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -58,6 +58,9 @@ CLEAN_Z, FIRST_CLEAN_Z = 3.0, 6.0
 ALARMING_MINUTES = 5
 """A day with so many minutes beyond a safety limit is not learned from, in that metric."""
 
+SURE = 1 / 3
+"""Of a night's variance, as much may be doubt about its device where the night is learned from."""
+
 NIGHT_Z, CALM_NIGHT_Z = 4.0, 2.0
 NIGHT_RULES = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGHT_BREATH_RISE, "breath"))
 
@@ -73,16 +76,20 @@ def close_days(
     everywhere. ``guard`` False learns from every day. ``opened``: how far whose heart rate is expected to
     change, and when, None: nobody's; a day is judged by what stands at its end, whenever the next hour comes.
     """
-    values, variance = day_means(state["day"])
-    values = np.where(state["day"]["n"] >= LEAST_MINUTES, values, np.nan)
-    expected = usual(state["baselines"], state["open_day"])
+    means, variance = day_means(state["day"])
+    measured = np.where(state["day"]["n"] >= LEAST_MINUTES, means, np.nan)
+    devices.turn(state)
+    night = devices.tonight(state["devices"], state["day"]["n"])
+    values = measured - night.shift
+    expected = usual(state["baselines"], state["open_day"]).widened(night.doubt)
     z = z_of_days(values, expected)
     known = np.isfinite(z) & expected.learned()
     said = _Findings.of(state, hour, slots)
     room = None if opened is None else windows.room(state, opened.at(slots, said.at))
     held = np.zeros(values.shape, bool) if room is None else windows.inside(values, expected.center, room)
-    heart = rise.judge(state, values[:, NIGHT_HEART], limit, room)
-    of_heart = partial(rise.evidence, heart, state, limit)
+    missed = _missed(state, values, expected)
+    heart = rise.judge(state, values[:, NIGHT_HEART], limit, room, night.doubt[:, NIGHT_HEART])
+    of_heart = _by_device(partial(rise.evidence, heart, state, limit), night, measured, NIGHT_HEART)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
     risen: dict[Change, Bools] = {
         "raised": heart.said.raised, "worsened": heart.again.worse, "cleared": heart.said.cleared
@@ -90,21 +97,25 @@ def close_days(
     said.add(RESTING_HEART, of_heart, since, risen, heart.again.worse + np.uint8(1))
     said.add(NEW_NORMAL, of_heart, since, {"raised": heart.asked, "cleared": heart.answered})
     for pair, rule, name in NIGHT_RULES:
-        of_pair = partial(_night_evidence, state, values, expected, z, pair)
+        of_pair = _by_device(partial(_night_evidence, state, values, expected, z, pair), night, measured, pair)
         start, raised, cleared = _nights(state, name, z[:, pair], known[:, pair], said.began)
         said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
     clean = _clean(state, np.where(held, 0, z), expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
-    _learn(state, clean, values, variance, ~held)
+    ordinary = ~held & ~devices.young(state["devices"])
+    shift = devices.learn(state, night, missed, expected.day**2, _calm(state) & ~held)
+    clean &= night.doubt <= expected.day**2 * SURE
+    _learn(state, clean, measured - shift, variance, ordinary)
     drifted = drift.judge(state, values, room)
     for place, rule in enumerate(DRIFTS):
         changes: dict[Change, Bools] = {name: which[:, place] for name, which in drifted.changes.items()}
-        said.add(rule, partial(drift.evidence, state, values, place), said.began, changes, drifted.level[:, place])
+        of_drift = _by_device(partial(drift.evidence, state, values, place), night, measured, drift.WATCHED[place].pair)
+        said.add(rule, of_drift, said.began, changes, drifted.level[:, place])
     if room is not None:
         rise.follow(state, heart, room)
     falls = desaturation.judge(state["falls"])
     of_falls = partial(_falls_evidence, falls, state)
     said.add(NIGHT_FALLS, of_falls, said.began, falls.changes, falls.level)
-    table = _table(state, slots, values, expected, z, clean)
+    table = _table(state, slots, measured, replace(expected, center=expected.center + night.shift), z, clean)
     state["day"] = np.zeros((), DAY_DTYPE)
     return said.findings, table
 
@@ -135,6 +146,12 @@ class _Findings:
                 evidence = of(i) | span | {"utc_offset_min": int(self.offset[i])}
                 start, at, step = int(start_ms[i]), int(self.at[i]), 0 if level is None else max(int(level[i]) - 1, 0)
                 self.findings.append(Finding(int(self.slots[i]), rule.id, change, start, at, step, evidence))
+
+
+def _by_device(
+    of: Callable[[int], Evidence], night: devices.Night, measured: Doubles, pair: int
+) -> Callable[[int], Evidence]:
+    return lambda i: of(i) | devices.evidence(night, measured, pair, i)
 
 
 def _night_evidence(state: State, values: Doubles, expected: Usual, z: Doubles, pair: int, i: int) -> Evidence:
@@ -191,13 +208,29 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     metric, nor any while it is ``frozen`` (R,) by a rise of the resting heart rate.
     """
     bound = np.where(expected.n >= LEARNED, CLEAN_Z, FIRST_CLEAN_Z)
-    alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
     with np.errstate(invalid="ignore"):
         near = np.abs(z) <= bound
-    clean = near & ~state["day"]["dirty"] & ~alarming & ~frozen[:, None]
-    for pair, _, name in NIGHT_RULES:  # nor of a metric while its own alert stands
-        clean[:, pair] &= state[name]["active"] == 0
-    return np.asarray(clean)
+    return np.asarray(near & _calm(state) & ~frozen[:, None])
+
+
+def _calm(state: State) -> Bools:
+    """Return (R, P) where no hour was far out, few minutes beyond a limit, and no alert of the night itself stands."""
+    calm = ~state["day"]["dirty"] & (state["day"]["alarming"][:, PAIR_METRIC] < ALARMING_MINUTES)
+    for pair, _, name in NIGHT_RULES:
+        calm[:, pair] &= state[name]["active"] == 0
+    return np.asarray(calm)
+
+
+def _missed(state: State, values: Doubles, expected: Usual) -> Doubles:
+    """Return (R, P) what values missed the usual by; while a rise is told, or its level, whichever is nearer.
+
+    So a device that is changed during an illness does not take the illness for its own, nor its end.
+    """
+    missed = values - expected.center
+    of_level = values[:, NIGHT_HEART] - state["again"]["level"]
+    nearer = (state["rise"]["active"] == 1) & (np.abs(of_level) < np.abs(missed[:, NIGHT_HEART]))
+    missed[:, NIGHT_HEART] = np.where(nearer, of_level, missed[:, NIGHT_HEART])
+    return missed
 
 
 def _learn(state: State, clean: Bools, values: Doubles, variance: Floats, ordinary: Bools) -> None:

@@ -44,11 +44,11 @@ class Rise:
     again: Again  # a further rise on top of one that is told
 
 
-def judge(state: State, night: Doubles, limit: float, room: Room | None = None) -> Rise:
+def judge(state: State, night: Doubles, limit: float, room: Room | None = None, doubt: Doubles | None = None) -> Rise:
     """Take the closing day of R patients into their rows of the pipeline, in place.
 
     ``night`` (R,) heart rate asleep, NaN where there were too few minutes; ``limit`` of the sum;
-    ``room`` how far a change is expected.
+    ``room`` how far a change is expected; ``doubt`` (R,) variance of what another device makes of the night.
     """
     day = state["day"]
     worn = day["n"][:, [REST_HEART, ACTIVE_HEART]].sum(1) >= LEAST_WORN_MINUTES
@@ -58,7 +58,7 @@ def judge(state: State, night: Doubles, limit: float, room: Room | None = None) 
     before = part.copy()
     values = np.stack([night, np.log1p(steps)], axis=1)
     highest = None if room is None else room.highest[:, 0]
-    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], values, limit, highest)
+    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], values, limit, highest, doubt)
     since = np.where(said.cleared, before["since"], part["since"])
     was_asked = state["standing"] == ASKED
     standing = state["standing"].astype(np.int32) + (np.isfinite(said.score) & said.active)

@@ -136,6 +136,7 @@ def _slice(
     )
     off = (quality == NOT_WORN) | ((metric == WEAR) & (value == 0))
     hour.not_worn[row[off], minute[off]] = True
+    hour.device[row[good], minute[good], column[good]] = table.device[here][good]  # one each: its minute's source
     fill(hour, row, minute, column, value, good, vital & ~good & (quality != NOT_WORN))
     return hour
 
