@@ -41,13 +41,13 @@ MOST: Final = np.iinfo(np.int16).max
 
 DEVICE_DTYPE: Final = np.dtype(
     [
-        ("number", "i4", (2,)),  # of the present device and of the one before it; 0: none
+        ("number", "u1", (2,)),  # of the present device and of the one before it; 0: none
         ("offset", "i2", (2,)),  # hundredths, measured less what the baseline's own device would have
         ("doubt", "f4", (2,)),  # variance of the offset; 0: the baseline's own device
         ("since", "u2", (2,)),  # local day of the first night
         ("nights", "u1", (2,)),  # learned from
         ("minutes", "u2", (2,)),  # tonight, of the former device and of any other
-        ("other", "i4"),  # tonight's first device that is neither
+        ("other", "u1"),  # tonight's first device that is neither
     ]
 )
 _PAIR: Final = np.array(WATCHED)
@@ -83,7 +83,7 @@ def add(devices: State, minutes: Minutes, code: Bytes, context: Bytes) -> None:
             _count(devices[:, place], number, foreign)
 
 
-def _count(devices: State, number: Ints, foreign: Bools) -> None:
+def _count(devices: State, number: Bytes, foreign: Bools) -> None:
     former = foreign & (number == devices["number"][:, FORMER, None])
     other = foreign & ~former
     devices["minutes"] += np.stack([former.sum(1), other.sum(1)], axis=1).astype(np.uint16)

@@ -105,7 +105,7 @@ async def test_another_device_is_learned_and_no_rise_is_told(bench: Bench, secon
     await bench.frames(frames)
     assert await bench.rows(rises, 2) == []
     (row,) = bench.core.state[[bench.core.slot_of[2]]]
-    assert row["devices"]["number"][0].tolist() == [201, 200]
+    assert row["devices"]["number"][0].tolist() == [2, 1]
     assert 400 < row["devices"]["offset"][0, 0] < 800
     last = (
         "SELECT value, center FROM daily_value WHERE patient_id = %s AND context = 'asleep' ORDER BY day DESC LIMIT 1"
