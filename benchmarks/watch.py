@@ -38,6 +38,7 @@ def worn_hour(rows: Sequence[int], hour_ms: int) -> HourSlice:
     hour.mean[:] = minute_means(hour_ms, len(rows))
     hour.low[:], hour.high[:] = hour.mean, hour.mean
     hour.good[:] = np.isfinite(hour.mean)
+    hour.device[:] = 1
     return hour
 
 

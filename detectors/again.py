@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.daily import CAP, HIGH, ROOM, SHIPPED, Said
+from detectors.daily import CAP, HEARTS, HIGH, ROOM, SHIPPED, Said, together
 from detectors.protocol import Bools, Doubles, Ints, State
 
 NIGHTS: Final = 14
@@ -20,7 +20,7 @@ NIGHTS: Final = 14
 
 AGAIN_DTYPE: Final = np.dtype(
     [
-        ("level", "f4"),  # SDs above the usual, of the heart rates of the days since the rise was told
+        ("level", "f4", (len(HEARTS),)),  # /min, of the days since the rise was told, asleep and at rest; 0: not known
         ("sum", "f4"),
         ("told", "u1"),  # 1: a further rise has been told
     ]
@@ -32,39 +32,42 @@ class Again:
     """What was said of R people's day."""
 
     worse: Bools  # (R,) a further rise is told
-    level: Doubles  # (R,) SDs above the usual, what the day was compared with
+    level: Doubles  # (R, 2) /min, what the day was compared with; 0 where that is not known
     sum: Doubles  # (R,) after this day
 
 
-def judge(part: State, nights: Ints, said: Said, limit: float) -> Again:
+def judge(part: State, hearts: Doubles, days: Ints, said: Said, limit: float) -> Again:
     """Take a day each of R people, in place.
 
-    ``part`` (R,) of AGAIN_DTYPE, ``nights`` (R,) judged days since the rise was told, this one left out, ``said`` of
-    the day by ``daily``. T ← clip(T + min(heart - level, 4) - 0.5, 0, limit + 2), in SDs above the usual; told once,
-    when T > limit and the day itself lies 1 SD above the level. A day that can't be judged changes nothing; T and the
-    level are those of one alert and end with it.
+    ``part`` (R,) of AGAIN_DTYPE, ``hearts`` (R, 2) /min asleep and at rest by day, NaN where unknown, ``days`` (R,)
+    judged days since the rise was told, this one left out, ``said`` of the day by ``daily``. A is what the heart rates
+    are above their levels together, in spreads; T ← clip(T + min(A, 4) - 0.5, 0, limit + 2); told once, when T > limit
+    and A is at least 1. A day that can't be judged changes nothing; T and the level are those of one alert and end with
+    it.
 
     >>> part, on, off = np.zeros(1, AGAIN_DTYPE), np.array([True]), np.array([False])
-    >>> def said(heart, raised):
-    ...     nothing = np.zeros((1, 1))
-    ...     return Said(np.ones(1), np.ones(1), on, raised, off, np.array([heart]), nothing, nothing, nothing)
-    >>> for place, heart in enumerate([2.0, 2.5, 2.0, 5.0, 6.5]):
-    ...     again = judge(part, np.array([place]), said(heart, off if place else on), 4.5)
+    >>> def said(raised):
+    ...     nothing, one, spread = np.zeros((1, 2)), np.ones(1), np.full((1, 2), 2.0)
+    ...     return Said(one, one, on, raised, off, one, nothing, nothing, spread)
+    >>> for place, rate in enumerate([70.0, 71.0, 70.0, 76.0, 79.0]):
+    ...     again = judge(part, np.array([[rate, np.nan]]), np.array([place]), said(off if place else on), 4.5)
     ...     if again.worse[0]:
-    ...         print(place, heart, round(float(again.level[0]), 2))
-    4 6.5 2.88
+    ...         print(place, rate, round(float(again.level[0, 0]), 2))
+    4 79.0 71.75
     """
     level = part["level"].astype(np.float64)
-    judged = np.isfinite(said.heart) & said.active & ~said.raised
-    away = np.where(judged, said.heart - level, 0.0)
+    known = np.isfinite(hearts) & (level > 0)
+    judged = known.any(axis=1) & said.active & ~said.raised
+    apart = np.where(known, hearts - level, np.nan)
+    away = np.where(judged, together(apart / said.spread[:, : len(HEARTS)]), 0.0)
     moved = np.clip(part["sum"] + np.minimum(away, CAP) - SHIPPED.slack, 0, limit + ROOM)
     total = np.where(judged, moved, part["sum"])
     before = part["told"] == 1
     worse = judged & ~before & (total > limit) & (away >= HIGH)
-    share = np.maximum(1 / (nights + 1.0), 1 / NIGHTS)
-    followed = np.where(judged, level + share * away, level)
-    begun = np.where(said.raised, said.heart, followed)
-    part["level"] = np.where(said.active, begun, 0)
+    share = np.maximum(1 / (days + 1.0), 1 / NIGHTS)[:, None]
+    followed = np.where(known, level + share * apart, np.where(level > 0, level, np.nan_to_num(hearts)))
+    begun = np.where(said.raised[:, None], np.nan_to_num(hearts), followed)
+    part["level"] = np.where(said.active[:, None], begun, 0)
     part["sum"] = np.where(said.active & ~said.raised, total, 0)
     part["told"] = (before | worse) & said.active & ~said.raised
     return Again(worse, level, total)

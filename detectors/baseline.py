@@ -8,7 +8,7 @@ The priors are rounded population figures for adults from a wrist, and are meant
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -105,6 +105,11 @@ class Usual:
     def learned(self) -> NDArray[np.bool_]:
         """Return where enough is known to judge."""
         return np.asarray(self.n >= LEARNED)
+
+    def widened(self, doubt: Doubles) -> Usual:
+        """Return the same with one more variance (R, P) in a day's and an hour's SD; where it is 0, to the last bit."""
+        day, hour = (np.where(doubt > 0, np.sqrt(sd**2 + doubt), sd) for sd in (self.day, self.hour))
+        return replace(self, day=day, hour=hour)
 
 
 def _prior(name: str) -> Doubles:

@@ -52,6 +52,19 @@ HIGH: Final = 1.0  # SDs of the basal rate: nothing is raised by quiet days alon
 SUSPICIOUS_SHARE = 0.5
 MOST_DAYS: Final = 255  # counted; the weight of a day is that of the shorter memory long before
 
+
+def together(z: Doubles) -> Doubles:
+    """Return (R,) by how many SDs heart rates (R, H) are away together; NaN: unknown, all of them: NaN.
+
+    >>> together(np.array([[2.0, 2.0], [2.0, np.nan], [np.nan, np.nan]])).round(2).tolist()
+    [2.31, 2.0, nan]
+    """
+    known = np.isfinite(z)
+    n = known.sum(axis=1)
+    total = np.where(known, z, 0.0).sum(axis=1)
+    return np.where(n > 0, total / np.sqrt(np.maximum(n + TOGETHER * n * (n - 1), 1)), np.nan)
+
+
 Budget = Literal["0.1", "0.2", "0.3"]
 LIMITS: Final[Mapping[Budget, float]] = MappingProxyType({"0.1": 4.5, "0.2": 2.5, "0.3": 1.5})
 """The limit of the sum by the incidents from adaptive rules a patient-week that a team agreed to: in steps of 0.5 the
@@ -140,7 +153,7 @@ class Daily:
 
     def advance(
         self, state: State, rows: Rows, day: Ints, values: Doubles, limit: float | Doubles,
-        highest: Doubles | None = None, learns: Bools | None = None,
+        highest: Doubles | None = None, learns: Bools | None = None, doubt: Doubles | None = None,
     ) -> Said:  # fmt: skip
         """Take one day each of R people, in place.
 
@@ -148,11 +161,14 @@ class Daily:
         with NaN for what is unknown, ``limit`` of the sum, one for all or (R,): what a team's alert budget decides.
         ``highest`` (R, H) up to where a rise of each heart rate among the channels is expected, NaN where none is: up
         to there a day counts as usual and says nothing of the spread, unless an alert is open. ``learns`` (R,) who
-        learns of the day, None: all.
+        learns of the day, None: all. ``doubt`` (R, H) variance of the heart rates' measuring: the day is judged by that
+        much less, and moves the baseline by its share of what is sure.
         """
         part = state[rows]
-        center, spread, doubt = self._expected(part)
-        deviation = np.sqrt(spread**2 + doubt)
+        center, spread, variance = self._expected(part)
+        unsure = np.zeros(values.shape)
+        unsure[:, self._hearts] = 0 if doubt is None else doubt
+        deviation = np.sqrt(spread**2 + variance + unsure)
         z = (values - center) / deviation
         held = np.zeros(z.shape, bool)
         if highest is not None:
@@ -173,7 +189,7 @@ class Daily:
         part["sum"] = after
         suspicious = part["sum"] > SUSPICIOUS_SHARE * np.asarray(limit)
         taught = values if learns is None else np.where(learns[:, None], values, np.nan)
-        self._learn(part, taught, spread, suspicious, held)
+        self._learn(part, taught, spread, suspicious, held, spread**2 / (spread**2 + unsure))
         state[rows] = part
         return Said(score, after, part["active"] == 1, raised, cleared, heart, z, center, deviation)
 
@@ -181,24 +197,20 @@ class Daily:
         """Return (R,) the score of all channels and that of the heart rates alone; NaN where none of these is known."""
         known = np.isfinite(z) & (part["n"] >= LEARNED)
         weights = np.where(known, self._weights, 0.0)
-        hearts = weights * self._hearts
-        score, heart = self._weighted(weights, np.clip(z, -CAP, CAP)), self._weighted(hearts, z)
-        judged = hearts.any(axis=1)
-        return np.where(judged, score, np.nan), np.where(judged, heart, np.nan)
-
-    def _weighted(self, weights: Doubles, z: Doubles) -> Doubles:
-        """Return the weighted sum of z-scores in its own SDs; those of a person's two heart rates are correlated."""
-        hearts = weights * self._hearts
+        hearts = weights[:, self._hearts]
         variance = (weights**2).sum(1) + TOGETHER * (hearts.sum(1) ** 2 - (hearts**2).sum(1))
-        total = np.where(weights != 0, weights * np.nan_to_num(z), 0.0).sum(1)
-        return np.asarray(total / np.sqrt(np.where(variance > 0, variance, 1)))
+        total = np.where(known, weights * np.clip(np.nan_to_num(z), -CAP, CAP), 0.0).sum(1)
+        heart = together(np.where(known, z, np.nan)[:, self._hearts])
+        return np.where(np.isfinite(heart), total / np.sqrt(np.where(variance > 0, variance, 1)), np.nan), heart
 
-    def _learn(self, part: State, values: Doubles, spread: Doubles, suspicious: Bools, held: Bools) -> None:
+    def _learn(
+        self, part: State, values: Doubles, spread: Doubles, suspicious: Bools, held: Bools, sure: Doubles
+    ) -> None:
         known = np.isfinite(values)
         n = part["n"].astype(np.int32)
         learned = n >= LEARNED
         share = np.maximum(self._settings.rate, 1 / (n + 1.0))
-        share = np.where((suspicious[:, None]) & learned, share * self._settings.slow, share)
+        share = np.where((suspicious[:, None]) & learned, share * self._settings.slow, share) * sure
         away = np.where(known, values - part["mean"], 0.0)
         bound = np.where(learned, self._settings.reach * spread, np.inf)
         moved = part["mean"] + share * np.clip(away, -bound, bound)

@@ -7,13 +7,13 @@ literature on wearables; what counts as clean is written at ``_clean``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
 import numpy as np
 
-from detectors import desaturation, drift, persist, rise, together, travel, wearer, windows
+from detectors import desaturation, devices, drift, persist, rise, together, travel, wearer, windows
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -69,6 +69,9 @@ CLEAN_Z, FIRST_CLEAN_Z = 3.0, 6.0
 ALARMING_MINUTES = 5
 """A day with so many minutes beyond a safety limit is not learned from, in that metric."""
 
+SURE = 1 / 3
+"""Of a night's variance, as much may be doubt about its device where the night is learned from."""
+
 NIGHT_Z, CALM_NIGHT_Z = 4.0, 2.0
 NIGHT_RULES = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGHT_BREATH_RISE, "breath"))
 
@@ -84,22 +87,27 @@ def close_days(
     everywhere. ``guard`` False learns from every day. ``opened``: how far whose heart rate is expected to
     change, and when, None: nobody's; a day is judged by what stands at its end, whenever the next hour comes.
     """
-    values, variance = day_means(state["day"])
-    values = np.where(state["day"]["n"] >= LEAST_MINUTES, values, np.nan)
-    expected = usual(state["baselines"], state["open_day"])
+    means, variance = day_means(state["day"])
+    measured = np.where(state["day"]["n"] >= LEAST_MINUTES, means, np.nan)
+    devices.turn(state)
+    night = devices.tonight(state["devices"], state["day"]["n"])
+    values = measured - night.shift
+    expected = usual(state["baselines"], state["open_day"]).widened(night.doubt)
     z = z_of_days(values, expected)
     known = np.isfinite(z) & expected.learned()
     said = _Findings.of(state, hour, slots)
     room = None if opened is None else windows.room(state, opened.at(slots, said.at))
     held = np.zeros(values.shape, bool) if room is None else windows.inside(values, expected.center, room)
-    ordinary = known & ~held & _unsuspected(state, rise.frozen(state, limit))
-    doubt = wearer.judge(state, np.where(held, 0, z), known)
-    first = said.began + (doubt.since - state["open_day"]).astype(np.int64) * DAY_MS
-    of_wearer = partial(wearer.evidence, doubt, state, values, expected)
-    said.add(WEARER_IN_DOUBT, of_wearer, first, {"raised": doubt.raised, "cleared": doubt.cleared})
+    ordinary = known & ~held & ~devices.young(state["devices"]) & _calm(state)
+    ordinary &= _unsuspected(state, rise.frozen(state, limit))
+    asked = wearer.judge(state, np.where(held, 0, z), known)
+    first = said.began + (asked.since - state["open_day"]).astype(np.int64) * DAY_MS
+    of_wearer = partial(wearer.evidence, asked, state, values, expected)
+    said.add(WEARER_IN_DOUBT, of_wearer, first, {"raised": asked.raised, "cleared": asked.cleared})
     said.doubted = state["wearer"]["active"] == 1
-    heart = rise.judge(state, values, limit, room)
-    of_heart = partial(rise.evidence, heart, state, limit)
+    missed = _missed(state, values, expected)
+    heart = rise.judge(state, values, limit, room, night.doubt)
+    of_heart = partial(_rise_evidence, heart, state, limit, night, measured)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
     risen: dict[Change, Bools] = {
         "raised": heart.said.raised, "worsened": heart.again.worse, "cleared": heart.said.cleared
@@ -107,30 +115,33 @@ def close_days(
     said.add(RESTING_HEART, of_heart, since, risen, heart.again.worse + np.uint8(1))
     said.add(NEW_NORMAL, of_heart, since, {"raised": heart.asked, "cleared": heart.answered})
     for pair, rule, name in NIGHT_RULES:
-        of_pair = partial(_night_evidence, state, values, expected, z, pair)
+        of_pair = _by_device(partial(_night_evidence, state, values, expected, z, pair), night, measured, pair)
         start, raised, cleared = _nights(state, name, z[:, pair], known[:, pair], said.began)
         said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
-    night = together.judge(state, np.where(held, 0, z), known)
-    first = said.began + (night.since - state["open_day"]).astype(np.int64) * DAY_MS
-    of_night = partial(together.evidence, night, state, values, expected)
-    said.add(NIGHT_TOGETHER, of_night, first, {"raised": night.raised, "cleared": night.cleared})
+    several = together.judge(state, np.where(held, 0, z), known)
+    first = said.began + (several.since - state["open_day"]).astype(np.int64) * DAY_MS
+    of_several = partial(together.evidence, several, state, values, expected)
+    said.add(NIGHT_TOGETHER, of_several, first, {"raised": several.raised, "cleared": several.cleared})
     clean = _clean(state, np.where(held, 0, z), expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
-    _learn(state, clean, values, variance, ~held)
+    of_itself = ~held & ~devices.young(state["devices"])
+    shift = devices.learn(state, night, missed, expected.day**2, _calm(state) & ~held)
+    clean &= night.doubt <= expected.day**2 * SURE
+    _learn(state, clean, measured - shift, variance, of_itself)
     drifted = drift.judge(state, values, room)
     for place, rule in enumerate(DRIFTS):
         changes: dict[Change, Bools] = {name: which[:, place] for name, which in drifted.changes.items()}
-        said.add(rule, partial(drift.evidence, state, values, place), said.began, changes, drifted.level[:, place])
+        of_drift = _by_device(partial(drift.evidence, state, values, place), night, measured, drift.WATCHED[place].pair)
+        said.add(rule, of_drift, said.began, changes, drifted.level[:, place])
     if room is not None:
         rise.follow(state, heart, room)
     falls = desaturation.judge(state["falls"], ~travel.abroad(state))
     of_falls = partial(_falls_evidence, falls, state)
     said.add(NIGHT_FALLS, of_falls, said.began, falls.changes, falls.level)
-    table = _table(state, slots, values, expected, z, clean)
+    table = _table(state, slots, measured, replace(expected, center=expected.center + night.shift), z, clean)
     count(state["tails"], student(z, expected.n), ordinary)
     by_mean, n = heart.said.z[:, : len(rise.HEART_PAIRS)], heart.n[:, : len(rise.HEART_PAIRS)]
-    count(
-        state["rise_tails"], student(by_mean, n), ordinary[:, rise.HEART_PAIRS] & (n >= LEARNED) & np.isfinite(by_mean)
-    )
+    judged = ordinary[:, rise.HEART_PAIRS] & (n >= LEARNED) & np.isfinite(by_mean)
+    count(state["rise_tails"], student(by_mean, n), judged)
     state["day"] = np.zeros((), DAY_DTYPE)
     return said.findings, table
 
@@ -174,6 +185,19 @@ class _Findings:
                     evidence["wearer_in_doubt"] = True
                 start, at, step = int(start_ms[i]), int(self.at[i]), 0 if level is None else max(int(level[i]) - 1, 0)
                 self.findings.append(Finding(int(self.slots[i]), rule.id, change, start, at, step, evidence))
+
+
+def _by_device(
+    of: Callable[[int], Evidence], night: devices.Night, measured: Doubles, pair: int
+) -> Callable[[int], Evidence]:
+    return lambda i: of(i) | devices.evidence(night, measured, pair, i)
+
+
+def _rise_evidence(
+    heart: rise.Rise, state: State, limit: float, night: devices.Night, measured: Doubles, i: int
+) -> Evidence:
+    pair = rise.HEART_PAIRS[rise.told_first(heart, i)]
+    return rise.evidence(heart, state, limit, i) | devices.evidence(night, measured, pair, i)
 
 
 def _night_evidence(state: State, values: Doubles, expected: Usual, z: Doubles, pair: int, i: int) -> Evidence:
@@ -233,17 +257,38 @@ def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
     bound = np.where(expected.n >= LEARNED, CLEAN_Z, FIRST_CLEAN_Z)
     with np.errstate(invalid="ignore"):
         near = np.abs(z) <= bound
-    return np.asarray(near & _unsuspected(state, frozen))
+    return np.asarray(near & _calm(state) & _unsuspected(state, frozen))
+
+
+def _calm(state: State) -> Bools:
+    """Return (R, P) of which days nothing is amiss of themselves, however far out they are.
+
+    No hour was far out, few minutes were beyond a limit, no alert of the night's metric itself stands, and the body's
+    clock is the local one.
+    """
+    calm = ~state["day"]["dirty"] & (state["day"]["alarming"][:, PAIR_METRIC] < ALARMING_MINUTES)
+    for pair, _, name in NIGHT_RULES:
+        calm[:, pair] &= state[name]["active"] == 0
+    return np.asarray(calm & ~travel.abroad(state)[:, None])
 
 
 def _unsuspected(state: State, frozen: Bools) -> Bools:
-    """Return (R, P) the values of the open day of which nothing is suspected, however far out they are."""
-    alarming = state["day"]["alarming"][:, PAIR_METRIC] >= ALARMING_MINUTES
-    free = ~state["day"]["dirty"] & ~alarming & ~frozen[:, None] & ~travel.abroad(state)[:, None]
-    for pair, _, name in NIGHT_RULES:  # nor of a metric while its own alert stands
-        free[:, pair] &= state[name]["active"] == 0
+    """Return (R, 1) of whom nothing is suspected, neither of the heart, nor of several vitals, nor of who it was."""
     asked = (state["wearer"]["active"] == 1) | (state["together"]["active"] == 1)
-    return np.asarray(free & ~asked[:, None])
+    return np.asarray(~(frozen | asked)[:, None])
+
+
+def _missed(state: State, values: Doubles, expected: Usual) -> Doubles:
+    """Return (R, P) what values missed the usual by; while a rise is told, or its level, whichever is nearer.
+
+    So a device that is changed during an illness does not take the illness for its own, nor its end.
+    """
+    missed, pairs = values - expected.center, list(rise.HEART_PAIRS)
+    level = state["again"]["level"]
+    of_level = values[:, pairs] - level
+    nearer = (level > 0) & (np.abs(of_level) < np.abs(missed[:, pairs]))  # while no rise is told there is no level
+    missed[:, pairs] = np.where(nearer, of_level, missed[:, pairs])
+    return missed
 
 
 def _learn(state: State, clean: Bools, values: Doubles, variance: Floats, ordinary: Bools) -> None:

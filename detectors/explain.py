@@ -15,6 +15,7 @@ from detectors.baseline import DAYS as BASELINE_DAYS
 from detectors.daily import MOST_DAYS
 from detectors.desaturation import LEARNED as FALLS_LEARNED
 from detectors.desaturation import MEMORY as FALLS_MEMORY
+from detectors.devices import NIGHTS as DEVICE_NIGHTS
 from detectors.limits import DEFAULT_LIMITS
 from detectors.rules import (
     CHECK_VALUE,
@@ -226,9 +227,8 @@ def _night(name: str) -> Callable[[Told, Voice], str]:
     def tell(evidence: Told, voice: Voice) -> str:
         date = _date(_EPOCH + timedelta(days=evidence["day"]))
         what = f"{voice[1]}{name} in the night to {date}"
-        return _against_usual(evidence, voice, what, f"median of {evidence['n_days']} nights") + _again(
-            evidence, "night"
-        )
+        told = _against_usual(evidence, voice, what, f"median of {evidence['n_days']} nights")
+        return told + _again(evidence, "night") + _other_device(evidence, voice)
 
     return tell
 
@@ -241,13 +241,14 @@ def _rise(evidence: Told, voice: Voice) -> str:
     learned = f"over {evidence['n_days']} {nights}" + (" or more" if evidence["n_days"] >= MOST_DAYS else "")
     told = _against_usual(evidence, voice, f"{voice[1]}{name}", learned)
     if evidence.get("change") == "cleared":
-        return told
+        return told + _other_device(evidence, voice)
     if "other_value" in evidence:
         now, usual = (average("heart_rate", evidence[key]) for key in ("other_value", "other_usual"))
         told += f"; {'asleep' if evidence['other_context'] == 'asleep' else 'at rest by day'} {now}, usual {usual}"
     if evidence.get("change") == "worsened":
         told += "; higher again than on the days since it was first told"
-    return told + ("; with fewer steps than usual" if evidence.get("steps_z", 0.0) <= QUIET_Z else "")
+    told += "; with fewer steps than usual" if evidence.get("steps_z", 0.0) <= QUIET_Z else ""
+    return told + _other_device(evidence, voice)
 
 
 def _heart_of(context: str, day: int) -> tuple[str, str]:
@@ -276,7 +277,27 @@ def _drift(evidence: Told, voice: Voice) -> str:
     return (
         f"{voice[1]}{_ASLEEP[metric]} {back} the first weeks: in the night to {date} it was {now} {unit}, {compared} "
         f"the first {BASELINE_DAYS} nights' {first} {unit}"
-    )
+    ) + _other_device(evidence, voice)
+
+
+def _other_device(evidence: Told, voice: Voice) -> str:
+    """Return that the device changed, when, and what was taken off for it; nothing where that plays no part, e.g.
+
+    >>> night = {"metric": "heart_rate", "value": 67.8, "measured": 70.2, "device_since_day": 20_779}
+    >>> _other_device(night | {"device_nights": 9}, ("", "", "the device"))
+    '; the device changed in the night to 22 Nov: 2 /min were taken off the 70 /min measured'
+    """
+    if "measured" not in evidence:
+        return ""
+    metric, digits = evidence["metric"], DECIMALS[evidence["metric"]]
+    value, measured = (average(metric, evidence[key]) for key in ("value", "measured"))
+    off = float(measured) - float(value)
+    changed = f"; {voice[2]} changed in the night to {_date(_EPOCH + timedelta(days=evidence['device_since_day']))}"
+    if not off:
+        young = evidence["device_nights"] < DEVICE_NIGHTS
+        return f"{changed}: how far it differs is still being learned, nothing was taken off" if young else ""
+    how = "taken off" if off > 0 else "added to"
+    return f"{changed}: {abs(off):.{digits}f} {UNITS[metric]} were {how} the {measured} {UNITS[metric]} measured"
 
 
 _ASLEEP: Final[Mapping[str, str]] = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from detectors import datastate, persist, windows
+from detectors import datastate, devices, persist, windows
 from detectors.baseline import PAIR_CONTEXT, REST_HEART, Usual, usual
 from detectors.days import day_evidence
 from detectors.protocol import HOUR_MS, Bools, Change, Doubles, Finding, HourSlice, Longs, Rows, State
@@ -30,10 +32,12 @@ def close_hours(
     """
     sums = state["hour"]
     means = hour_means(sums)
-    expected = usual(state["baselines"], state["open_day"])
-    z = far = z_of_hours(means, sums["n"], expected)
+    night = devices.tonight(state["devices"], state["day"]["n"] + sums["n"])
+    expected = usual(state["baselines"], state["open_day"]).widened(night.doubt)
+    values = means - night.shift
+    z = far = z_of_hours(values, sums["n"], expected)
     if window is not None:
-        z = np.where(windows.inside(means, expected.center, windows.room(state, window)), 0, far)
+        z = np.where(windows.inside(values, expected.center, windows.room(state, window)), 0, far)
         far = np.where((state["rest"]["active"] == 1)[:, None], far, z)
     learned = expected.learned()
     findings = _rest_hours(state, hour, slots, means, far, learned, expected)
@@ -42,7 +46,8 @@ def close_hours(
         state["day"]["dirty"] |= learned & (np.abs(z) > FAR_HOUR_Z)
     add_hour(state["day"], sums, means)
     states = HourStates(slots, hour.hour_ms, sums["context"].copy(), known, cause)
-    return findings, states, _bands(hour.hour_ms, slots, baseline, expected)
+    measured = replace(expected, center=expected.center + night.shift)
+    return findings, states, _bands(hour.hour_ms, slots, baseline, measured)
 
 
 def _bands(hour_ms: Longs, slots: Rows, baseline: Rows, expected: Usual) -> Bands:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import MINUTE_MS, Bools, Counts, Floats, HourSlice, Ints
+from detectors.protocol import MINUTE_MS, Bools, Bytes, Counts, Floats, HourSlice, Ints
 
 Kind = TypeVar("Kind", bound=np.generic)
 
@@ -26,6 +26,7 @@ class Minutes:
     good: Counts  # (R, W, M)
     poor: Counts  # (R, W, M)
     not_worn: Bools  # (R, W)
+    device: Bytes  # (R, W, M) 0 where it is not known
 
 
 def live_minutes(hour: HourSlice) -> Minutes:
@@ -52,4 +53,5 @@ def live_minutes(hour: HourSlice) -> Minutes:
         good=side_by_side(hour.good),
         poor=side_by_side(hour.poor),
         not_worn=np.asfortranarray(hour.not_worn[:, span]),
+        device=side_by_side(hour.device),
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors import together, travel, wearer, windows
+from detectors import devices, together, travel, wearer, windows
 from detectors.adult_limits import ADULT_LIMITS, Limit
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
@@ -51,6 +51,7 @@ PIPELINE_DTYPE = np.dtype(
         *travel.FIELDS,
         ("together", together.TOGETHER_DTYPE),
         ("wearer", wearer.WEARER_DTYPE),
+        ("devices", devices.DEVICE_DTYPE, (len(devices.WATCHED),)),
     ]
 )
 _HEART_PAIRS = np.flatnonzero(PAIR_METRIC == HEART_RATE)
@@ -62,7 +63,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,152 bytes a patient.
+    night; each patient's hours in order. State: 1,256 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()
@@ -131,6 +132,7 @@ class Pipeline:
         code = self._gate.judge(part["gate"], minutes)
         context = contexts(part["last_step"], minutes)
         add_falls(part["falls"], minutes, code, context)
+        devices.add(part["devices"], minutes, code, context)
         heard = np.any(part["baselines"]["n"][:, _HEART_PAIRS] > 0, axis=1)
         add_minutes(part["hour"], part["day"], heard, minutes, code, context, alarm or self._alarm)
         states, bands = no_hours()

@@ -84,6 +84,7 @@ class HourSlice:
     good: Counts  # (R, 60, M) how many good readings
     poor: Counts  # (R, 60, M) how many questionable or poor-signal readings
     not_worn: Bools  # (R, 60) the device said it was not worn
+    device: Bytes  # (R, 60, M) which of the patient's devices measured, from 1 on; 0 where it is not known
 
     @property
     def closes(self) -> Bools:
@@ -179,6 +180,7 @@ def blank_hour(
         good=np.zeros(shape, np.uint16),
         poor=np.zeros(shape, np.uint16),
         not_worn=np.zeros((n, 60), bool),
+        device=np.zeros(shape, np.uint8),
     )
 
 

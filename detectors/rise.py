@@ -48,11 +48,12 @@ class Rise:
     again: Again  # a further rise on top of one that is told
 
 
-def judge(state: State, values: Doubles, limit: float, room: Room | None = None) -> Rise:
+def judge(state: State, values: Doubles, limit: float, room: Room | None = None, doubt: Doubles | None = None) -> Rise:
     """Take the closing day of R patients into their rows of the pipeline, in place.
 
     ``values`` (R, P) of the day by baseline, NaN where there were too few minutes; ``limit`` of the sum;
-    ``room`` how far a change is expected. The rate at rest by day counts only where steps tell that it was rest.
+    ``room`` how far a change is expected; ``doubt`` (R, P) variance of what another device makes of the values. The
+    rate at rest by day counts only where steps tell that it was rest.
     """
     day = state["day"]
     worn = day["n"][:, [REST_HEART, ACTIVE_HEART]].sum(1) >= LEAST_WORN_MINUTES
@@ -62,8 +63,10 @@ def judge(state: State, values: Doubles, limit: float, room: Room | None = None)
     before = part.copy()
     hearts = np.stack([values[:, NIGHT_HEART], np.where(told, values[:, REST_HEART], np.nan)], axis=1)
     channels = np.concatenate([hearts, np.log1p(steps)[:, None]], axis=1)
-    highest, learns = None if room is None else room.highest, ~travel.abroad(state)
-    said = DETECTOR.advance(part, np.arange(len(part)), state["open_day"], channels, limit, highest, learns)
+    said = DETECTOR.advance(
+        part, np.arange(len(part)), state["open_day"], channels, limit, None if room is None else room.highest,
+        ~travel.abroad(state), None if doubt is None else doubt[:, HEART_PAIRS],
+    )  # fmt: skip
     since = np.where(said.cleared, before["since"], part["since"])
     was_asked = state["standing"] == ASKED
     standing = state["standing"].astype(np.int32) + (np.isfinite(said.score) & said.active)
@@ -72,7 +75,7 @@ def judge(state: State, values: Doubles, limit: float, room: Room | None = None)
     answered = said.cleared & was_asked
     since_told = np.minimum(state["standing"].astype(np.int32), again.NIGHTS)  # once asked for, the nights are many
     further = state["again"].copy()
-    risen = again.judge(further, since_told, said, limit)
+    risen = again.judge(further, hearts, since_told, said, limit)
     state["again"] = further
     state["rise"] = part
     state["standing"] = np.where(asked | was_asked, ASKED, np.minimum(standing, ASKED - 1)) * said.active
@@ -104,14 +107,22 @@ def frozen(state: State, limit: float) -> Bools:
     return np.asarray((state["rise"]["sum"] > SUSPICIOUS_SHARE * limit) | (state["rise"]["active"] == 1))
 
 
+def _known_z(rise: Rise, i: int) -> Doubles:
+    known = np.isfinite(rise.hearts[i]) & (rise.n[i, : DAY + 1] >= LEARNED)
+    return np.where(known, rise.said.z[i, : DAY + 1], -np.inf)
+
+
+def told_first(rise: Rise, i: int) -> int:
+    """Return the place of the heart rate that is further above its usual, of those of patient ``i`` that are known."""
+    return int(np.argmax(_known_z(rise, i)))
+
+
 def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
     """Return what a finding about patient ``i`` tells, all numbers of the day itself.
 
     Told first is the heart rate that is further above its usual, of those that are known.
     """
-    said = rise.said
-    z = np.where(np.isfinite(rise.hearts[i]) & (rise.n[i, : DAY + 1] >= LEARNED), said.z[i, : DAY + 1], -np.inf)
-    first = int(np.argmax(z))
+    said, first = rise.said, told_first(rise, i)
     pair, value, usual = HEART_PAIRS[first], float(rise.hearts[i, first]), float(rise.usual[i, first])
     told: Evidence = {
         "metric": PAIRS[pair].metric,
@@ -133,7 +144,7 @@ def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
         "cusum_limit": limit,
     }
     other = 1 - first
-    if np.isfinite(z[other]):
+    if np.isfinite(_known_z(rise, i)[other]):
         told |= {
             "other_context": CONTEXTS[PAIR_CONTEXT[HEART_PAIRS[other]]],
             "other_value": round(float(rise.hearts[i, other]), 4),
@@ -142,7 +153,7 @@ def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
             "other_n_days": int(rise.n[i, other]),
         }
     if rise.again.worse[i]:
-        told |= {"level_z": round(float(rise.again.level[i]), 3), "again": round(float(rise.again.sum[i]), 3)}
+        told |= {"level": round(float(rise.again.level[i, first]), 4), "again": round(float(rise.again.sum[i]), 3)}
     if np.isfinite(said.z[i, STEPS]):
         told |= {
             "steps": round(float(rise.steps[i])),

@@ -55,7 +55,7 @@ class Bands(Table):
 
 @dataclass(frozen=True, slots=True)
 class Days(Table):
-    """D closed daily values, each with the baseline as it was before this day."""
+    """D closed daily values as measured, each with the baseline as it was before this day, put for their device."""
 
     row: Rows  # (D,)
     local_day: Ints  # (D,) days since 1970: 10:00 to 10:00 local, by its end

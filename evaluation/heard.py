@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from detectors.protocol import Bools, Doubles, Ints, Longs
 from simulators.series import Series
@@ -45,5 +45,16 @@ class Heard:
     hours: Longs  # (H,) hours with data that were judged, Unix ms UTC
 
 
-Processor = Callable[[Sequence[Streams], Sequence[int], Callable[[int, int], None]], list[Heard]]
-"""(streams a person, UTC offset a person in minutes, told(days done, days)) → what was said of each person."""
+class Processor(Protocol):
+    """What drives the processor's code."""
+
+    def __call__(
+        self, people: Sequence[Streams], offsets_min: Sequence[int], told: Callable[[int, int], None], /,
+        *, swapped_ms: Sequence[int | None] | None = None,
+    ) -> list[Heard]:  # fmt: skip
+        """Return what was said of each person.
+
+        ``offsets_min`` from UTC a person, ``told(days done, days)``, ``swapped_ms`` the instant from which on another
+        device measures a person, None: one device throughout.
+        """
+        ...

@@ -29,6 +29,7 @@ LASTING: Final = "step_5_bpm_for_ever"
 LEARNED_BPM: Final = 4.0  # of 5: the new normal is learned
 BUDGET: Final[Budget] = "0.2"  # at which what runs is judged here
 NAMED: Final = "ramp_5_bpm_3_d"  # the case by which it is to be judged, named before anything was tuned
+SWAPPED: Final = {f"{NAMED}_on_another_device": NAMED}  # the same event, begun with another device that measures alike
 RESAMPLED: Final = 2000
 NIGHT_RULE: Final = "resting_heart_rate_rise"
 
@@ -70,18 +71,21 @@ def _group(name: str, subjects: list[Subject], processor: Processor, told: Any) 
         "rate": _interval(rate(episodes, weeks)) if weeks else None,
         "cases": {},
     }
-    for done, case in enumerate(CASES):
-        told(f"{name}: {case}", done, len(CASES))
-        events = [place(one.name, one.streams, one.offset_min, case, one.onset) for one in subjects]
+    for done, case in enumerate([*CASES, *SWAPPED]):
+        told(f"{name}: {case}", done, len(CASES) + len(SWAPPED))
+        frozen = SWAPPED.get(case, case)
+        events = [place(one.name, one.streams, one.offset_min, frozen, one.onset) for one in subjects]
         which = [i for i, event in enumerate(events) if event is not None]
         if not which:
             continue
         placed = [event for event in events if event is not None]
         chosen = [subjects[i] for i in which]
         streams = [inject(one.name, one.streams, event) for one, event in zip(chosen, placed, strict=True)]
-        heard = processor(streams, [one.offset_min for one in chosen], lambda *_: None)
+        another = case in SWAPPED or CASES[frozen].kind == "device_swap"
+        swaps = [event.start_ms if another else None for event in placed]
+        heard = processor(streams, [one.offset_min for one in chosen], lambda *_: None, swapped_ms=swaps)
         before = [plain[i] for i in which]
-        document["cases"][case] = _case(case, chosen, placed, before, heard, rivals)
+        document["cases"][case] = _case(frozen, chosen, placed, before, heard, rivals)
         if case == CONTAMINATING:
             document["contamination"] = contamination(placed, chosen, before, heard)
         if case == LASTING:

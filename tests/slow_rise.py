@@ -65,7 +65,8 @@ def days(values: Iterable[tuple[float | None, float | None, float | None]]) -> l
     """Return what is made of (heart rate asleep, at rest by day, steps of the day) day after day, None where unknown."""
     channels = [_Channel(prior) for prior in PRIOR]
     total, active, found = 0.0, False, []
-    level, since_told, further, told = 0.0, 0, 0.0, False
+    level: list[float | None] = [None, None]
+    since_told, further, told = 0, 0.0, False
     for asleep, rest, count in values:
         day = [asleep, rest, None if count is None else math.log1p(count)]
         scores = [channel.z(value) for channel, value in zip(channels, day, strict=True)]
@@ -78,14 +79,21 @@ def days(values: Iterable[tuple[float | None, float | None, float | None]]) -> l
             total = max(0.0, min(total + min(score, 4.0) - 0.5, LIMIT + 2))
             was, active = active, total >= 0.5 * LIMIT if active else total > LIMIT and heart >= 1
             if not active:
-                level, since_told, further, told = 0.0, 0, 0.0, False
+                level, since_told, further, told = [None, None], 0, 0.0, False
             elif not was:
-                level, since_told = heart, 1
+                level, since_told = day[:2], 1
             else:
-                further = max(0.0, min(further + min(heart - level, 4.0) - 0.5, LIMIT + 2))
-                worse = further > LIMIT and heart - level >= 1 and not told
-                told |= worse
-                level += (heart - level) / min(since_told + 1, 14)
+                apart = [None if a is None or b is None else a - b for a, b in zip(day[:2], level, strict=True)]
+                pairs = zip(apart, channels[:2], strict=True)
+                away = _together([None if a is None else a / channel.doubt for a, channel in pairs], WEIGHT)
+                if away is not None:
+                    further = max(0.0, min(further + min(away, 4.0) - 0.5, LIMIT + 2))
+                    worse = further > LIMIT and away >= 1 and not told
+                    told |= worse
+                level = [
+                    value if was is None else was + (0.0 if a is None else a / min(since_told + 1, 14))
+                    for value, was, a in zip(day[:2], level, apart, strict=True)
+                ]
                 since_told += 1
         for channel, value in zip(channels, day, strict=True):
             channel.learn(value, suspicious=total > LIMIT / 2)

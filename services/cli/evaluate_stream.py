@@ -23,14 +23,17 @@ def process(
     offsets_min: Sequence[int],
     told: Callable[[int, int], None] = lambda *_: None,
     budget: Budget = "0.1",
+    *,
+    swapped_ms: Sequence[int | None] | None = None,
 ) -> list[Heard]:
     """Return what the processor says of N people's readings, all in time, side by side.
 
-    ``told`` hears how many days are done, of how many; ``budget`` is that of the processor's settings. Metrics that no
-    detector looks at are left out.
+    ``told`` hears how many days are done, of how many; ``budget`` is that of the processor's settings; ``swapped_ms``
+    from when on another device measures whom. Metrics that no detector looks at are left out.
     """
     looked_at = [{metric: s for metric, s in streams.items() if metric in LOOKED_AT} for streams in people]
-    tables = [table_of(slot, streams) for slot, streams in enumerate(looked_at)]
+    swaps = swapped_ms or [None] * len(people)
+    tables = [table_of(slot, streams, swaps[slot]) for slot, streams in enumerate(looked_at)]
     alerts = Told(len(people))
     hours: list[list[int]] = [[] for _ in people]
     nights: list[list[tuple[Any, ...]]] = [[] for _ in people]
@@ -55,14 +58,15 @@ def process(
     ]
 
 
-def table_of(slot: int, streams: Streams) -> Table:
-    """Return one person's readings as one device's, sorted by instant."""
+def table_of(slot: int, streams: Streams, swapped_ms: int | None = None) -> Table:
+    """Return one person's readings as one device's, from ``swapped_ms`` on as another's, sorted by instant."""
     parts = []
     for metric, stream in streams.items():
         n = len(stream.t_ms)
+        device = np.where(stream.t_ms < (np.inf if swapped_ms is None else swapped_ms), 1, 2).astype(np.int32)
         parts.append(
             Table(
-                np.full(n, slot, np.intp), np.ones(n, np.int32), np.full(n, catalogue()[metric].id, np.int16),
+                np.full(n, slot, np.intp), device, np.full(n, catalogue()[metric].id, np.int16),
                 stream.t_ms, stream.value, stream.quality, np.full(n, -1, np.int32),
             )
         )  # fmt: skip

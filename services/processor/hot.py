@@ -75,6 +75,7 @@ class Hot(msgspec.Struct):
     late: dict[int, list[int]] = {}
     judged: dict[int, int] = {}
     last_stored: dict[str, int] = {}
+    devices: list[int] = []  # that measured, by the first settled minute of each: their numbers in the baseline row
     sessions: dict[str, Session] = {}
     holds: dict[str, Hold] = {}
     episodes: list[Episode] = []

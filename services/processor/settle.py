@@ -28,6 +28,7 @@ from services.processor.watermark import offset_at
 MINUTE_MS: Final = 60_000
 NO_DATA_CODE: Final = 3 * 4 + 1  # unknown, no_data
 EPOCH: Final = date(1970, 1, 1)
+MOST_DEVICES: Final = 255  # of a patient told apart
 FAST: Final = 90  # readings an hour: more get minute buckets too
 WEAR: Final = catalogue()["wear"].id
 _COLUMN: Final = np.full(max(by_id()) + 1, -1, np.int16)
@@ -136,8 +137,29 @@ def _slice(
     )
     off = (quality == NOT_WORN) | ((metric == WEAR) & (value == 0))
     hour.not_worn[row[off], minute[off]] = True
+    numbers = _numbers([core.hot[slot] for slot in slots.tolist()], row[good], minute[good], table.device[here][good])
+    hour.device[row[good], minute[good], column[good]] = numbers  # one each: its minute's source
     fill(hour, row, minute, column, value, good, vital & ~good & (quality != NOT_WORN))
     return hour
+
+
+def _numbers(
+    hots: list[Hot], row: NDArray[np.intp], minute: NDArray[np.intp], device: NDArray[np.int32]
+) -> NDArray[np.uint8]:
+    """Return each reading's device as its patient's own number, from 1 on, in the order in which each first measured.
+
+    ``row`` (N,) indexes ``hots``, of one row ascending by instant. What is new is noted in ``hots``. The numbers follow
+    from what is settled alone: not from the database's, and however the stream is cut.
+    """
+    pairs, first, which = np.unique(row.astype(np.int64) << 32 | device, return_index=True, return_inverse=True)
+    owner, own = pairs >> 32, pairs & 0xFFFFFFFF
+    numbers = np.zeros(len(pairs), np.uint8)
+    for place in np.lexsort((own, minute[first], owner)).tolist():
+        known, one = hots[int(owner[place])].devices, int(own[place])
+        if one not in known:
+            known.append(one)
+        numbers[place] = min(known.index(one) + 1, MOST_DEVICES)
+    return numbers[which]
 
 
 def _first_instants(in_time: Table, bounds: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from detectors.rules import RULES
 from ingest.frame import StampedFrame
 from services.processor.rebuild import Rebuilder
 from services.processor.records import Effects
@@ -207,8 +208,9 @@ async def test_what_an_earlier_version_of_a_rule_found_stays_as_it_was_told_when
     copied = """INSERT INTO alert SELECT (jsonb_populate_record(a, jsonb_build_object('id', gen_random_uuid(),
                 'rule_version', 1, 'state', %s::text, 'resolved_at', %s::timestamptz))).*
                 FROM alert a WHERE rule = 'resting_heart_rate_rise' RETURNING id"""
+    version = RULES["resting_heart_rate_rise"].version
     ((over,),) = await bench.rows(copied, "resolved", "2025-10-19Z")
-    ((lasts,),) = await bench.rows(copied.replace("a WHERE", "a WHERE rule_version = 3 AND"), "active", None)
+    ((lasts,),) = await bench.rows(copied.replace("a WHERE", f"a WHERE rule_version = {version} AND"), "active", None)
     await bench.rows("UPDATE patient_baseline SET layout = 1 RETURNING 1")
     await bench.rows("UPDATE baseline_checkpoint SET layout = 1 RETURNING 1")
     await bench.take_over()

@@ -9,7 +9,7 @@ from ingest.catalogue import catalogue
 from ingest.frame import NOT_WORN, POOR_SIGNAL, StampedFrame
 from services.processor.readings import Table
 from services.processor.sources import preferred
-from tests.fix_processor import HOUR, MINUTE, T0, Bench, block, stamped
+from tests.fix_processor import DAY, HOUR, MINUTE, T0, Bench, block, stamped
 
 pytestmark = pytest.mark.stack
 BUCKETS = (
@@ -82,6 +82,54 @@ async def test_a_watch_on_its_charger_does_not_hide_the_ring(bench: Bench) -> No
     await bench.frames(frames)
     assert await bench.rows("SELECT state FROM metric_state WHERE metric_id = 1") == [("learning",)]
     assert not await bench.rows("SELECT 1 FROM alert WHERE rule = 'not_worn'")
+
+
+def nights_of(patient: int, devices: int) -> list[StampedFrame]:
+    """25 nights at 60 /min, from the 17th on measured 6 higher, by the second of ``devices`` where there are two."""
+    frames: list[StampedFrame] = []
+    for night in range(25):
+        other, level = night >= 16, 60 + np.random.default_rng(night).normal(0, 1.2)
+        for hour in [22, 23, *range(24, 31), 34]:
+            rates = np.rint(level + 6 * other + np.random.default_rng([night, hour]).normal(0, 2, 60))
+            heart = block("heart_rate", T0 + night * DAY + hour * HOUR, rates)
+            device = 100 * patient + (devices - 1) * other
+            frames.append(stamped(patient, len(frames), [heart], device=device, session=f"s{device}"))
+    return frames
+
+
+async def test_another_device_is_learned_and_no_rise_is_told(bench: Bench, second_bench: Bench) -> None:
+    await bench.frames(nights_of(1, devices=1))
+    rises = "SELECT evidence FROM alert WHERE rule = 'resting_heart_rate_rise' AND patient_id = %s"
+    assert len(await bench.rows(rises, 1)) == 1, "of whoever is not known to have another device it is told"
+    frames = nights_of(2, devices=2)
+    await bench.frames(frames)
+    assert await bench.rows(rises, 2) == []
+    (row,) = bench.core.state[[bench.core.slot_of[2]]]
+    assert row["devices"]["number"][0].tolist() == [2, 1]
+    assert 400 < row["devices"]["offset"][0, 0] < 800
+    last = (
+        "SELECT value, center FROM daily_value WHERE patient_id = %s AND context = 'asleep' ORDER BY day DESC LIMIT 1"
+    )
+    ((value, center),) = await bench.rows(last, 2)
+    assert value > 64, "the night is stored as it was measured"
+    assert center == pytest.approx(value, abs=4), "and its usual as this device would measure it"
+    while frames:  # in other batches, with restarts between them
+        batch, frames = frames[:37], frames[37:]
+        await second_bench.frames(batch)
+        await second_bench.take_over()
+    for query in ("SELECT state FROM patient_baseline WHERE patient_id = %s", last):
+        assert await bench.rows(query, 2) == await second_bench.rows(query, 2)
+
+
+async def test_a_night_of_the_other_device_that_comes_late_is_rebuilt(bench: Bench, second_bench: Bench) -> None:
+    frames = nights_of(2, devices=2)
+    late = [frame for frame in frames if frame.device_id == 201 and frame.blocks[0].t0_ms < T0 + 18 * DAY]
+    await bench.frames(frames)
+    await second_bench.frames([frame for frame in frames if frame not in late])
+    await second_bench.frames(late)
+    assert await second_bench.rebuild() == 1
+    query = "SELECT state FROM patient_baseline WHERE patient_id = 2"
+    assert await bench.rows(query) == await second_bench.rows(query)
 
 
 def test_the_most_good_readings_win_and_the_lower_number_of_equal_ones() -> None:

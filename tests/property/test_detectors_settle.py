@@ -25,6 +25,10 @@ def rough_hour(number: int, seed: int) -> HourSlice:
     hour.good[gone], hour.mean[gone] = 0, np.nan
     hour.poor[rng.random(hour.good.shape) < 0.05] = 1
     hour.mean[rng.random(hour.good.shape) < 0.01] += 70
+    hour.device[:] = (
+        1 + number // 24 // 6 + (rng.random(hour.device.shape) < 0.2)
+    )  # another one is taken, and worn beside
+    hour.device[rng.random(hour.device.shape) < 0.1] = 0
     hour.not_worn[:, 50:] = rng.random((PEOPLE, 1)) < 0.1
     if rng.random() < 0.05:
         hour.mean[:, 10:, heart] = hour.low[:, 10:, heart] = hour.high[:, 10:, heart] = 64

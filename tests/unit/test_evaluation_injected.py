@@ -86,7 +86,10 @@ def test_an_event_goes_through_the_processors_own_code() -> None:
     offset = patient.profile.utc_offset_min
     event = place("p", streams, offset, "ramp_8_bpm_1_d")
     assert event is not None
-    plain, changed = process([streams, inject("p", streams, event)], [offset, offset])
+    injected = inject("p", streams, event)
+    plain, changed, other = process(
+        [streams, injected, injected], [offset] * 3, swapped_ms=[None, None, event.start_ms]
+    )
     assert first_alert(changed.alerts, event, CASES[event.case].rules) is not None
     before = plain.nights.day < (event.start_ms + offset * 60_000) // DAY_MS
     assert before.sum() >= 20
@@ -94,3 +97,7 @@ def test_an_event_goes_through_the_processors_own_code() -> None:
         plain.nights.z[before], changed.nights.z[: before.sum()], equal_nan=True
     )  # nothing leaks back
     assert json.dumps(summary([1.0], [None]))
+    told, with_another = (first_alert(one.alerts, event, CASES[event.case].rules) for one in (changed, other))
+    assert told is not None
+    assert with_another is None or with_another > told, "what begins with another device is told later, if at all"
+    assert other.nights.spread.max() > 1.3 * changed.nights.spread[before.sum() :].max(), "and less is sure of it"
