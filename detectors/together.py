@@ -36,7 +36,7 @@ CORRELATION: Final = np.array(
 rounded assumptions, for which no figure within people was found."""
 
 LEAST: Final = 3  # vitals known tonight, the heart rate among them
-MOST, SLACK, LIMIT, ROOM, HIGH, CLEAR = 4.0, 1.0, 4.5, 2.0, 1.0, 0.5
+MOST, SLACK, LIMIT, ROOM, HIGH, CLEAR = 4.0, 1.25, 5.5, 2.0, 1.0, 0.5
 """As of ``daily``: spreads counted at the most, taken off a night, the sum's limit and how far beyond it goes, what
 the night itself must reach, and the share of the limit below which it is over."""
 TELLING: Final = 0.1  # of the night's projection: a vital with less of it is not named
@@ -75,8 +75,8 @@ def judge(state: State, z: Doubles, known: Bools) -> Together:
 
     ``z`` (R, P) spreads by which the day's values lie away from what is usual, ``known`` (R, P) where a value can be
     judged. T = d'R⁻¹z / √(d'R⁻¹d) over the vitals known tonight, each at most 4 spreads away, d the side to which an
-    illness moves each: SD 1 in a person's ordinary nights. S ← clip(S + min(T, 4) - 1, 0, 6.5); raised when S > 4.5 and
-    T ≥ 1, cleared when S < 2.25. A night without heart rate or with fewer than three vitals changes nothing.
+    illness moves each: SD 1 in a person's ordinary nights. S ← clip(S + min(T, 4) - 1.25, 0, 7.5); raised when S > 5.5 and
+    T ≥ 1, cleared when S < 2.75. A night without heart rate or with fewer than three vitals changes nothing.
 
     >>> from detectors.pipeline import PIPELINE_DTYPE
     >>> state, z = np.zeros(1, PIPELINE_DTYPE), np.full((1, len(PAIRS)), np.nan)
@@ -86,8 +86,8 @@ def judge(state: State, z: Doubles, known: Bools) -> Together:
     ...     said = judge(state, z, np.isfinite(z))
     ...     if said.raised[0] or said.cleared[0]:
     ...         print(night, "raised" if said.raised[0] else "cleared")
-    3 raised
-    10 cleared
+    4 raised
+    9 cleared
     """
     tonight, part = known[:, ASLEEP], state["together"].copy()
     away = np.where(tonight, np.clip(z[:, ASLEEP], -MOST, MOST), 0.0)

@@ -16,7 +16,7 @@ from detectors.baseline import NIGHT_HEART, PAIRS
 from detectors.explain import patient_sentence, sentence
 from detectors.pipeline import PIPELINE_DTYPE, Pipeline
 from detectors.protocol import State
-from detectors.rules import NIGHT_TOGETHER
+from detectors.rules import NIGHT_TOGETHER, SHARE
 from detectors.together import ASLEEP, CORRELATION, ILL, LIMIT, TOGETHER_DTYPE, Together, judge
 from tests.unit.people import METRICS
 from tests.unit.test_detectors_wearer import OWN_DAYS, PEOPLE, nights
@@ -92,7 +92,7 @@ def test_ordinary_nights_with_heavy_tails_are_seldom_told() -> None:
         state["open_day"] = day
         told += int(judge(state, z, np.isfinite(z)).raised.sum())
         asked += int(wearer.judge(state, z, np.isfinite(z)).raised.sum())
-    assert 0 < told / (people * weeks) < 0.013
+    assert 0 < told / (people * weeks) < SHARE
     assert 0 < asked / (people * weeks) < 0.005
 
 

@@ -271,7 +271,7 @@ def test_a_line_that_is_no_number_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["weather"], "task 'weather' is not known; there are onset, injected, calibration"),
+        (["weather"], "task 'weather' is not known; there are onset, injected, exchanged, calibration"),
         (["onset"], "onset needs --data"),
         (["onset", "--data", "/nowhere"], "--data /nowhere is no folder"),
         (["onset", "--data", str(Path(__file__).parent)], "holds no ID_results.csv; expected is a folder with one"),
