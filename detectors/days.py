@@ -69,6 +69,9 @@ CLEAN_Z, FIRST_CLEAN_Z = 3.0, 6.0
 ALARMING_MINUTES = 5
 """A day with so many minutes beyond a safety limit is not learned from, in that metric."""
 
+MOST_DAYS_APART = 28
+"""So long at the most nothing is learned because several vitals are told together: they may never be measured again."""
+
 SURE = 1 / 3
 """Of a night's variance, as much may be doubt about its device where the night is learned from."""
 
@@ -92,21 +95,25 @@ def close_days(
     devices.turn(state)
     night = devices.tonight(state["devices"], state["day"]["n"])
     values = measured - night.shift
-    expected = usual(state["baselines"], state["open_day"]).widened(night.doubt)
+    said = _Findings.of(state, hour, slots)
+    frozen = rise.frozen(state, limit)
+    suspected = _before_the_device(state, night, frozen, said.began)
+    doubt = np.where(suspected, 0, night.doubt)
+    normal = usual(state["baselines"], state["open_day"])
+    expected = normal.widened(doubt)
     z = z_of_days(values, expected)
     known = np.isfinite(z) & expected.learned()
-    said = _Findings.of(state, hour, slots)
     room = None if opened is None else windows.room(state, opened.at(slots, said.at))
     held = np.zeros(values.shape, bool) if room is None else windows.inside(values, expected.center, room)
     ordinary = known & ~held & ~devices.young(state["devices"]) & _calm(state)
-    ordinary &= _unsuspected(state, rise.frozen(state, limit))
+    ordinary &= _unsuspected(state, frozen)
     asked = wearer.judge(state, np.where(held, 0, z), known)
     first = said.began + (asked.since - state["open_day"]).astype(np.int64) * DAY_MS
     of_wearer = partial(wearer.evidence, asked, state, values, expected)
     said.add(WEARER_IN_DOUBT, of_wearer, first, {"raised": asked.raised, "cleared": asked.cleared})
-    said.doubted = state["wearer"]["active"] == 1
+    said.doubted = state["wearer"]["active"] == wearer.ASKED
     missed = _missed(state, values, expected)
-    heart = rise.judge(state, values, limit, room, night.doubt)
+    heart = rise.judge(state, values, limit, room, doubt)
     of_heart = partial(_rise_evidence, heart, state, limit, night, measured)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
     risen: dict[Change, Bools] = {
@@ -124,7 +131,11 @@ def close_days(
     said.add(NIGHT_TOGETHER, of_several, first, {"raised": several.raised, "cleared": several.cleared})
     clean = _clean(state, np.where(held, 0, z), expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
     of_itself = ~held & ~devices.young(state["devices"])
-    shift = devices.learn(state, night, missed, expected.day**2, _calm(state) & ~held)
+    teaches = _calm(state) & ~held & ~suspected
+    teaches[:, rise.HEART_PAIRS] |= (_calm(state) & ~held)[:, rise.HEART_PAIRS] & (state["rise"]["active"] == 1)[
+        :, None
+    ]
+    shift = devices.learn(state, night, missed, normal.widened(night.doubt).day ** 2, teaches)
     clean &= night.doubt <= expected.day**2 * SURE
     _learn(state, clean, measured - shift, variance, of_itself)
     drifted = drift.judge(state, values, room)
@@ -274,8 +285,33 @@ def _calm(state: State) -> Bools:
 
 def _unsuspected(state: State, frozen: Bools) -> Bools:
     """Return (R, 1) of whom nothing is suspected, neither of the heart, nor of several vitals, nor of who it was."""
-    asked = (state["wearer"]["active"] == 1) | (state["together"]["active"] == 1)
+    lately = state["open_day"] - state["together"]["since"].astype(np.int32) < MOST_DAYS_APART
+    asked = (state["wearer"]["active"] == wearer.ASKED) | (state["together"]["active"] == 1) & lately
     return np.asarray(~(frozen | asked)[:, None])
+
+
+def _before_the_device(state: State, night: devices.Night, frozen: Bools, began: Longs) -> Bools:
+    """Return (R, P) where something was suspected before another device came, in that device's first fortnight.
+
+    Such nights are judged as if the devices measured alike, and teach nothing of how they differ, else a device would
+    end an alert, or hide what is about to be told. A rise that is told is left out of the latter: see ``_missed``.
+    """
+    of_skin = state["open_day"] + (state["skin"]["start_ms"] - began) // DAY_MS
+    suspicions = [
+        (frozen, state["rise"]["since"]),
+        (state["together"]["active"] == 1, state["together"]["since"]),
+        (state["wearer"]["active"] == wearer.ASKED, state["wearer"]["since"]),
+    ]
+    found = np.zeros((len(state), len(PAIRS)), bool)
+    for place, pair in enumerate(devices.WATCHED):
+        came = night.since[:, place].astype(np.int32)
+        young = (came > 0) & (state["open_day"] - came < devices.NIGHTS)
+        for suspected, since in [
+            *suspicions,
+            *([(state["skin"]["active"] == 1, of_skin)] if pair == NIGHT_SKIN else []),
+        ]:
+            found[:, pair] |= young & suspected & (since.astype(np.int64) < came)
+    return found
 
 
 def _missed(state: State, values: Doubles, expected: Usual) -> Doubles:

@@ -84,14 +84,12 @@ def sentence(rule_id: str, evidence: Told) -> str:
     "Resting heart rate in the night to 22 Nov was 68 /min, 7 above this person's usual 61 /min \
 (over 40 nights)"
 
-    What happened to the person meanwhile is said behind it (``events`` of the evidence), that they are in another time
-    zone, and that somebody else may have worn the device (``wearer_in_doubt``): not to the patient, whom it might tell
-    that all is explained.
+    What happened to the person meanwhile is said behind it (``events`` of the evidence), and that they are in another
+    time zone: not to the patient, whom it might tell that all is explained.
 
     Raises ValueError for a rule that has no sentence.
     """
-    doubted = "; the device may have been worn by somebody else" if evidence.get("wearer_in_doubt") else ""
-    return _told(rule_id, evidence, ("this person's", "", "the device")) + doubted + _happened(evidence)
+    return _told(rule_id, evidence, ("this person's", "", "the device")) + _happened(evidence)
 
 
 def patient_sentence(rule_id: str, evidence: Told) -> str:
@@ -313,7 +311,7 @@ def _together(evidence: Told, voice: Voice) -> str:
     date, vitals = _date(_EPOCH + timedelta(days=evidence["day"])), _vitals(evidence, voice)
     if evidence.get("change") == "cleared":
         return f"vitals of the night are together back near {voice[0]} usual: in the night to {date} {vitals}"
-    return f"vitals of the night to {date} and before differ little one by one, but together are unusual: {vitals}"
+    return f"vitals of the night to {date} and before are unusual together: {vitals}"
 
 
 def _vitals(evidence: Told, voice: Voice) -> str:
@@ -322,10 +320,16 @@ def _vitals(evidence: Told, voice: Voice) -> str:
 
 
 def _wearer(evidence: Told, voice: Voice) -> str:
-    date, vitals = _date(_EPOCH + timedelta(days=evidence["day"])), _vitals(evidence, voice)
     if evidence.get("change") == "cleared":
-        return f"what {voice[2]} measures fits {voice[0]} usual again: in the night to {date} {vitals}"
-    return f"was {voice[2]} worn by somebody else? In the night to {date} and before, this was unusual: {vitals}"
+        since = _date(_EPOCH + timedelta(days=evidence["since_day"]))
+        return f"who wore {voice[2]} since {since} is asked no longer"
+    date, vitals = _date(_EPOCH + timedelta(days=evidence["day"])), _vitals(evidence, voice)
+    ask = (
+        "tell your care team if somebody else wore your device, or if you do not feel well"
+        if voice[0] == "your"
+        else "see how this person is, and ask who wore the device"
+    )
+    return f"vitals of the night to {date} and before are unusual as no usual illness moves them: {vitals}; {ask}"
 
 
 def _beside_usual(one: Told, voice: Voice) -> str:

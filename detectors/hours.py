@@ -40,7 +40,10 @@ def close_hours(
         z = np.where(windows.inside(values, expected.center, windows.room(state, window)), 0, far)
         far = np.where((state["rest"]["active"] == 1)[:, None], far, z)
     learned = expected.learned()
-    findings = _rest_hours(state, hour, slots, means, far, learned, expected)
+    findings = _rest_hours(state, hour, slots, values, far, learned, expected)
+    for finding in findings:
+        row = int(np.flatnonzero(slots == finding.row)[0])
+        finding.evidence.update(devices.evidence(night, means, REST_HEART, row))
     known, cause, baseline = datastate.judge(sums, z, learned)
     with np.errstate(invalid="ignore"):
         state["day"]["dirty"] |= learned & (np.abs(z) > FAR_HOUR_Z)

@@ -75,8 +75,9 @@ def judge(state: State, z: Doubles, known: Bools) -> Together:
 
     ``z`` (R, P) spreads by which the day's values lie away from what is usual, ``known`` (R, P) where a value can be
     judged. T = d'R⁻¹z / √(d'R⁻¹d) over the vitals known tonight, each at most 4 spreads away, d the side to which an
-    illness moves each: SD 1 in a person's ordinary nights. S ← clip(S + min(T, 4) - 1.25, 0, 7.5); raised when S > 5.5 and
-    T ≥ 1, cleared when S < 2.75. A night without heart rate or with fewer than three vitals changes nothing.
+    illness moves each: SD 1 in a person's ordinary nights. S ← clip(S + min(T, 4) - 1.25, 0, 7.5); raised when
+    S > 5.5 and T ≥ 1, of which two vitals have a tenth each; cleared when S < 2.75. A night without heart rate or with
+    fewer than three vitals changes nothing.
 
     >>> from detectors.pipeline import PIPELINE_DTYPE
     >>> state, z = np.zeros(1, PIPELINE_DTYPE), np.full((1, len(PAIRS)), np.nan)
@@ -97,7 +98,8 @@ def judge(state: State, z: Doubles, known: Bools) -> Together:
     before = part["sum"].astype(np.float64)
     after = np.where(judged, np.clip(before + np.minimum(score, MOST) - SLACK, 0, LIMIT + ROOM), before)
     active = part["active"] == 1
-    raised = judged & ~active & (after > LIMIT) & (score >= HIGH)
+    telling = ((parts >= TELLING * score[:, None]) & (parts > 0)).sum(1)
+    raised = judged & ~active & (after > LIMIT) & (score >= HIGH) & (telling >= 2)
     cleared = judged & active & (after < CLEAR * LIMIT)
     since = np.where((before == 0) & (after > 0), state["open_day"], part["since"]).astype(np.int32)
     part["sum"], part["active"] = after, (active | raised) & ~cleared
@@ -116,8 +118,8 @@ def evidence(said: Together, state: State, values: Doubles, expected: Usual, i: 
     return about(state, i) | {
         "since_day": int(said.since[i]),
         "score": round(total, 3),
-        "cusum": round(float(state["together"]["sum"][i]), 3),
-        "cusum_limit": LIMIT,
+        "sum": round(float(state["together"]["sum"][i]), 3),
+        "sum_limit": LIMIT,
         "vitals": vitals,
     }
 

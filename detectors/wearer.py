@@ -4,11 +4,13 @@ Source: a person's resting heart rate differs far more between people than from 
 adults); exponentially weighted means of Roberts 1959. Deviations: no population is asked and no other patient looked
 at. Who is acutely ill looks like a stranger too: faster heart and breath, warmer skin, less oxygen and less
 variability prove nothing here, however far they go; one vital must lie the other way. Where the beats are irregular
-both the rate and its variability rise, so more variability counts as the other way only without a faster heart. A
+both the rate and its variability rise, so more variability counts as the other way only without a faster heart. Slow
+breath is a warning, whoever's it is, and so is little oxygen: neither is taken for another's. A
 heart rate and its variability come from the same beats and move together: they are one vital. Who differs from a
 person only the way an illness does is not noticed, nor is anybody by a device that measures one vital.
 
-It is a question about the device, and it mutes nothing.
+It is a question about the device, and it mutes nothing. It is not asked for ever: what is not answered and lasts is
+the person's own, or nobody can tell.
 """
 
 from __future__ import annotations
@@ -22,18 +24,20 @@ from detectors.baseline import NIGHT_HEART, Usual
 from detectors.protocol import Bools, Doubles, Evidence, Ints, State
 from detectors.together import ASLEEP, ILL, about, vitals_told
 
-HEART, HRV = 0, 1  # places in it: of one vital
+HEART, HRV, BREATH, SPO2 = 0, 1, 2, 4  # places in ASLEEP; the first two are of one vital
 VITALS: Final = 4
 SHARE: Final = 1 / 4  # of a night in the mean
 NIGHT_MOST, MEAN_MOST = 4.0, 2.0  # spreads: no single night asks, and a few of their own nights end it
 FAR: Final = 1.5  # spreads, of the mean
+ASKED_DAYS: Final = 21  # from the first night of it; then it ends, and is not asked again before it was over
+NOT, ASKED, DROPPED = 0, 1, 2
 FAST: Final = 1.0  # spreads: a heart this much faster explains more variability
 
 WEARER_DTYPE: Final = np.dtype(
     [
         ("mean", "f4", (len(ASLEEP),)),  # of how many spreads the nights lay away
         ("since", "u2"),  # local day on which the run began; 0: none
-        ("active", "u1"),
+        ("active", "u1"),  # NOT, ASKED, or DROPPED without an answer while it still looks so
     ]
 )
 
@@ -43,7 +47,7 @@ class Doubt:
     """What was said of R people's night."""
 
     raised: Bools  # (R,)
-    cleared: Bools  # (R,)
+    cleared: Bools  # (R,) over, or dropped without an answer
     since: Ints  # (R,) local day on which the run began
     far: Bools  # (R, V) of ASLEEP: known tonight, and the mean is far out
 
@@ -54,7 +58,8 @@ def judge(state: State, z: Doubles, known: Bools) -> Doubt:
     ``z`` (R, P) spreads by which the day's values lie away from what is usual, ``known`` (R, P) where a value can be
     judged. Each vital's mean follows by a quarter of a night, held within 2 spreads. Raised where the means of two
     vitals known tonight are 1.5 spreads away, one on the side to which an illness does not move it; cleared where
-    that is no more so at half of it. A night with fewer than two vitals changes nothing but their means.
+    that is no more so at half of it, or 21 days after it began. A night with fewer than two vitals changes nothing but
+    their means.
 
     >>> from detectors.baseline import NIGHT_HEART, NIGHT_SKIN, PAIRS
     >>> from detectors.pipeline import PIPELINE_DTYPE
@@ -74,25 +79,27 @@ def judge(state: State, z: Doubles, known: Bools) -> Doubt:
     mean = np.clip(mean + SHARE * (away - mean), -MEAN_MOST, MEAN_MOST)
     shown = np.where(tonight, mean, 0.0)
     score, judged = _score(shown), _vitals(tonight).sum(1) >= 2
-    active, running = part["active"] == 1, judged & (score >= FAR / 2)
+    active, running = part["active"] == ASKED, judged & (score >= FAR / 2)
     began = np.where(part["since"] > 0, part["since"], np.where(running, state["open_day"], 0))
-    raised = judged & ~active & (score >= FAR)
-    cleared = judged & active & ~running
-    part["mean"], part["active"] = mean, (active | raised) & ~cleared
-    part["since"] = np.where(judged & ~running, 0, began)
+    raised = judged & (part["active"] == NOT) & (score >= FAR)
+    over = judged & ~running
+    dropped = active & ~over & (state["open_day"] - part["since"].astype(np.int32) >= ASKED_DAYS)
+    became = np.where(dropped, DROPPED, np.where(raised, ASKED, part["active"]))
+    part["mean"], part["active"] = mean, np.where(over, NOT, became)
+    part["since"] = np.where(over, 0, began)
     state["wearer"] = part
-    return Doubt(raised, cleared, np.asarray(began, np.int32), np.abs(shown) >= FAR)
+    return Doubt(raised, active & (over | dropped), np.asarray(began, np.int32), np.abs(shown) >= FAR)
 
 
 def forget(state: State, pairs: Any) -> None:
     """Forget what the nights of these baselines said, in place: they start afresh.
 
-    The heart rate's answer the question, which is filed under it; without another's it ends as it would.
+    The heart rate's answer the question, which is filed under it; it is asked again only after it was over once.
     """
     part = state["wearer"].copy()
     part["mean"][:, np.isin(ASLEEP, pairs)] = 0
     if NIGHT_HEART in pairs:
-        part["since"], part["active"] = 0, 0
+        part["active"] = np.where(part["active"] == NOT, NOT, DROPPED)
     state["wearer"] = part
 
 
@@ -105,14 +112,17 @@ def _score(mean: Doubles) -> Doubles:
     """Return (R,) the distance that two vitals have reached, one of them the other way than in an illness."""
     other = np.maximum(-ILL * mean, 0)
     other[:, HRV] = np.where(mean[:, HEART] > FAST, 0, other[:, HRV])
+    other[:, BREATH] = 0
     second = np.sort(_vitals(np.abs(mean)), axis=1)[:, -2]
-    return np.asarray(np.minimum(other.max(1), second))
+    return np.where(mean[:, SPO2] <= -FAR, 0.0, np.minimum(other.max(1), second))
 
 
 def evidence(doubt: Doubt, state: State, values: Doubles, expected: Usual, i: int) -> Evidence:
-    """Return what a finding about patient ``i`` tells: each vital that is far out; once it is over, each known one."""
-    told = doubt.far[i] if doubt.far[i].any() else np.isfinite(values[i, ASLEEP])
-    vitals = vitals_told(values, expected, told, i)
-    for one, place in zip(vitals, np.flatnonzero(told).tolist(), strict=True):
+    """Return what a finding about patient ``i`` tells: each vital that is far out; once it is over, since when."""
+    told = about(state, i) | {"since_day": int(doubt.since[i])}
+    if not doubt.raised[i]:
+        return told
+    vitals = vitals_told(values, expected, doubt.far[i], i)
+    for one, place in zip(vitals, np.flatnonzero(doubt.far[i]).tolist(), strict=True):
         one["mean"] = round(float(state["wearer"]["mean"][i, place]), 3)
-    return about(state, i) | {"since_day": int(doubt.since[i]), "vitals": vitals}
+    return told | {"vitals": vitals}

@@ -45,6 +45,8 @@ def exchange(people: Sequence[Subject], one: int, step: int) -> Exchange | None:
         return None
     t_ms = person.streams["heart_rate"].t_ms + person.offset_min * MINUTE_MS
     theirs = people[other].streams["heart_rate"].t_ms
+    if not len(theirs):
+        return None
     first = int(t_ms[0] // DAY_MS)
     days = np.arange(first + QUIET_DAYS, first + min(t_ms[-1] - t_ms[0], theirs[-1] - theirs[0]) // DAY_MS - WORN_DAYS)
     days = days[days < t_ms[-1] // DAY_MS - WORN_DAYS - AFTER_DAYS]
@@ -140,11 +142,11 @@ def noticed(heard: Heard, event: Exchange) -> int | None:
 
 
 def after_return(heard: Heard, event: Exchange) -> int | None:
-    """Return in which own night the question ended, from 1; None where it was not asked or never ended."""
+    """Return in which own night the question ended, from 1; None where it was not asked, or did not end then."""
     ended = [
         alert.end_ms
         for alert in heard.alerts
         if alert.rule == WEARER_IN_DOUBT.id and event.start_ms < alert.found_ms <= event.end_ms
     ]
     last = ended[-1] if ended else None
-    return None if last is None else (last - event.end_ms + 2 * HOUR_MS) // DAY_MS
+    return None if last is None or last <= event.end_ms else (last - event.end_ms + 2 * HOUR_MS) // DAY_MS

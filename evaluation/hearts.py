@@ -18,6 +18,7 @@ from detectors.context import SLEEP_FROM, SLEEP_TO, STILL_MINUTES
 from detectors.daily import Daily
 from detectors.protocol import MINUTE_MS, Bools, Doubles, Longs
 from evaluation.budgets import BUDGETS, interval, resampled, rounded
+from evaluation.calibration import limit_within
 from evaluation.circadian import daily_base
 from evaluation.days import NotEvaluable
 from evaluation.wearers import Wearer, read_wearers
@@ -195,7 +196,7 @@ def _within(began: Bools, days: Days, start: int) -> Bools:
 
 
 def _limit(counts: Doubles, weeks: Doubles, budget: float) -> int:
-    return int(np.argmax(counts[:, 0].sum(0) / weeks.sum() <= budget))
+    return limit_within(counts[:, 0].sum(0), float(weeks.sum()), budget)
 
 
 def _gains(counts: Doubles, weeks: Doubles, weights: Doubles, budget: float) -> Doubles:

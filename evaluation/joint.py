@@ -9,7 +9,7 @@ rules' thresholds are the same at every budget; each may cost ``detectors.rules.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from detectors.daily import LIMITS, Budget
 from detectors.incidents import Alert, join
@@ -22,6 +22,10 @@ from evaluation.made_up_hours import bodies, hours
 from evaluation.seeds import Interval, rate
 
 CAST: Final = (400, 84)  # people, days
+FIRST: Final = 1000  # of the made-up people: others than those by whom limits were chosen
+KIND: Final[Mapping[str, Literal["clinical", "technical"]]] = {
+    rule.id: "technical" if rule.kind == "technical" else "clinical" for rule in ADAPTIVE_RULES
+}
 STEP: Final = 0.5
 Told = list[list[tuple[str, Alert]]]  # by person: (rule, alert)
 
@@ -29,7 +33,7 @@ Told = list[list[tuple[str, Alert]]]  # by person: (rule, alert)
 def evaluate(told: Any = lambda *_: None, cast: tuple[int, int] = CAST) -> dict[str, Any]:
     """Return the task's document: each budget's rates of incidents, and of each rule's alerts, a patient-week."""
     wanted = {limit for shipped in LIMITS.values() for limit in (shipped, shipped - STEP)}
-    heard = settle(cast, sorted(wanted), told)
+    heard = settle(cast, sorted(wanted), told, FIRST)
     weeks = cast[0] * cast[1] / 7
     return {
         "task": "joint",
@@ -46,14 +50,19 @@ def evaluate(told: Any = lambda *_: None, cast: tuple[int, int] = CAST) -> dict[
     }
 
 
-def settle(cast: tuple[int, int], limits: Sequence[float], told: Any = lambda *_: None) -> dict[float, Told]:
-    """Return what is told of so many people and days at each limit of the slow rule; all see the same hours."""
+def settle(
+    cast: tuple[int, int], limits: Sequence[float], told: Any = lambda *_: None, first: int = 0
+) -> dict[float, Told]:
+    """Return what is told of so many people, from the ``first`` on, and days at each limit of the slow rule.
+
+    All see the same hours.
+    """
     pipelines = {limit: Pipeline() for limit in limits}
     for limit, pipeline in pipelines.items():
         pipeline.limit = limit
     states = {limit: pipeline.new_state(cast[0]) for limit, pipeline in pipelines.items()}
     findings: dict[float, list[Finding]] = {limit: [] for limit in limits}
-    for number, hour in enumerate(hours(bodies(*cast))):
+    for number, hour in enumerate(hours(bodies(*cast, first))):
         for limit, pipeline in pipelines.items():
             findings[limit] += pipeline.update(states[limit], hour)
         told("made-up days", number // 24, cast[1])
@@ -69,7 +78,7 @@ def alerts_of(findings: Iterable[Finding], people: int) -> Told:
         if one.change == "raised":
             key = f"{one.rule} {one.start_ms}"
             open_at[which] = len(mine)
-            mine.append((one.rule, Alert(key, one.start_ms, one.at_ms, None, "clinical", "low", adaptive=True)))
+            mine.append((one.rule, Alert(key, one.start_ms, one.at_ms, None, KIND[one.rule], "low", adaptive=True)))
         elif one.change == "cleared":
             place = open_at.pop(which)
             mine[place] = (one.rule, mine[place][1]._replace(end_ms=one.at_ms))
@@ -77,8 +86,8 @@ def alerts_of(findings: Iterable[Finding], people: int) -> Told:
 
 
 def incidents(people: Told) -> int:
-    """Return how many incidents all that comes to."""
-    return sum(len(join(alert for _, alert in alerts)) for alerts in people)
+    """Return how many clinical incidents all that comes to: what a budget is for."""
+    return sum(len(join(alert for _, alert in alerts if alert.kind == "clinical")) for alerts in people)
 
 
 def _budget(budget: Budget, people: Told, weeks: float) -> dict[str, Any]:

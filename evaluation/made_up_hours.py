@@ -72,9 +72,10 @@ class Bodies:
     worn: NDArray[np.bool_]  # at night
 
 
-def bodies(people: int, days: int) -> Bodies:
-    """Return so many people; each is the same however many there are."""
-    return Bodies(*(np.stack(column) for column in zip(*(_body(one, days) for one in range(people)), strict=True)))
+def bodies(people: int, days: int, first: int = 0) -> Bodies:
+    """Return so many people, from the ``first`` on; each is the same however many there are."""
+    each = (_body(one, days) for one in range(first, first + people))
+    return Bodies(*(np.stack(column) for column in zip(*each, strict=True)))
 
 
 def _body(number: int, days: int) -> tuple[NDArray[Any], ...]:

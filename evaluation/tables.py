@@ -310,9 +310,9 @@ def _joint(d: Mapping[str, Any]) -> list[Sheet]:
     ]  # fmt: skip
     text = (
         f"{d['n']} made-up people with all vitals for {d['days']} days, {number(d['weeks'], 0)} patient-weeks, healthy "
-        "throughout (`evaluation/made_up_hours.py`). Incidents of all adaptive rules together, a patient-week (exact "
-        "95 % intervals; *: the interval does not reach below 1.25 times the budget), at the slow rule's limit as "
-        "shipped and half a step less strict:"
+        "throughout (`evaluation/made_up_hours.py`), others than those by whom limits were chosen. Clinical incidents "
+        "of all adaptive rules together, a patient-week (exact 95 % intervals; *: the interval does not reach below "
+        "1.25 times the budget), at the slow rule's limit as shipped and half a step less strict:"
     )
     head = ("asked", "limit", "incidents", "together, a week", "less strict", "together, a week")
     names = next(iter(budgets.values()))["alerts"]
@@ -359,8 +359,9 @@ def _nab(d: Mapping[str, Any]) -> list[Sheet]:
 def _hearts(d: Mapping[str, Any]) -> list[Sheet]:
     text = (
         f"{d['data']}: {d['n']} people, {number(d['weeks'], 0)} weeks, {d['starts']} rises of {d['rise']:g} /min over "
-        f"{d['climb']} days put in one at a time; {len(d['measures'])} measures were tried. Intervals resample people; "
-        "of so few no claim is made."
+        f"{d['climb']} days put in one at a time; {len(d['measures'])} measures were tried. Each limit is the least "
+        "strict one that keeps to the rate among these same people. Intervals resample people; of so few no claim is "
+        "made."
     )
     rows = [
         (

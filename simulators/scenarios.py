@@ -31,7 +31,7 @@ ADAPTIVE: Final = frozenset(
 )
 UNUSUAL_HEART: Final = frozenset({"heart_rate_unusual_at_rest"})
 
-Count = Literal["rejected", "duplicate", "quarantined", "late"]
+Count = Literal["rejected", "duplicate", "quarantined"]
 
 
 @dataclass(frozen=True, slots=True)

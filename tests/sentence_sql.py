@@ -323,7 +323,10 @@ class _Patient:
         return [str(day.day), MONTHS[day.month - 1], *shown, str(judged.n[first]), *further]
 
     def _several(self, told: Told, text: str) -> Expected:
-        """The night's value and the usual one of each vital that the sentence names."""
+        """The night's value and the usual one of each vital that the sentence names; since when, once it is over."""
+        if "asked no longer" in text:
+            since = day_of(told.start, told.offset)
+            return [str(since.day), MONTHS[since.month - 1]]
         day = day_of(told.at - MINUTE, told.offset)
         named = sorted(
             (text.lower().find(words), rule) for words, rule in VITALS_ASLEEP.items() if words in text.lower()

@@ -211,7 +211,7 @@ def document(scope: Scope, patient: Patient, found: Found) -> dict[str, Any]:
         "patient": patient.brief(),
         "kind": found.incident.leading.kind,
         "open": bool(found.open),
-        "adaptive": found.incident.adaptive,
+        "adaptive": found.incident.adaptive and found.incident.leading.kind == "clinical",
         "started_at": rfc3339(to_datetime(found.incident.start_ms)),
         "ended_at": None if end_ms is None else rfc3339(to_datetime(end_ms)),
         "leading": leading,

@@ -71,9 +71,7 @@ def limits(one: Individual) -> list[dict[str, Any]]:
     """Return each rule as it holds for the patient: its numbers, where they come from, or why it is off."""
     own = one.limits
     shown = [_limit(one, own, limit) for limit in own.limits]
-    return shown + [
-        {"rule": r.id, "title": r.title, "kind": "adaptive"} | _state(one, own, r.id) for r in ADAPTIVE_RULES
-    ]
+    return shown + [{"rule": r.id, "title": r.title, "kind": r.kind} | _state(one, own, r.id) for r in ADAPTIVE_RULES]
 
 
 def _limit(one: Individual, own: LimitSet, limit: Limit) -> dict[str, Any]:

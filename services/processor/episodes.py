@@ -17,7 +17,7 @@ from uuid import UUID, uuid5
 
 from detectors.explain import NAMES, patient_sentence, sentence
 from detectors.protocol import Finding, Priority
-from detectors.rules import DRIFTS, NIGHT_FALLS
+from detectors.rules import ADAPTIVE, DRIFTS, NIGHT_FALLS
 from ingest.catalogue import catalogue
 from services.monitoring import group_of
 from services.processor.change import PatientChange, at_hour_ms
@@ -154,7 +154,7 @@ class Engine:
         """
         if self._is_quiet(hot, patient_id, finding):
             if not provisional:
-                self._suppress(hot, patient_id, finding, hold=self._rules[finding.rule].kind == "clinical")
+                self._suppress(hot, patient_id, finding, hold=self._said_once(finding.rule))
             return
         finding = self.since_told(patient_id, finding)
         over = finding.at_ms < hot.ended_ms
@@ -164,7 +164,7 @@ class Engine:
         episode = Episode(
             str(row.id), finding.rule, row.kind, finding.start_ms, finding.at_ms, row.priority, provisional,
             None if provisional else row.priority, catalogue()[metric].id if metric else 0, late=late,
-            evidence=None if provisional or row.kind == "technical" else finding.evidence,
+            evidence=None if provisional or not self._said_once(finding.rule) else finding.evidence,
         )  # fmt: skip
         hot.episodes.append(episode)
         if late and not over and revealed is not None:
@@ -177,6 +177,10 @@ class Engine:
             return False
         self._insert(hot, patient_id, finding, provisional=False, late=True)
         return True
+
+    def _said_once(self, rule: str) -> bool:
+        """Tell whether a finding comes once, from the detectors; the other technical ones come anew while they last."""
+        return self._rules[rule].kind == "clinical" or rule in ADAPTIVE
 
     def _is_quiet(self, hot: Hot, patient_id: int, finding: Finding) -> bool:
         return not self._changes.told(patient_id, finding.rule, finding.at_ms)

@@ -31,7 +31,7 @@ class Episode(msgspec.Struct):
     unknown_since_ms: int | None = None
     late: bool = False  # opened on history: its alert is listed, and told once the patient is live again
     hushed: bool = False  # opened, or worsened, on history: to be told once the patient is live again
-    evidence: dict[str, Any] | None = None  # of a clinical one, settled: told again should it outlast a discharge
+    evidence: dict[str, Any] | None = None  # of what is said once, settled: told again should it outlast a discharge
     worse_ms: int = 0  # when it last became worse, settled or not
     told_id: str = ""  # the alert people were told of for this episode, where late data gave it another identity
 

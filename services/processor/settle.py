@@ -97,13 +97,13 @@ class _Segments:
 
 
 def _inside(core: Core, work: Table, moved: dict[int, int]) -> Table:
-    """Return the readings of the hours that are touched, up to the new watermarks, sorted by (slot, t)."""
+    """Return the readings of the hours that are touched, up to the new marks, by slot, instant, metric and device."""
     low = np.full(len(core.hot), np.iinfo(np.int64).max)
     high = np.zeros(len(core.hot), np.int64)
     for slot, mark in moved.items():
         low[slot], high[slot] = mark // HOUR_MS * HOUR_MS, core.hot[slot].settled_ms
     kept = work[(work.t_ms >= low[work.slot]) & (work.t_ms < high[work.slot])]
-    return kept.sorted(kept.slot, kept.t_ms)
+    return kept.sorted(kept.slot, kept.t_ms, kept.metric, kept.device)
 
 
 def _segments(core: Core, inside: Table, moved: dict[int, int]) -> _Segments:
@@ -149,7 +149,7 @@ def _numbers(
     """Return each reading's device as its patient's own number, from 1 on, in the order in which each first measured.
 
     ``row`` (N,) indexes ``hots``, of one row ascending by instant. What is new is noted in ``hots``. The numbers follow
-    from what is settled alone: not from the database's, and however the stream is cut.
+    from what is settled alone, however the stream is cut; devices first heard in one minute go by their enrolment.
     """
     pairs, first, which = np.unique(row.astype(np.int64) << 32 | device, return_index=True, return_inverse=True)
     owner, own = pairs >> 32, pairs & 0xFFFFFFFF

@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from detectors.rules import ADAPTIVE
+from detectors.rules import ADAPTIVE_RULES
 from ingest.clock import Clock
 from services.api import (
     alerts,
@@ -41,7 +41,7 @@ from services.web.incidents import SHOWN_BESIDE, Said, Show, add_acknowledging, 
 HERE: Final = Path(__file__).parent
 ROWS: Final = 100
 MACHINES: Final = ("/v1/", "/healthz", "/readyz", "/static/")
-RENEWABLE: Final = ADAPTIVE  # what a new normal of the metric ends
+RENEWABLE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES if rule.kind == "adaptive")  # ended by a new normal
 
 
 @cache

@@ -48,6 +48,7 @@ STORIES: Final = {
     "ill later": Story(off=RISER, ill=((SWAP + 8, 9.0),)),
     "ill with it": Story(ill=((SWAP, 16.0),)),
     "ill before": Story(off=RISER, ill=((SWAP - 6, 9.0), (SWAP + 6, 0.0))),
+    "suspected": Story(ill=((SWAP - 2, 7.0), (SWAP + 14, 0.0))),
     "well again": Story(off={RING: 2.0}, ill=((SWAP - 6, 9.0), (SWAP, 0.0))),
     "and back": Story(((0, WATCH), (SWAP, RING), (SWAP + 16, WATCH)), RISER),
     "and a third": Story(((0, WATCH), (SWAP, RING), (SWAP + 10, PATCH)), {RING: 6.0, PATCH: -5.0}),
@@ -179,6 +180,15 @@ def test_a_swap_does_not_end_an_alert_and_good_nights_do(lived: Lived) -> None:
     assert np.abs(lived.device("ill before")["offset"][:, 0] / 100 - 6).max() < 2
     well = [f.evidence["day"] for f in lived.findings("well again", RISE) if f.change == "cleared"]
     assert len(well) == PEOPLE, "who becomes well on the night of the swap is not held to be ill by it"
+
+
+def test_an_illness_that_began_before_another_device_is_told_and_not_taken_for_the_device(lived: Lived) -> None:
+    assert len(lived.told("suspected")) == PEOPLE
+    days = {change: [f.evidence["day"] for f in lived.findings("suspected", RISE) if f.change == change]
+            for change in ("raised", "cleared")}  # fmt: skip
+    assert max(days["raised"]) <= night_of(SWAP + 4)
+    assert not days["cleared"] or min(days["cleared"]) >= night_of(SWAP + 14)
+    assert np.abs(lived.device("suspected")["offset"][:, 0] / 100).max() < 2.5
 
 
 def test_with_the_former_device_its_offset_goes_and_with_the_other_it_comes_back(lived: Lived) -> None:

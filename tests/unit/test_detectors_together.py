@@ -137,8 +137,7 @@ def test_the_sentence_names_each_vital_with_its_usual() -> None:
     ]
     evidence = {"metric": "heart_rate", "day": 20_779, "change": "raised", "vitals": vitals}
     assert sentence(NIGHT_TOGETHER.id, evidence) == (
-        "Vitals of the night to 22 Nov and before differ little one by one, but together are unusual: resting heart "
-        "rate 62 /min (usual 60), respiratory rate while asleep 15.1 /min (usual 14.2) and heart rate variability while "
-        "asleep 34 ms (usual 42)"
+        "Vitals of the night to 22 Nov and before are unusual together: resting heart rate 62 /min (usual 60), "
+        "respiratory rate while asleep 15.1 /min (usual 14.2) and heart rate variability while asleep 34 ms (usual 42)"
     )
     assert "your resting heart rate 62 /min" in patient_sentence(NIGHT_TOGETHER.id, {**evidence, "change": "cleared"})

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from detectors.afresh import start_afresh
-from detectors.baseline import NIGHT_HEART, NIGHT_HRV, NIGHT_SKIN, PAIRS
+from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, NIGHT_HRV, NIGHT_SKIN, NIGHT_SPO2, PAIRS
 from detectors.explain import patient_sentence, sentence
 from detectors.pipeline import PIPELINE_DTYPE, Pipeline
 from detectors.protocol import HOUR_MS, STEPS, Finding, State, blank_hour
 from detectors.rules import NIGHT_SKIN_RISE, RESTING_HEART, WEARER_IN_DOUBT
 from detectors.together import ASLEEP, ILL
-from detectors.wearer import judge
+from detectors.wearer import DROPPED, judge
 from services.processor.technical import ALL_RULES
 from tests.unit.people import METRICS, START_MS, daily, fill, hour_of, local_day
 
@@ -88,6 +88,27 @@ def test_it_ends_with_a_few_own_nights_and_not_without_data(known: tuple[Pipelin
     assert learned[-3:].any()
 
 
+def strange(state: State, day: int, *, heart: float = -3.0, skin: float | None = 3.0) -> tuple[bool, bool]:
+    """Judge a night that lies so many spreads away; return (raised, cleared)."""
+    z = np.full((1, len(PAIRS)), np.nan)
+    z[0, NIGHT_HEART] = heart
+    z[0, NIGHT_SKIN] = np.nan if skin is None else skin
+    state["open_day"] = day
+    said = judge(state, z, np.isfinite(z))
+    return bool(said.raised[0]), bool(said.cleared[0])
+
+
+@pytest.mark.parametrize("skin", [3.0, None])  # None: a device came that measures one vital
+def test_what_nobody_answers_is_asked_for_three_weeks_and_again_only_after_it_was_over(skin: float | None) -> None:
+    state = np.zeros(1, PIPELINE_DTYPE)
+    said = {day: strange(state, day, skin=3.0 if day < 6 else skin) for day in range(1, 60)}
+    assert [day for day, (raised, _) in said.items() if raised] == [3]
+    assert [day for day, (_, cleared) in said.items() if cleared] == [22]
+    for day in range(60, 70):
+        assert strange(state, day, heart=0, skin=0) == (False, False)
+    assert any(strange(state, day)[0] for day in range(70, 75))
+
+
 def test_it_mutes_nothing(known: tuple[Pipeline, State]) -> None:
     pipeline, state = known
     found, _ = nights(pipeline, state, range(OWN_DAYS, OWN_DAYS + 6), heart_rate=14, skin_temperature=-2)
@@ -96,15 +117,15 @@ def test_it_mutes_nothing(known: tuple[Pipeline, State]) -> None:
     assert {one.row for one in risen} == set(range(PEOPLE))
 
 
-def test_other_findings_say_beside_that_it_may_have_been_somebody_else(known: tuple[Pipeline, State]) -> None:
+def test_the_evidence_of_other_findings_holds_that_it_was_asked(known: tuple[Pipeline, State]) -> None:
     pipeline, state = known
     nights(pipeline, state, range(OWN_DAYS, OWN_DAYS + 5), heart_rate=-9, breath=4)
     found, _ = nights(pipeline, state, range(OWN_DAYS + 5, OWN_DAYS + 8), heart_rate=-9, breath=4, skin_temperature=3)
     warm = [one for one in found if one.rule == NIGHT_SKIN_RISE.id]
     assert {one.row for one in warm} == set(range(PEOPLE))
     for one in warm:
-        assert sentence(one.rule, one.evidence).endswith("; the device may have been worn by somebody else")
-        assert "somebody else" not in patient_sentence(one.rule, one.evidence)
+        assert one.evidence["wearer_in_doubt"]
+        assert "wore" not in sentence(one.rule, one.evidence)  # nothing explains away what is told
 
 
 @pytest.mark.parametrize(
@@ -125,8 +146,24 @@ def test_what_an_illness_or_one_vital_does_is_not_asked_about(
     assert asked(found) == []
 
 
+@pytest.mark.parametrize(
+    "away",
+    [
+        {NIGHT_BREATH: -3.0, NIGHT_SPO2: -3.0},  # as under an opioid
+        {NIGHT_BREATH: -3.0, NIGHT_SKIN: 3.0},
+        {NIGHT_HEART: -3.0, NIGHT_SKIN: -3.0, NIGHT_SPO2: -3.0},
+    ],
+)
+def test_slow_breath_and_little_oxygen_are_no_strangers(away: dict[int, float]) -> None:
+    state, z = np.zeros(1, PIPELINE_DTYPE), np.zeros((1, len(PAIRS)))
+    z[0, list(away)] = list(away.values())
+    for day in range(1, 30):
+        state["open_day"] = day
+        assert not judge(state, z, np.isfinite(z)).raised.any()
+
+
 @given(st.lists(st.lists(st.floats(0, 30), min_size=5, max_size=5), min_size=1, max_size=20))
-def test_no_illness_however_grave_is_taken_for_a_stranger(courses: list[list[float]]) -> None:
+def test_what_moves_all_vitals_as_an_illness_does_is_not_asked_about(courses: list[list[float]]) -> None:
     state = np.zeros(1, PIPELINE_DTYPE)
     for day, away in enumerate(courses, start=1):
         z = np.full((1, len(PAIRS)), np.nan)
@@ -148,7 +185,7 @@ def test_a_new_normal_is_the_answer(known: tuple[Pipeline, State]) -> None:
     start_afresh(state, np.arange(PEOPLE), METRICS["skin_temperature"])
     assert (state["wearer"]["active"] == 1).all()
     start_afresh(state, np.arange(PEOPLE), METRICS["heart_rate"])
-    assert (state["wearer"]["active"] == 0).all()
+    assert (state["wearer"]["active"] == DROPPED).all()
     found, learned = nights(pipeline, state, range(OWN_DAYS + 6, OWN_DAYS + 14), heart_rate=-9, skin_temperature=2)
     assert asked(found) == []
     assert learned.any()
@@ -163,10 +200,12 @@ def test_it_is_about_the_device_and_a_question() -> None:
     ]
     evidence = {"metric": "heart_rate", "day": 20_779, "change": "raised", "vitals": vitals}
     assert sentence(WEARER_IN_DOUBT.id, evidence) == (
-        "Was the device worn by somebody else? In the night to 22 Nov and before, this was unusual: resting heart rate "
-        "52 /min (usual 63) and skin temperature while asleep 33.1 °C (usual 34.2)"
+        "Vitals of the night to 22 Nov and before are unusual as no usual illness moves them: resting heart rate 52 /min "
+        "(usual 63) and skin temperature while asleep 33.1 °C (usual 34.2); see how this person is, and ask who wore the "
+        "device"
     )
-    assert patient_sentence(WEARER_IN_DOUBT.id, {**evidence, "change": "cleared"}) == (
-        "What your device measures fits your usual again: in the night to 22 Nov your resting heart rate 52 /min "
-        "(usual 63) and your skin temperature while asleep 33.1 °C (usual 34.2)"
+    assert patient_sentence(WEARER_IN_DOUBT.id, evidence).endswith(
+        "; tell your care team if somebody else wore your device, or if you do not feel well"
     )
+    over = {"metric": "heart_rate", "day": 20_790, "change": "cleared", "since_day": 20_777}
+    assert patient_sentence(WEARER_IN_DOUBT.id, over) == "Who wore your device since 20 Nov is asked no longer"

@@ -33,6 +33,34 @@ def finding(at_ms: int, start_ms: int) -> Finding:
     return Finding(0, "spo2_low", "raised", start_ms, at_ms, 0, evidence)
 
 
+def wearer(change: Change, at_ms: int) -> Finding:
+    vital = {"metric": "heart_rate", "value": 49.0, "usual": 61.0, "n_days": 14, "mean": -2.0}
+    evidence = {"metric": "heart_rate", "day": 20_000, "since_day": 19_998, "vitals": [vital], "change": change}
+    return Finding(0, "wearer_in_doubt", change, T0, at_ms, 0, evidence)
+
+
+def test_a_question_about_the_device_that_outlasts_a_discharge_is_asked_when_the_patient_is_back() -> None:
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    changes = discharged(T0 + 30 * MINUTE, back_ms=T0 + 90 * MINUTE)
+    engine = Engine(ALL_RULES, effects, T0, changes)
+    engine.settled(hot, 1, wearer("raised", T0 + 10 * MINUTE))
+    hot.settled_ms = hot.newest_ms = T0 + 200 * MINUTE
+    engine.pass_all_on(0, hot, 1)
+    assert [event.change for event in effects.events] == ["raised", "resolved", "raised"]
+    assert [episode.rule for episode in hot.episodes] == ["wearer_in_doubt"]
+
+
+def test_a_question_about_the_device_found_in_between_is_asked_when_the_patient_is_back() -> None:
+    hot, effects = Hot(1, settled_ms=T0), Effects(T0)
+    changes = discharged(T0 + 5 * MINUTE, back_ms=T0 + 90 * MINUTE)
+    engine = Engine(ALL_RULES, effects, T0, changes)
+    engine.settled(hot, 1, wearer("raised", T0 + 10 * MINUTE))
+    assert effects.events == []
+    hot.settled_ms = hot.newest_ms = T0 + 200 * MINUTE
+    engine.pass_all_on(0, hot, 1)
+    assert [event.change for event in effects.events] == ["raised"]
+
+
 def test_a_gap_is_waited_for_no_longer_than_the_bound() -> None:
     hot = Hot(1, settled_ms=T0, newest_ms=T0 + 60 * MINUTE, newest={4: T0 + 60 * MINUTE}, judged={4: T0})
     hot.sessions["1:s"] = Session(9, missing=[5])
