@@ -329,7 +329,7 @@ def _wearer(evidence: Told, voice: Voice) -> str:
         if voice[0] == "your"
         else "see how this person is, and ask who wore the device"
     )
-    return f"vitals of the night to {date} and before are unusual as no usual illness moves them: {vitals}; {ask}"
+    return f"vitals of the night to {date} and before are unusual in a way that few illnesses explain: {vitals}; {ask}"
 
 
 def _beside_usual(one: Told, voice: Voice) -> str:

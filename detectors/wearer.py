@@ -1,4 +1,4 @@
-"""Whether the device is worn by somebody else: several vitals asleep that stay far out, one as no illness moves it.
+"""Whether the device is worn by somebody else: several vitals asleep that stay far out, one as few illnesses move it.
 
 Source: a person's resting heart rate differs far more between people than from day to day (Quer et al. 2020, 92,457
 adults); exponentially weighted means of Roberts 1959. Deviations: no population is asked and no other patient looked

@@ -200,8 +200,8 @@ def test_it_is_about_the_device_and_a_question() -> None:
     ]
     evidence = {"metric": "heart_rate", "day": 20_779, "change": "raised", "vitals": vitals}
     assert sentence(WEARER_IN_DOUBT.id, evidence) == (
-        "Vitals of the night to 22 Nov and before are unusual as no usual illness moves them: resting heart rate 52 /min "
-        "(usual 63) and skin temperature while asleep 33.1 °C (usual 34.2); see how this person is, and ask who wore the "
+        "Vitals of the night to 22 Nov and before are unusual in a way that few illnesses explain: resting heart rate "
+        "52 /min (usual 63) and skin temperature while asleep 33.1 °C (usual 34.2); see how this person is, and ask who wore the "
         "device"
     )
     assert patient_sentence(WEARER_IN_DOUBT.id, evidence).endswith(
