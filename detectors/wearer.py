@@ -28,7 +28,7 @@ HEART, HRV, BREATH, SPO2 = 0, 1, 2, 4  # places in ASLEEP; the first two are of 
 VITALS: Final = 4
 SHARE: Final = 1 / 4  # of a night in the mean
 NIGHT_MOST, MEAN_MOST = 4.0, 2.0  # spreads: no single night asks, and a few of their own nights end it
-FAR: Final = 1.5  # spreads, of the mean
+FAR: Final = 1.65  # spreads, of the mean
 ASKED_DAYS: Final = 21  # from the first night of it; then it ends, and is not asked again before it was over
 NOT, ASKED, DROPPED = 0, 1, 2
 FAST: Final = 1.0  # spreads: a heart this much faster explains more variability
@@ -57,7 +57,7 @@ def judge(state: State, z: Doubles, known: Bools) -> Doubt:
 
     ``z`` (R, P) spreads by which the day's values lie away from what is usual, ``known`` (R, P) where a value can be
     judged. Each vital's mean follows by a quarter of a night, held within 2 spreads. Raised where the means of two
-    vitals known tonight are 1.5 spreads away, one on the side to which an illness does not move it; cleared where
+    vitals known tonight are 1.65 spreads away, one on the side to which an illness does not move it; cleared where
     that is no more so at half of it, or 21 days after it began. A night with fewer than two vitals changes nothing but
     their means.
 

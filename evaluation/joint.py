@@ -78,7 +78,12 @@ def alerts_of(findings: Iterable[Finding], people: int) -> Told:
         if one.change == "raised":
             key = f"{one.rule} {one.start_ms}"
             open_at[which] = len(mine)
-            mine.append((one.rule, Alert(key, one.start_ms, one.at_ms, None, KIND[one.rule], "low", adaptive=True)))
+            mine.append(
+                (
+                    one.rule,
+                    Alert(key, one.start_ms, one.at_ms, None, KIND.get(one.rule, "clinical"), "low", adaptive=True),
+                )
+            )
         elif one.change == "cleared":
             place = open_at.pop(which)
             mine[place] = (one.rule, mine[place][1]._replace(end_ms=one.at_ms))

@@ -25,7 +25,7 @@ from tests.fix_processor import DAY, HOUR, MINUTE, T0, Bench, block, records, st
 pytestmark = pytest.mark.stack
 
 DAYS = 15
-RISEN = Person("risen", tuple(Episode("heart_rate", at(d - 1, 22), at(d, 8), add=12) for d in range(6, DAYS + 1)))
+RISEN = Person("risen", (Episode("heart_rate", at(5, 22), at(DAYS, 22), add=12),))
 OUTCOME = {
     "alerts": """SELECT rule, priority, state, provisional, late, started_at, found_at, resolved_at FROM alert
                  WHERE patient_id = %s AND state <> 'withdrawn' ORDER BY 1, 6""",

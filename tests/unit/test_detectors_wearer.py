@@ -103,7 +103,7 @@ def test_what_nobody_answers_is_asked_for_three_weeks_and_again_only_after_it_wa
     state = np.zeros(1, PIPELINE_DTYPE)
     said = {day: strange(state, day, skin=3.0 if day < 6 else skin) for day in range(1, 60)}
     assert [day for day, (raised, _) in said.items() if raised] == [3]
-    assert [day for day, (_, cleared) in said.items() if cleared] == [22]
+    assert [day for day, (_, cleared) in said.items() if cleared] == [23]
     for day in range(60, 70):
         assert strange(state, day, heart=0, skin=0) == (False, False)
     assert any(strange(state, day)[0] for day in range(70, 75))
