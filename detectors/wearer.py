@@ -70,8 +70,8 @@ def judge(state: State, z: Doubles, known: Bools) -> Doubt:
     ...     doubt = judge(state, z, np.isfinite(z))
     ...     if doubt.raised[0] or doubt.cleared[0]:
     ...         print(night, "raised" if doubt.raised[0] else "cleared", int(doubt.since[0]))
-    3 raised 1
-    9 cleared 1
+    3 raised 2
+    9 cleared 2
     """
     tonight, part = known[:, ASLEEP], state["wearer"].copy()
     mean = part["mean"].astype(np.float64)

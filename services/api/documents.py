@@ -204,7 +204,7 @@ class Rule(TypedDict):
 
     rule: str
     title: str
-    kind: Literal["safety", "adaptive"]
+    kind: Literal["safety", "adaptive", "technical"]
     state: Literal["on", "off"]
     off_since: str | None
     off_reason: str | None
