@@ -78,7 +78,7 @@ build/rivals/installed: requirements/rivals.txt | .venv/installed
 replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 	@$(BIN)/keepwell replay ../shared/data/wearable_hr --speed max $(ARGS)
 
-evaluate: install ## Judge detection on the shared real data and write docs/detection.md's tables and pictures: some 10 minutes. DATA=folder
+evaluate: install ## Judge detection on the shared real data and write docs/detection.md's tables and pictures: some 20 minutes. DATA=folder
 	@rm -rf build/evaluate && mkdir -p build/evaluate
 	@$(BIN)/keepwell evaluate onset --nested-cv --data $(DATA)/onset_daily --json build/evaluate/onset.json
 	@$(BIN)/keepwell evaluate onset --data $(DATA)/wearable_hr --json build/evaluate/onset_raw.json

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from detectors.daily import CAP, HEARTS, HIGH, ROOM, SHIPPED, Said, together
+from detectors.daily import CAP, HEARTS, HIGH, ROOM, SHIPPED, Said, hearts_together
 from detectors.protocol import Bools, Doubles, Ints, State
 
 NIGHTS: Final = 14
@@ -59,7 +59,7 @@ def judge(part: State, hearts: Doubles, days: Ints, said: Said, limit: float) ->
     known = np.isfinite(hearts) & (level > 0)
     judged = known.any(axis=1) & said.active & ~said.raised
     apart = np.where(known, hearts - level, np.nan)
-    away = np.where(judged, together(apart / said.spread[:, : len(HEARTS)]), 0.0)
+    away = np.where(judged, hearts_together(apart / said.spread[:, : len(HEARTS)]), 0.0)
     moved = np.clip(part["sum"] + np.minimum(away, CAP) - SHIPPED.slack, 0, limit + ROOM)
     total = np.where(judged, moved, part["sum"])
     before = part["told"] == 1

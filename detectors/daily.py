@@ -43,26 +43,25 @@ CHANNELS: Final[Mapping[str, Channel]] = MappingProxyType(
 and the natural logarithm of 1 + steps a day."""
 
 HEARTS: Final = ("basal", "rest")
-TOGETHER: Final = (
-    0.5  # correlation of a person's night with the day before it: 0.2 to 0.8 in seven recordings of months
-)
+HEARTS_CORRELATION: Final = 0.5
+"""Of a person's night with the day before it: 0.2 to 0.8 in seven recordings of months."""
 
 PRIOR_DAYS, LEARNED, FAR, CAP, ROOM = 5, 5, 2.5, 4.0, 2.0
-HIGH: Final = 1.0  # SDs of the basal rate: nothing is raised by quiet days alone, nor on a day that was as usual
+HIGH: Final = 1.0  # SDs of the heart rates: nothing is raised by quiet days alone, nor on a day that was as usual
 SUSPICIOUS_SHARE = 0.5
 MOST_DAYS: Final = 255  # counted; the weight of a day is that of the shorter memory long before
 
 
-def together(z: Doubles) -> Doubles:
+def hearts_together(z: Doubles) -> Doubles:
     """Return (R,) by how many SDs heart rates (R, H) are away together; NaN: unknown, all of them: NaN.
 
-    >>> together(np.array([[2.0, 2.0], [2.0, np.nan], [np.nan, np.nan]])).round(2).tolist()
+    >>> hearts_together(np.array([[2.0, 2.0], [2.0, np.nan], [np.nan, np.nan]])).round(2).tolist()
     [2.31, 2.0, nan]
     """
     known = np.isfinite(z)
     n = known.sum(axis=1)
     total = np.where(known, z, 0.0).sum(axis=1)
-    return np.where(n > 0, total / np.sqrt(np.maximum(n + TOGETHER * n * (n - 1), 1)), np.nan)
+    return np.where(n > 0, total / np.sqrt(np.maximum(n + HEARTS_CORRELATION * n * (n - 1), 1)), np.nan)
 
 
 Budget = Literal["0.1", "0.2", "0.3"]
@@ -198,9 +197,9 @@ class Daily:
         known = np.isfinite(z) & (part["n"] >= LEARNED)
         weights = np.where(known, self._weights, 0.0)
         hearts = weights[:, self._hearts]
-        variance = (weights**2).sum(1) + TOGETHER * (hearts.sum(1) ** 2 - (hearts**2).sum(1))
+        variance = (weights**2).sum(1) + HEARTS_CORRELATION * (hearts.sum(1) ** 2 - (hearts**2).sum(1))
         total = np.where(known, weights * np.clip(np.nan_to_num(z), -CAP, CAP), 0.0).sum(1)
-        heart = together(np.where(known, z, np.nan)[:, self._hearts])
+        heart = hearts_together(np.where(known, z, np.nan)[:, self._hearts])
         return np.where(np.isfinite(heart), total / np.sqrt(np.where(variance > 0, variance, 1)), np.nan), heart
 
     def _learn(

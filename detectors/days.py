@@ -75,6 +75,7 @@ MOST_DAYS_APART = 28
 SURE = 1 / 3
 """Of a night's variance, as much may be doubt about its device where the night is learned from."""
 
+_HEARTS = np.isin(np.arange(len(PAIRS)), rise.HEART_PAIRS)
 NIGHT_Z, CALM_NIGHT_Z = 4.0, 2.0
 NIGHT_RULES = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGHT_BREATH_RISE, "breath"))
 
@@ -131,11 +132,7 @@ def close_days(
     said.add(NIGHT_TOGETHER, of_several, first, {"raised": several.raised, "cleared": several.cleared})
     clean = _clean(state, np.where(held, 0, z), expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
     of_itself = ~held & ~devices.young(state["devices"])
-    teaches = _calm(state) & ~held & ~suspected
-    teaches[:, rise.HEART_PAIRS] |= (_calm(state) & ~held)[:, rise.HEART_PAIRS] & (state["rise"]["active"] == 1)[
-        :, None
-    ]
-    shift = devices.learn(state, night, missed, normal.widened(night.doubt).day ** 2, teaches)
+    shift = _learn_of_devices(state, night, missed, normal, _calm(state) & ~held, suspected)
     clean &= night.doubt <= expected.day**2 * SURE
     _learn(state, clean, measured - shift, variance, of_itself)
     drifted = drift.judge(state, values, room)
@@ -150,9 +147,7 @@ def close_days(
     said.add(NIGHT_FALLS, of_falls, said.began, falls.changes, falls.level)
     table = _table(state, slots, measured, replace(expected, center=expected.center + night.shift), z, clean)
     count(state["tails"], student(z, expected.n), ordinary)
-    by_mean, n = heart.said.z[:, : len(rise.HEART_PAIRS)], heart.n[:, : len(rise.HEART_PAIRS)]
-    judged = ordinary[:, rise.HEART_PAIRS] & (n >= LEARNED) & np.isfinite(by_mean)
-    count(state["rise_tails"], student(by_mean, n), judged)
+    _count_rise_tails(state, heart, ordinary)
     state["day"] = np.zeros((), DAY_DTYPE)
     return said.findings, table
 
@@ -297,21 +292,37 @@ def _before_the_device(state: State, night: devices.Night, frozen: Bools, began:
     end an alert, or hide what is about to be told. A rise that is told is left out of the latter: see ``_missed``.
     """
     of_skin = state["open_day"] + (state["skin"]["start_ms"] - began) // DAY_MS
-    suspicions = [
-        (frozen, state["rise"]["since"]),
-        (state["together"]["active"] == 1, state["together"]["since"]),
-        (state["wearer"]["active"] == wearer.ASKED, state["wearer"]["since"]),
-    ]
+    suspicions = (
+        (frozen, state["rise"]["since"], devices.WATCHED),
+        (state["together"]["active"] == 1, state["together"]["since"], devices.WATCHED),
+        (state["wearer"]["active"] == wearer.ASKED, state["wearer"]["since"], devices.WATCHED),
+        (state["skin"]["active"] == 1, of_skin, (NIGHT_SKIN,)),
+    )
+    came = night.since.astype(np.int64)
+    young = (came > 0) & (state["open_day"][:, None] - came < devices.NIGHTS)
     found = np.zeros((len(state), len(PAIRS)), bool)
-    for place, pair in enumerate(devices.WATCHED):
-        came = night.since[:, place].astype(np.int32)
-        young = (came > 0) & (state["open_day"] - came < devices.NIGHTS)
-        for suspected, since in [
-            *suspicions,
-            *([(state["skin"]["active"] == 1, of_skin)] if pair == NIGHT_SKIN else []),
-        ]:
-            found[:, pair] |= young & suspected & (since.astype(np.int64) < came)
+    for suspected, since, pairs in suspicions:
+        for place, pair in enumerate(devices.WATCHED):
+            if pair in pairs:
+                found[:, pair] |= young[:, place] & suspected & (since < came[:, place])
     return found
+
+
+def _learn_of_devices(
+    state: State, night: devices.Night, missed: Doubles, normal: Usual, calm: Bools, suspected: Bools
+) -> Doubles:
+    """Let R patients' devices learn from the night, in place; return (R, P) what to take off now.
+
+    What was suspected before the device came teaches nothing, but for a rise that is told: it has a level of its own.
+    """
+    told = (state["rise"]["active"] == 1)[:, None] & _HEARTS
+    return devices.learn(state, night, missed, normal.widened(night.doubt).day ** 2, calm & (~suspected | told))
+
+
+def _count_rise_tails(state: State, heart: rise.Rise, ordinary: Bools) -> None:
+    hearts = len(rise.HEART_PAIRS)
+    z, n = heart.said.z[:, :hearts], heart.n[:, :hearts]
+    count(state["rise_tails"], student(z, n), ordinary[:, rise.HEART_PAIRS] & (n >= LEARNED) & np.isfinite(z))
 
 
 def _missed(state: State, values: Doubles, expected: Usual) -> Doubles:

@@ -236,8 +236,7 @@ QUIET_Z: Final = -1.0  # a day of so few steps has its part in a rise, and is to
 
 def _rise(evidence: Told, voice: Voice) -> str:
     name, nights = _heart_of(evidence["context"], evidence["day"])
-    learned = f"over {evidence['n_days']} {nights}" + (" or more" if evidence["n_days"] >= MOST_DAYS else "")
-    told = _against_usual(evidence, voice, f"{voice[1]}{name}", learned)
+    told = _against_usual(evidence, voice, f"{voice[1]}{name}", f"over {_many(evidence['n_days'], MOST_DAYS, nights)}")
     if evidence.get("change") == "cleared":
         return told + _other_device(evidence, voice)
     if "other_value" in evidence:
@@ -348,13 +347,13 @@ def _falls(evidence: Told, voice: Voice) -> str:
     if n:
         told += f", at the deepest by {reading(evidence['deepest'])}"
     per = "an hour" if evidence["an_hour"] else "in 60 readings"
-    usual = f"{voice[0]} usual is {evidence['usual_rate']:.1f} {per} (over {_nights(evidence['n_days'], FALLS_MEMORY)})"
+    usual = f"{voice[0]} usual is {evidence['usual_rate']:.1f} {per} (over {_many(evidence['n_days'], FALLS_MEMORY)})"
     told += f"; {usual}" if evidence["n_days"] >= FALLS_LEARNED else ""
     return f"{told}; it is the second quieter night in a row" if evidence.get("change") == "cleared" else told
 
 
-def _nights(n: int, most: int) -> str:
-    return f"{n} nights" + (" or more" if n >= most else "")
+def _many(n: int, most: int, what: str = "nights") -> str:
+    return f"{n} {what}" + (" or more" if n >= most else "")
 
 
 def _rest_hour(evidence: Told, voice: Voice) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from detectors import datastate, devices, persist, windows
 from detectors.baseline import PAIR_CONTEXT, REST_HEART, Usual, usual
 from detectors.days import day_evidence
-from detectors.protocol import HOUR_MS, Bools, Change, Doubles, Finding, HourSlice, Longs, Rows, State
+from detectors.protocol import HOUR_MS, Bools, Change, Doubles, Evidence, Finding, HourSlice, Longs, Rows, State
 from detectors.rules import REST_HEART_HOURS
 from detectors.score import p_value, z_of_hours
 from detectors.settled import Bands, HourStates
@@ -40,10 +42,8 @@ def close_hours(
         z = np.where(windows.inside(values, expected.center, windows.room(state, window)), 0, far)
         far = np.where((state["rest"]["active"] == 1)[:, None], far, z)
     learned = expected.learned()
-    findings = _rest_hours(state, hour, slots, values, far, learned, expected)
-    for finding in findings:
-        row = int(np.flatnonzero(slots == finding.row)[0])
-        finding.evidence.update(devices.evidence(night, means, REST_HEART, row))
+    of_device = partial(devices.evidence, night, means, REST_HEART)
+    findings = _rest_hours(state, hour, slots, values, far, learned, expected, of_device)
     known, cause, baseline = datastate.judge(sums, z, learned)
     with np.errstate(invalid="ignore"):
         state["day"]["dirty"] |= learned & (np.abs(z) > FAR_HOUR_Z)
@@ -66,10 +66,11 @@ def _rest_hours(
     state: State,
     hour: HourSlice,
     slots: Rows,
-    means: Doubles,
+    values: Doubles,
     z: Doubles,
     learned: Bools,
     expected: Usual,
+    of_device: Callable[[int], Evidence],
 ) -> list[Finding]:
     """Count hours at rest whose heart rate is far above usual, in place; return what changed.
 
@@ -87,7 +88,7 @@ def _rest_hours(
     findings: list[Finding] = []
     for i in np.flatnonzero(changes[0] | changes[1]):
         at = int(which[i])
-        evidence = day_evidence(state[at], pair, float(means[at, pair]), expected, at, float(score[i]))
+        evidence = day_evidence(state[at], pair, float(values[at, pair]), expected, at, float(score[i]))
         evidence["spread"] = round(float(expected.hour[at, pair]), 4)
         evidence["p"] = float(p_value(score[i], expected.n[at, pair]))
         change: Change = "raised" if changes[0][i] else "cleared"
@@ -98,6 +99,7 @@ def _rest_hours(
             "to_ms": int(hour.hour_ms[at]) + HOUR_MS,
             "utc_offset_min": int(hour.utc_offset_min[at]),
         }
+        evidence |= of_device(at)
         if state["zone_since"][at]:
             evidence["zone_since_day"] = int(state["zone_since"][at])
         start, end = int(part["start_ms"][i]), int(evidence["to_ms"])
