@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, LiteralString, NamedTuple
 
-from detectors.explain import UNITS
+from detectors.wording import UNITS
 from services import life_events
 from services.api import changes, pages
 from services.api.access import Scope

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from detectors.adult_limits import ADULT_LIMITS
 from detectors.baseline import LEARNED
-from detectors.explain import UNITS
+from detectors.wording import UNITS
 from ingest.catalogue import catalogue
 from ingest.frame import OUT_OF_RANGE, UNIT_SUSPECTED
 from services.cli.replay_alone import Judged

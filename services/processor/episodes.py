@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from uuid import UUID, uuid5
 
-from detectors.explain import NAMES, patient_sentence, sentence
+from detectors.explain import patient_sentence, sentence
 from detectors.protocol import Finding, Priority
 from detectors.rules import ADAPTIVE, DRIFTS, NIGHT_FALLS
+from detectors.wording import NAMES
 from ingest.catalogue import catalogue
 from services.monitoring import group_of
 from services.processor.change import PatientChange, at_hour_ms

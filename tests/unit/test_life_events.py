@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from detectors.explain import UNITS, patient_sentence, sentence
+from detectors.explain import patient_sentence, sentence
 from detectors.protocol import LIMIT_METRICS
+from detectors.wording import UNITS
 from services import life_events
 from services.life_events import MEDICATION, catalogue, checked, standing
 from services.processor.change import PatientChange
