@@ -137,8 +137,8 @@ def _injected(d: Mapping[str, Any]) -> list[Sheet]:
         text = (
             f"{name}: {one['n']} people, {number(one['weeks'], 0)} weeks with nights. Without events "
             f"`resting_heart_rate_rise` comes {number(rate['value'])} times a week ({number(rate['low'])} to "
-            f"{number(rate['high'])}), those of days without a night counted too; the other rules judge the same nights and "
-            "are set to be no louder. In brackets: "
+            f"{number(rate['high'])}), those of days without a night counted too; the other rules judge the same "
+            "nights and are set to be no louder. In brackets: "
             "alerts that come without the event too. A device swap and a clock that jumps are nuisances: fewer is "
             "better there."
         )
