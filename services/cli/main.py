@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping
 from typing import Final
@@ -39,6 +40,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "audit": ("audit",),
 }
 OWN: Final = frozenset({"ingest", "detectors", "services", "simulators", "evaluation", "deploy"})
+ALONE: Final = frozenset({"replay", "evaluate", "rules"})  # of them something works where no server library is
 SERVER: Final = "what runs the servers: pip install 'keepwell[server]'"
 
 
@@ -62,18 +64,24 @@ def create_app(command: str | None = None) -> typer.Typer:
         """Keep the commands named even when only one is loaded."""
 
     group.__doc__ = app.info.help
-    wanted = [module for module, names in COMMANDS.items() if command in names] or list(COMMANDS)
+    wanted = [module for module, names in COMMANDS.items() if command in names]
     absent: list[str] = []
-    for module in wanted:
-        try:
-            importlib.import_module(f"services.cli.{module}").register(app)
-        except ModuleNotFoundError as error:
-            if len(wanted) == 1 or _is_own(error):
-                raise
+    for module in wanted or COMMANDS:
+        if not wanted and module not in ALONE and not _has_servers():
             absent += COMMANDS[module]
+        else:
+            importlib.import_module(f"services.cli.{module}").register(app)
     if absent:
         app.info.epilog = escape(f"Not installed: {', '.join(absent)}. They need {SERVER}")
     return app
+
+
+def _has_servers() -> bool:
+    """Return whether the extra ``server`` is installed: by the database's client, which all that it runs needs."""
+    try:
+        return importlib.util.find_spec("psycopg") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _is_own(error: ModuleNotFoundError) -> bool:

@@ -105,6 +105,10 @@ def _print(document: dict[str, Any]) -> None:
     for key, words in BURDEN.items():
         table.add_row(words, *("-" if (n := document[side][key]) is None else f"{n:g}" for side in ("before", "after")))
     console.print(table)
+    if document["busiest"]:
+        console.print("who has most with the file, incidents a week (with the present rules):")
+    for one in document["busiest"]:
+        console.print(f"  {one['patient']}: {one['incidents_per_week']:g} ({one['incidents_per_week_before']:g})")
     for what in ("gained", "lost"):
         difference = document[what]
         rules = ", ".join(f"{rule} {n}" for rule, n in difference["by_rule"].items())

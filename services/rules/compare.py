@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from detectors.rules import ADAPTIVE
 from ingest.clock import to_datetime
 
 FOREVER_MS: Final = 1 << 50
+BUSIEST: Final = 10  # patients named with what each set of rules asks of people for them
 HIGH_PERCENT: Final = 95  # whose burden is shown beside the mean: few people often carry most of it
 
 
@@ -92,11 +94,14 @@ class Burden:
     incidents: int = 0
     rates: list[float] = field(default_factory=list)  # of each patient with readings, incidents a week
 
-    def add(self, alerts: Sequence[Alert], days: int) -> None:
-        """Count a patient."""
+    def add(self, alerts: Sequence[Alert], days: int) -> float:
+        """Count a patient; return the incidents a week, 0 where there were no readings."""
         n = incidents(alerts)
         self.alerts, self.incidents = self.alerts + len(alerts), self.incidents + n
-        self.rates += [n * 7 / days] if days else []
+        if not days:
+            return 0
+        self.rates.append(n * 7 / days)
+        return self.rates[-1]
 
     def document(self, patient_weeks: float) -> dict[str, Any]:
         """Return it for programs; None where there was nothing to judge."""
@@ -138,13 +143,15 @@ class Comparison:
         self.patients = self.days = 0
         self.before, self.after = Burden(), Burden()
         self.gained, self.lost = Difference(show), Difference(show)
+        self.busiest: list[tuple[float, float, str]] = []  # incidents a week after and before, whose
 
     def add(self, patient: str, tried: Tried) -> None:
         """Take a patient in, by key."""
         self.patients += 1
         self.days += tried.days
-        self.before.add(tried.before, tried.days)
-        self.after.add(tried.after, tried.days)
+        before, after = self.before.add(tried.before, tried.days), self.after.add(tried.after, tried.days)
+        if before or after:
+            self.busiest = heapq.nlargest(BUSIEST, [*self.busiest, (after, before, patient)])
         gained, lost = compared(tried.before, tried.after)
         self.gained.add(patient, gained)
         self.lost.add(patient, lost)
@@ -155,7 +162,13 @@ class Comparison:
         return {
             "patients": self.patients, "patient_weeks": round(weeks, 2), "before": self.before.document(weeks),
             "after": self.after.document(weeks), "gained": self.gained.document(), "lost": self.lost.document(),
+            "busiest": [_asked(*one) for one in self.busiest],
         }  # fmt: skip
+
+
+def _asked(after: float, before: float, patient: str) -> dict[str, Any]:
+    weekly = {"incidents_per_week_before": round(before, 4), "incidents_per_week": round(after, 4)}
+    return {"patient": patient, **weekly}
 
 
 def _shown(patient: str, alert: Alert) -> dict[str, Any]:

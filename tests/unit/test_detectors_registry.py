@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +201,12 @@ def test_the_library_example_of_the_page_finds_a_rise(tmp_path: Path) -> None:
     local = (t // 60_000 + 60) % 1440
     asleep = (local >= 22 * 60) | (local < 8 * 60)
     rise = 10 * ((t - START_MS) // 86_400_000 >= 12)
-    rows = np.column_stack([t, 60 + rise + 14 * ~asleep + rng.normal(0, 2, len(t)), 5 * ~asleep])
-    np.savetxt(tmp_path / "anna.csv", rows, "%.1f", ",", header="time,heart_rate,steps", comments="")
+    heart, zone = 60 + rise + 14 * ~asleep + rng.normal(0, 2, len(t)), timezone(timedelta(hours=1))
+    rows = [
+        f"{datetime.fromtimestamp(at / 1000, zone).isoformat()},{rate:.1f},{steps if place % 3 == 0 else ''}"
+        for place, (at, rate, steps) in enumerate(zip(t.tolist(), heart, 5 * ~asleep, strict=True))
+    ]
+    (tmp_path / "anna.csv").write_text("\n".join(["time,heart_rate,steps", *rows]) + "\n", "utf-8")
     (tmp_path / "own_csv.py").write_text(EXAMPLES["own_csv.py"], "utf-8")
     done = subprocess.run(
         [sys.executable, "own_csv.py", "anna.csv"], capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from evaluation.wearers import in_order
 from services.cli.evaluate_stream import process
-from services.cli.main import create_app
+from services.cli.main import COMMANDS, create_app
 from services.cli.replay_alone import judge
 from services.cli.replay_words import lines
 from simulators.own_csv import read_csv
@@ -181,10 +181,24 @@ async def test_the_page_draws_itself_and_asks_nobody(told: tuple[Path, str, Any,
 def test_a_command_that_needs_the_servers_says_how_to_get_them() -> None:
     done = alone("gateway", then="--help")
     assert "is not installed; this command needs what runs the servers: pip install 'keepwell[server]'" in done.stderr
-    assert "evaluate" in done.stdout
-    assert "replay" in done.stdout
-    assert re.search(r"Not installed: demo, gateway, .*pip install 'keepwell\[server\]'", " ".join(done.stdout.split()))
+    listed, _, absent = done.stdout.partition("Not installed: ")
+    offered = set(re.findall(r"^│ (\w+) ", listed, re.MULTILINE)) - {"Usage"}
+    assert offered == {"replay", "evaluate", "rules"}
+    assert (
+        set(re.findall(r"\w+", absent.partition(". They need")[0]))
+        == {name for names in COMMANDS.values() for name in names} - offered
+    )
+    assert "pip install 'keepwell[server]'" in " ".join(absent.split())
     assert done.returncode == 2
+
+
+def test_rules_are_tried_without_servers(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/rules.md").read_text("utf-8")
+    (tmp_path / "copd.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0], "utf-8")
+    done = alone("rules", "test", str(tmp_path / "copd.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ok  ") == text.partition("```yaml\n")[2].partition("```")[0].count("- name:")
+    assert json.loads(alone("rules", "schema").stdout)["title"] == "Keepwell rules file"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from detectors.protocol import HOUR_MS
 from services.limits import Own, checked
 from services.processor.change import PatientChange
-from services.rules.compare import Alert, Comparison, Tried, compared, incidents
+from services.rules.compare import BUSIEST, Alert, Comparison, Tried, compared, incidents
 from services.rules.effect import as_now, limits_at, rules_changed, with_layer
 
 NOW = 1_000
@@ -114,6 +114,10 @@ def test_burden_is_that_of_monitored_weeks_and_of_the_patient_at_95_percent() ->
     assert told["before"] == {"alerts": 2, "incidents": 2, "incidents_per_patient_week": 0.05,
                               "incidents_per_week_of_patient_at_95_percent": 0.5}  # fmt: skip
     assert told["after"]["incidents_per_week_of_patient_at_95_percent"] == 0.0
+    assert [tuple(one.values()) for one in told["busiest"]] == [("p0", 0.5, 1.0), ("p1", 0.5, 0.0)]
+    for number in range(2 * BUSIEST):
+        comparison.add(f"more{number}", Tried(7, [], [low, later]))
+    assert [one["incidents_per_week"] for one in comparison.document()["busiest"]] == [2.0] * BUSIEST
     assert Comparison(0).document()["before"]["incidents_per_patient_week"] is None
 
 
