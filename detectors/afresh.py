@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors import together, wearer
+from detectors import drift, together, wearer
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC
 from detectors.daily import state_dtype
@@ -27,6 +27,7 @@ def start_afresh(state: State, rows: Rows, metric: int) -> None:
     pairs = np.flatnonzero(PAIR_METRIC == metric)
     for pair in pairs.tolist():
         rebase(part, pair)
+    drift.confirm(part, pairs)
     anchors = part["baselines"]["anchor"][:, pairs]
     part["baselines"][:, pairs] = np.zeros((), BASELINE_DTYPE)
     part["baselines"]["anchor"][:, pairs] = anchors

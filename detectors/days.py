@@ -130,10 +130,11 @@ def close_days(
     first = said.began + (several.since - state["open_day"]).astype(np.int64) * DAY_MS
     of_several = partial(together.evidence, several, state, values, expected)
     said.add(NIGHT_TOGETHER, of_several, first, {"raised": several.raised, "cleared": several.cleared})
-    clean = _clean(state, np.where(held, 0, z), expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
+    of_own = np.where(held | drift.returned(state, values), 0, z)
+    clean = _clean(state, of_own, expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
     of_itself = ~held & ~devices.young(state["devices"])
     shift = _learn_of_devices(state, night, missed, normal, _calm(state) & ~held, suspected)
-    clean &= night.doubt <= expected.day**2 * SURE
+    clean &= (night.doubt <= expected.day**2 * SURE) & ~(guard & drift.held(state, values))
     _learn(state, clean, measured - shift, variance, of_itself)
     drifted = drift.judge(state, values, room)
     for place, rule in enumerate(DRIFTS):

@@ -4,7 +4,7 @@ Source: the anchor kept beside an adapting baseline, of the literature on change
 ("boiling frog"). Deviations: the fortnight's median is compared with the anchor's by fixed bounds, which are
 engineering choices; told once at a bound and once more at twice of it; nights beyond the bound count beside the
 median. "New normal" ends the alert; the anchor stays, so that the same distance is not told again and twice the bound
-still is.
+still is. Oxygen saturation and breathing are learned up to the bound and no further until somebody says "new normal".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.baseline import LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_HRV, NIGHT_SPO2, PAIR_CONTEXT, PAIRS
-from detectors.protocol import CONTEXTS, Bools, Bytes, Change, Doubles, Evidence, Floats, Shorts, State
+from detectors.protocol import CONTEXTS, Bools, Bytes, Change, Doubles, Evidence, Floats, Rows, Shorts, State
 from detectors.windows import Room, from_before
 
 
@@ -27,12 +27,13 @@ class Watched(NamedTuple):
     pair: int
     bound: float
     side: int  # 1: only a rise is told, -1: only a fall, 0: both
+    asks: bool = False  # beyond the bound nothing is learned before somebody says "new normal"
 
 
 WATCHED: Final = (
     Watched(NIGHT_HEART, 8, 0),
-    Watched(NIGHT_SPO2, 2, -1),
-    Watched(NIGHT_BREATH, 3, 1),
+    Watched(NIGHT_SPO2, 2, -1, asks=True),
+    Watched(NIGHT_BREATH, 3, 1, asks=True),
     Watched(NIGHT_HRV, 15, -1),
 )
 LEVELS: Final = 2
@@ -41,6 +42,7 @@ BACK: Final = 0.5  # of the bound: nearer than this the drift is over
 _PAIR: Final = np.array([one.pair for one in WATCHED])
 _BOUND: Final = np.array([one.bound for one in WATCHED])
 _SIDE: Final = np.array([one.side for one in WATCHED])
+_ASKS: Final = np.array([one.asks for one in WATCHED])
 _SHIFT: Final = np.arange(len(WATCHED), dtype=np.uint8) * 2  # two bits a baseline
 
 
@@ -74,7 +76,8 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     13 91 worsened
     21 96 cleared
     """
-    before = state["drift"][:, None] >> _SHIFT & 3
+    before, confirmed = _levels(state["drift"]), _levels(state["drift_confirmed"])
+    past = np.maximum(before, confirmed)
     baselines = state["baselines"][:, _PAIR]
     known = (baselines["anchor"] > 0) & (baselines["n"] >= LEARNED)
     median, night = (_far(one, baselines["anchor"]) for one in (baselines["median"], values[:, _PAIR]))
@@ -82,14 +85,15 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     if room is not None:
         by_median = np.where(from_before(state["baselines"]["median"], room)[:, _PAIR], 0, median)
         by_night = np.where(from_before(values, room)[:, _PAIR], 0, night)
-    counted = _count(state["drift_nights"], night, by_night, before)
+    counted = _count(state["drift_nights"], night, by_night, past)
     reached = np.clip(np.floor(by_median), 0, LEVELS).astype(np.uint8)
-    after = np.maximum(before, reached)
-    after = np.where(counted >= NIGHTS, np.maximum(after, np.minimum(before + 1, LEVELS)), after)
-    after = np.where((median < BACK) & (counted <= -NIGHTS), 0, after)
-    after = np.where(known, after, before).astype(np.uint8)
-    state["drift_nights"] = np.where(known & (after == before), counted, 0)
-    state["drift"] = (after << _SHIFT).sum(1, dtype=np.uint8)
+    after = np.where(reached > past, reached, before)
+    after = np.where(counted >= NIGHTS, np.maximum(after, np.minimum(past + 1, LEVELS)), after)
+    over = (median < BACK) & (counted <= -NIGHTS)
+    after = np.where(known, np.where(over, 0, after), before).astype(np.uint8)
+    state["drift_nights"] = np.where(known & (after == before) & ~over, counted, 0)
+    state["drift"] = _packed(after)
+    state["drift_confirmed"] = _packed(np.where(known & over, 0, confirmed))
     more = after > before
     changes: dict[Change, Bools] = {
         "raised": more & (before == 0),
@@ -97,6 +101,49 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
         "cleared": (after == 0) & (before > 0),
     }
     return Drift(after, changes)
+
+
+def held(state: State, values: Doubles) -> Bools:
+    """Return (R, P) where a night may not be learned: ``asks``, and further from the anchor than anybody confirmed."""
+    anchor = state["baselines"]["anchor"][:, _PAIR]
+    far = _far(values[:, _PAIR], anchor)
+    found = np.zeros(values.shape, bool)
+    with np.errstate(invalid="ignore"):
+        found[:, _PAIR] = _ASKS & (anchor > 0) & (far >= _levels(state["drift_confirmed"]) + 1)
+    return found
+
+
+def returned(state: State, values: Doubles) -> Bools:
+    """Return (R, P) where a night is learned however far it lies from the last ones: the anchor is reached again.
+
+    So it is after ``NIGHTS`` known nights in a row near the anchor, of what had drifted. Who recovers at once from what
+    was called a new normal would else be held against it for ever.
+    """
+    far = _far(values[:, _PAIR], state["baselines"]["anchor"][:, _PAIR])
+    found = np.zeros(values.shape, bool)
+    with np.errstate(invalid="ignore"):
+        found[:, _PAIR] = (state["drift_nights"] <= -NIGHTS) & (far < BACK)
+    return found
+
+
+def confirm(state: State, pairs: Rows) -> None:
+    """Take what ``pairs`` of R patients have drifted to as said to be the new normal, in place.
+
+    That is the level that was told, or the next one where the last nights lay beyond it.
+    """
+    confirmed, which = _levels(state["drift_confirmed"]), np.isin(_PAIR, pairs)
+    now = np.minimum(_levels(state["drift"]) + (state["drift_nights"] > 0), LEVELS)
+    state["drift_confirmed"] = _packed(np.where(which, np.maximum(confirmed, now), confirmed))
+    state["drift_nights"] = np.where(which, 0, state["drift_nights"])
+
+
+def _levels(packed: Bytes) -> Bytes:
+    """Return (R, W) of (R,), two bits a baseline."""
+    return np.asarray(packed[:, None] >> _SHIFT & 3, np.uint8)
+
+
+def _packed(levels: Bytes) -> Bytes:
+    return np.asarray((levels.astype(np.uint8) << _SHIFT).sum(1, dtype=np.uint8))
 
 
 def _far(value: Floats | Doubles, anchor: Floats) -> Doubles:

@@ -85,11 +85,13 @@ def _drift(evidence: Told, voice: Voice) -> str:
     side = "above" if float(now) > float(first) else "below"
     compared = f"{apart} {side}" if float(apart) else "equal to"
     date = day_of(evidence["day"])
-    back = "is back near" if evidence.get("change") == "cleared" else "has drifted from"
+    over = evidence.get("change") == "cleared"
+    back = "is back near" if over else "has drifted from"
     return (
         f"{voice[1]}{_ASLEEP[metric]} {back} the first weeks: in the night to {date} it was {now} {unit}, {compared} "
-        f"the first {BASELINE_DAYS} nights' {first} {unit}"
-    ) + _other_device(evidence, voice)
+        f"the first {BASELINE_DAYS} nights' {first} {unit}{_other_device(evidence, voice)}"
+        f"{'' if over else '. Is this a new normal?'}"
+    )
 
 
 def _other_device(evidence: Told, voice: Voice) -> str:

@@ -41,6 +41,7 @@ PIPELINE_DTYPE = np.dtype(
         ("again", AGAIN_DTYPE),
         ("standing", "u1"),  # judged nights for which the rise has stood; 255: a new normal? has been asked
         ("drift", "u1"),  # levels told of what drifted from the first fortnight, two bits each
+        ("drift_confirmed", "u1"),  # levels that somebody called the new normal, likewise
         ("drift_nights", "i1", (len(WATCHED),)),
         ("skin", PERSIST_DTYPE),
         ("breath", PERSIST_DTYPE),

@@ -45,7 +45,7 @@ _HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
 
 def _drift(metric: str, title: str, not_for: tuple[Condition, ...]) -> Rule:
     return Rule(
-        f"{metric}_drift", 2, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
+        f"{metric}_drift", 3, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
     )
 
 

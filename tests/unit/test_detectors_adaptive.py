@@ -22,6 +22,7 @@ from detectors.protocol import (
     HOUR_MS,
     REST,
     STEPS,
+    VITALS,
     Finding,
     State,
     blank_hour,
@@ -187,6 +188,47 @@ def test_a_fall_that_stays_is_told_within_weeks_however_large_it_is(fall: float)
     assert set(first) == set(range(MANY))
     assert max(first.values()) - 40 < 21
     assert min(first.values()) >= 40
+
+
+@pytest.mark.parametrize(
+    ("pair", "metric", "usual_value", "sd", "a_night", "bound"),
+    [(NIGHT_SPO2, "spo2", 96, 0.4, -0.04, -2), (NIGHT_BREATH, "respiratory_rate", 15, 0.5, 0.06, 3)],
+)
+def test_what_is_asked_about_is_learned_up_to_the_bound_and_beyond_it_once_somebody_said_so(
+    pair: int, metric: str, usual_value: float, sd: float, a_night: float, bound: float
+) -> None:
+    """So slow that each night is clean: first learned as it comes, then held, told, and told again at twice of it."""
+    slow = usual_value + a_night * np.clip(np.arange(150) - 30, 0, 75)  # one and a half bounds, and there it stays
+    noise = np.random.default_rng(7).normal(0, sd, (150 + 60, MANY))
+    state, rule = Pipeline().new_state(MANY), f"{metric}_drift"
+    told = [f for f in nightly_rates(slow[:, None] + noise[:150], state, pair=pair) if f.rule == rule]
+    assert {(f.row, f.change) for f in told} == {(row, "raised") for row in range(MANY)}
+    anchor = state["baselines"]["anchor"][:, pair].copy()
+    side = np.sign(bound)
+    assert (side * (state["baselines"]["median"][:, pair] - anchor) <= abs(bound)).all()
+    start_afresh(state, np.arange(MANY), VITALS.index(metric))
+    again = nightly_rates(slow[-1] + noise[150:157], state, 151, pair)
+    assert (state["baselines"]["n"][:, pair] >= LEARNED).all()
+    assert np.abs(state["baselines"]["median"][:, pair] - slow[-1]).max() < 4 * sd
+    again += nightly_rates(slow[-1] + noise[157:180], state, 158, pair)
+    assert rule not in {f.rule for f in again}
+    more = [f for f in nightly_rates(slow[-1] + bound + noise[180:], state, 181, pair) if f.rule == rule]
+    assert {f.row for f in more if f.change == "worsened"} == set(range(MANY))
+    assert (side * (state["baselines"]["median"][:, pair] - anchor) <= 2 * abs(bound)).all()
+    assert (state["baselines"]["anchor"][:, pair] == anchor).all()
+
+
+def test_a_new_normal_said_before_the_drift_was_told_is_heeded_and_forgotten_once_it_is_over() -> None:
+    saturation = np.random.default_rng(8).normal(96, 0.3, (120, MANY))
+    saturation[40:70] -= 2.8
+    saturation[100:] -= 2.8
+    state = Pipeline().new_state(MANY)
+    found = nightly_rates(saturation[:44], state, pair=NIGHT_SPO2)
+    start_afresh(state, np.arange(MANY), VITALS.index("spo2"))
+    found += nightly_rates(saturation[44:100], state, 45, NIGHT_SPO2)
+    assert "spo2_drift" not in {f.rule for f in found}
+    later = nightly_rates(saturation[100:], state, 101, NIGHT_SPO2)
+    assert {f.row for f in later if f.rule == "spo2_drift" and f.change == "raised"} == set(range(MANY))
 
 
 def test_what_nothing_asks_about_is_not_learned_because_it_lasts() -> None:
