@@ -16,6 +16,7 @@ from detectors.explain import patient_sentence, sentence
 from detectors.limits import DEFAULT_LIMITS
 from detectors.measured_by import MOST, bits, numbers
 from ingest.catalogue import catalogue
+from services.api import words
 from services.processor.in_memory import days
 from services.processor.readings import Table
 from services.processor.records import AlertRow
@@ -36,6 +37,16 @@ def test_the_list_is_the_same_wherever_it_stands_and_each_figure_has_its_source(
         assert stated.error > 0
         assert re.search(r"\d{4}|ISO", stated.source) or "journal" in stated.source
     assert not any(accuracy(UNKNOWN, metric) for metric in catalogue())
+
+
+def test_the_page_holds_each_figure_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs/detection.md").read_text("utf-8")
+    table = page.partition("<!-- stated:")[2].partition("<!-- end of stated -->")[0]
+    shown = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in table.splitlines()[3:]]
+    assert [(one[0], one[1], one[2].removeprefix("a "), one[3].split(" ", 1), one[5]) for one in shown] == [
+        (*which, [f"{stated.error:g}", "% of the value" if stated.relative else words.unit_of(which[1])], stated.source)
+        for which, stated in STATED.items()
+    ]
 
 
 @given(
