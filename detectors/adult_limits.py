@@ -46,7 +46,7 @@ class Limit:
     inclusive: bool = False
     min_readings: int = 2
     at_rest_only: bool = False
-    version: int = 1
+    version: int = 2
     clear_gap_s: int | None = None
     not_for: tuple[Condition, ...] = ()
 
@@ -73,7 +73,7 @@ class Limit:
 ADULT_LIMITS: tuple[Limit, ...] = (
     Limit(
         "spo2_low", "Low oxygen saturation", "spo2", "below", ((90, "medium"), (85, "high")), clear=92,
-        persist_s=300, clear_s=600, max_gap_s=2400, clear_gap_s=900, version=2,
+        persist_s=300, clear_s=600, max_gap_s=2400, clear_gap_s=900, version=3,
     ),
     Limit(
         "tachycardia_at_rest", "Fast heart rate at rest", "heart_rate", "above",
@@ -134,7 +134,7 @@ ADULT_LIMITS: tuple[Limit, ...] = (
 OXYGEN_LIMITS: tuple[Limit, ...] = (
     Limit(
         "spo2_high_on_oxygen", "High oxygen saturation on oxygen", "spo2", "above", ((95, "medium"), (97, "high")),
-        clear=92, persist_s=600, clear_s=600, max_gap_s=2400, clear_gap_s=900, inclusive=True, version=2,
+        clear=92, persist_s=600, clear_s=600, max_gap_s=2400, clear_gap_s=900, inclusive=True, version=3,
         not_for=("no_oxygen_target",),
     ),
 )  # fmt: skip

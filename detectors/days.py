@@ -20,6 +20,7 @@ from detectors.baseline import (
     NIGHT_BREATH,
     NIGHT_HEART,
     NIGHT_SKIN,
+    NIGHT_SPO2,
     PAIR_CONTEXT,
     PAIR_METRIC,
     PAIRS,
@@ -30,6 +31,7 @@ from detectors.baseline import (
     usual,
 )
 from detectors.context import DAY_FROM, SLEEP_FROM, SLEEP_TO
+from detectors.measured_by import numbers
 from detectors.protocol import (
     CONTEXTS,
     DAY_MS,
@@ -212,7 +214,8 @@ def _night_evidence(state: State, values: Doubles, expected: Usual, z: Doubles, 
 
 
 def _falls_evidence(falls: desaturation.Night, state: State, i: int) -> Evidence:
-    return desaturation.evidence(falls, int(state["open_day"][i]), i)
+    by = numbers(int(state["day"]["devices"][i, NIGHT_SPO2]))
+    return desaturation.evidence(falls, int(state["open_day"][i]), i) | {"devices": by}
 
 
 def day_evidence(patient: np.void, pair: int, value: float, expected: Usual, i: int, z: float) -> Evidence:
@@ -232,6 +235,7 @@ def day_evidence(patient: np.void, pair: int, value: float, expected: Usual, i: 
         "n_days": int(expected.n[i, pair]),
         "days": days_used(patient["baselines"][pair]),
         "minutes": int(patient["day"]["n"][pair]),
+        "devices": numbers(int(patient["day"]["devices"][pair])),
     }
 
 

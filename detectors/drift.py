@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.baseline import LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_HRV, NIGHT_SPO2, PAIR_CONTEXT, PAIRS
+from detectors.measured_by import numbers
 from detectors.protocol import CONTEXTS, Bools, Bytes, Change, Doubles, Evidence, Floats, Rows, Shorts, State
 from detectors.windows import Room, from_before
 
@@ -181,4 +182,5 @@ def evidence(state: State, values: Doubles, which: int, i: int) -> Evidence:
         "median": median,
         "n_days": int(baseline["n"]),
         "bound": WATCHED[which].bound,
+        "devices": numbers(int(state["day"]["devices"][i, pair])),
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
+from detectors import device_classes
 from detectors.explain_own import OWN_NORMAL
 from detectors.limits import DEFAULT_LIMITS
 from detectors.rules import CHECK_VALUE
@@ -90,7 +91,28 @@ def _limit(evidence: Told, voice: Voice) -> str:
     lasted = f" for {duration(evidence['to_ms'] - evidence['from_ms'])}" if evidence["persist_s"] else ""
     readings = f"{_readings(evidence['n'])} {span(evidence['from_ms'], evidence['to_ms'], evidence)}"
     moved = "rose" if above else "fell"
-    return f"{name} {moved} to {worst} {unit} and stayed {bound}{rest}{lasted} ({readings})"
+    return f"{name} {moved} to {worst} {unit} and stayed {bound}{rest}{lasted} ({readings}){_doubt(evidence, voice)}"
+
+
+def _doubt(evidence: Told, voice: Voice) -> str:
+    """Return that a finding is within what its devices may be off by, to the care team, where it is, e.g.
+
+    >>> watch = device_classes.told("watch-7", "wrist_optical", "heart_rate", "reading")
+    >>> mild = {"metric": "heart_rate", "worst": 138.0, "threshold": 130.0, "step": 0, "devices": [watch]}
+    >>> _doubt(mild, ("this person's", "", "the device"))
+    '; no further beyond than a wrist sensor may be off by (15 /min)'
+
+    Nothing is said so of the worse level: beyond the milder one it is in any case.
+    """
+    if voice[0] == "your" or evidence.get("step", 0) > 0:
+        return ""
+    apart = round(abs(float(reading(evidence["worst"])) - float(reading(evidence["threshold"]))), 1)
+    found = device_classes.within(evidence.get("devices", ()), evidence["worst"], apart)
+    if found is None:
+        return ""
+    device_class, off = found
+    unit = UNITS[evidence["metric"]]
+    return f"; no further beyond than {device_classes.with_article(device_class)} may be off by ({reading(off)} {unit})"
 
 
 def _readings(n: int) -> str:

@@ -157,6 +157,7 @@ class Limits:
             "first_value": _plain(run.run_first if of_level else run.first),
             "worst": _plain(run.run_worst if of_level else run.worst),
             "at_rest_only": limit.at_rest_only,
+            "step": run.level if of_level else 0,
         }
         if change == "cleared":
             evidence |= {"clear_from_ms": t_ms - run.run_ms, "clear_n": run.run_n, "clear_s": limit.clear_s}

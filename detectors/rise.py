@@ -19,6 +19,7 @@ from detectors import again, travel
 from detectors.again import Again
 from detectors.baseline import ACTIVE_HEART, LEARNED, NIGHT_HEART, PAIR_CONTEXT, PAIRS, REST_HEART
 from detectors.daily import HIGH, SHIPPED, SUSPICIOUS_SHARE, Daily, Said
+from detectors.measured_by import numbers
 from detectors.protocol import CONTEXTS, Bools, Doubles, Evidence, Ints, State
 from detectors.score import p_value
 from detectors.windows import Room
@@ -144,6 +145,8 @@ def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
         "cusum_limit": limit,
     }
     other = 1 - first
+    by = state["day"]["devices"][i]
+    mask = int(by[pair])
     if np.isfinite(_known_z(rise, i)[other]):
         told |= {
             "other_context": CONTEXTS[PAIR_CONTEXT[HEART_PAIRS[other]]],
@@ -152,6 +155,8 @@ def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
             "other_z": round(float(said.z[i, other]), 3),
             "other_n_days": int(rise.n[i, other]),
         }
+        mask |= int(by[HEART_PAIRS[other]])
+    told["devices"] = numbers(mask)
     if rise.again.worse[i]:
         told |= {"level": round(float(rise.again.level[i, first]), 4), "again": round(float(rise.again.sum[i]), 3)}
     if np.isfinite(said.z[i, STEPS]):

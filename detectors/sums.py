@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from detectors import measured_by
 from detectors.baseline import PAIRS
 from detectors.gate import ABSENT, DOUBTED, USABLE
 from detectors.minutes import Minutes
@@ -52,6 +53,7 @@ DAY_DTYPE = np.dtype(
         ("alarming", "u1", (M,)),  # minutes beyond a safety limit
         ("steps", "u4"),
         ("steps_minutes", "u2"),  # with steps reported, zero included
+        ("devices", "u2", (P,)),  # that measured a minute which counts: `measured_by`
     ]
 )
 _CENTER = np.array([pair.center for pair in PAIRS])
@@ -87,6 +89,8 @@ def add_minutes(
     chosen = usable.T[_METRIC[pairs]] & _IN_CONTEXT[pairs].take(context.T, axis=1)  # (pairs, W, R)
     hours["sum"][:, pairs] += np.where(chosen, thousandths.T[_METRIC[pairs]], 0).sum(1, dtype=np.int32).T
     hours["n"][:, pairs] += chosen.sum(1, dtype=np.uint8).T
+    by = measured_by.bits(minutes.device).T[_METRIC[pairs]]
+    days["devices"][:, pairs] |= np.bitwise_or.reduce(np.where(chosen, by, np.uint16(0)), axis=1).T
     vital = (usable & _VITAL).any(2)
     for c in range(len(CONTEXTS)):
         hours["context"][:, c] += (vital & (context == c)).sum(1, dtype=np.uint8)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, NIGHT_HRV, NIGHT_SKIN, NIGHT_SPO2, PAIR_CONTEXT, PAIRS, Usual
+from detectors.measured_by import numbers
 from detectors.protocol import CONTEXTS, Bools, Doubles, Evidence, Ints, State
 
 ASLEEP: Final = (NIGHT_HEART, NIGHT_HRV, NIGHT_BREATH, NIGHT_SKIN, NIGHT_SPO2)
@@ -112,7 +113,7 @@ def evidence(said: Together, state: State, values: Doubles, expected: Usual, i: 
     """Return what a finding about patient ``i`` tells: each vital that has its part in it; once it is over, each."""
     parts, total = said.parts[i], float(said.parts[i].sum())
     which = (parts >= TELLING * total) & (parts > 0) if state["together"]["active"][i] else parts != 0
-    vitals = vitals_told(values, expected, which, i)
+    vitals = vitals_told(state, values, expected, which, i)
     for one, place in zip(vitals, np.flatnonzero(which).tolist(), strict=True):
         one |= {"z": round(float(said.z[i, place]), 3), "part": round(float(parts[place]), 3)}
     return about(state, i) | {
@@ -130,14 +131,15 @@ def about(state: State, i: int) -> Evidence:
     return {"metric": metric, "context": context, "day": int(state["open_day"][i])}
 
 
-def vitals_told(values: Doubles, expected: Usual, which: Bools, i: int) -> list[dict[str, Any]]:
-    """Return the night's value and the usual one of each vital ``which`` (V,) of ``ASLEEP``."""
+def vitals_told(state: State, values: Doubles, expected: Usual, which: Bools, i: int) -> list[dict[str, Any]]:
+    """Return the night's value, the usual one and the devices of each vital ``which`` (V,) of ``ASLEEP``."""
     return [
         {
             "metric": PAIRS[pair].metric,
             "value": round(float(values[i, pair]), 4),
             "usual": round(float(expected.median[i, pair]), 4),
             "n_days": int(expected.n[i, pair]),
+            "devices": numbers(int(state["day"]["devices"][i, pair])),
         }
         for pair in np.array(ASLEEP)[which].tolist()
     ]

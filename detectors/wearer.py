@@ -122,7 +122,7 @@ def evidence(doubt: Doubt, state: State, values: Doubles, expected: Usual, i: in
     told = about(state, i) | {"since_day": int(doubt.since[i])}
     if not doubt.raised[i]:
         return told
-    vitals = vitals_told(values, expected, doubt.far[i], i)
+    vitals = vitals_told(state, values, expected, doubt.far[i], i)
     for one, place in zip(vitals, np.flatnonzero(doubt.far[i]).tolist(), strict=True):
         one["mean"] = round(float(state["wearer"]["mean"][i, place]), 3)
     return told | {"vitals": vitals}

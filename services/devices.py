@@ -12,10 +12,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
+from detectors.device_classes import CLASSES, UNKNOWN
 from ingest.clock import SystemClock, to_datetime
 from ingest.devices import token_hash
 from ingest.mqtt_password import password_hash
@@ -45,6 +46,7 @@ class Enrolment:
     name: str = ""
     model: str = "unknown"
     time_zone: str = "UTC"
+    device_class: str = UNKNOWN  # of `detectors.device_classes.CLASSES`; unknown: what is known of the device stays
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,13 @@ def enrol_many(
     told of each assignment.
 
     Raises:
-        EnrolmentError: an impossible key, an unknown organisation or team, a device of another organisation or
-        patient.
+        EnrolmentError: an impossible key, an unknown organisation, team or device class, a device of another
+        organisation, patient or class.
     """
     for one in wanted:
         _check_key("patient", one.patient)
         _check_key("device", one.device)
+        check_class(one.device_class)
     with connection.transaction():
         return _enrol(connection, organisation, wanted, at, partitions, renew=renew, team=team)
 
@@ -124,20 +127,26 @@ def _enrol(
     query = "SELECT id FROM organisation WHERE key = %s"
     organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
     patients = _make_patients(connection, organisation_id, wanted, _team(connection, organisation_id, team), at)
-    devices = _make_devices(connection, organisation_id, wanted, at)
-    made = [one for one in wanted if _assign_if_free(connection, one, devices[one.device], patients[one.patient])]
-    told = {(one.patient, one.device): _assigned(patients[one.patient], one.device, one.since, at) for one in made}
-    changes.write_many(connection, list(told.values()), partitions)
+    devices, learned = _make_devices(connection, organisation_id, wanted, at)
+    made = [one for one in wanted if _assign_if_free(connection, one, devices[one.device].id, patients[one.patient])]
+    told = {(one.patient, one.device): (one, at) for one in wanted if one.device in learned}
+    told |= {(one.patient, one.device): (one, one.since) for one in made}
+    wanted_changes = [
+        _assigned(patients[one.patient], one.device, since, at, devices[one.device].device_class)
+        for one, since in told.values()
+    ]
+    changes.write_many(connection, wanted_changes, partitions)
     changes.write_many(
         connection, _limits_of_newcomers(connection, organisation_id, list(patients.values())), partitions
     )
-    ids = list(dict.fromkeys(devices[one.device] for one in wanted))
+    ids = list(dict.fromkeys(devices[one.device].id for one in wanted))
     if renew:
         _revoke(connection, ids, at)
     tokens = _make_tokens(connection, ids, at)
     return [
-        Enrolled(one.patient, patients[one.patient], one.device, devices[one.device], tokens.get(devices[one.device]))
+        Enrolled(one.patient, patients[one.patient], one.device, number, tokens.get(number))
         for one in wanted
+        for number in (devices[one.device].id,)
     ]
 
 
@@ -149,13 +158,13 @@ def assign(
     Raises:
         EnrolmentError: unknown, of two organisations, or the device was handed on after ``since`` already.
     """
-    query = """SELECT d.id, p.id FROM device d JOIN patient p ON p.organisation_id = d.organisation_id
+    query = """SELECT d.id, p.id, d.class FROM device d JOIN patient p ON p.organisation_id = d.organisation_id
                WHERE d.key = %s AND p.key = %s"""
     row = connection.execute(query, [device, patient]).fetchone()
     if row is None:
         msg = f"no device {device} and patient {patient} in one organisation; use `keepwell enrol`"
         raise EnrolmentError(msg)
-    device_id, patient_id = row
+    device_id, patient_id, device_class = row
     with connection.transaction():
         before = connection.execute(
             """UPDATE device_assignment SET valid_to = %(since)s
@@ -164,8 +173,46 @@ def assign(
             {"device": device_id, "since": since},
         ).fetchall()
         _insert_assignment(connection, device, device_id, patient_id, since)
-        ended = [_assigned(had, device, since, at, assigned=False) for (had,) in before if had != patient_id]
-        changes.write_many(connection, [*ended, _assigned(patient_id, device, since, at)], partitions)
+        ended = [_ended(had, device, since, at) for (had,) in before if had != patient_id]
+        changes.write_many(connection, [*ended, _assigned(patient_id, device, since, at, device_class)], partitions)
+
+
+def classify(
+    connection: Connection, organisation: str, device: str, device_class: str, at: datetime, *, partitions: int
+) -> str:
+    """Say of what class a device is, from ``at`` on; return what was known before. What was found stays as it was told.
+
+    Raises:
+        EnrolmentError: an unknown class, or no such device.
+    """
+    check_class(device_class)
+    with connection.transaction():
+        row = connection.execute(
+            """SELECT d.id, d.class FROM device d JOIN organisation o ON o.id = d.organisation_id
+               WHERE o.key = %s AND d.key = %s FOR NO KEY UPDATE OF d""",
+            [organisation, device],
+        ).fetchone()
+        if row is None:
+            msg = f"device = {device!r} is not known in {organisation}; `keepwell enrol --device {device}` makes it"
+            raise EnrolmentError(msg)
+        if row[1] == device_class:
+            return device_class
+        connection.execute("UPDATE device SET class = %s WHERE id = %s", [device_class, row[0]])
+        wearers = connection.execute(
+            "SELECT patient_id FROM device_assignment WHERE device_id = %s AND valid_from <= %s AND valid_to > %s",
+            [row[0], at, at],
+        ).fetchall()
+        told = [_assigned(patient_id, device, at, at, device_class) for (patient_id,) in wearers]
+        changes.write_many(connection, told, partitions)
+    return str(row[1])
+
+
+def check_class(device_class: str) -> None:
+    """Raise EnrolmentError for a class that is not in the list."""
+    if device_class not in CLASSES:
+        allowed = ", ".join(CLASSES)
+        msg = f"device class = {device_class!r} is not known; allowed: {allowed}. Where it is none of them, say unknown"
+        raise EnrolmentError(msg)
 
 
 def revoke(connection: Connection, device: str, at: datetime) -> int:
@@ -289,27 +336,48 @@ def _limits_of_newcomers(connection: Connection, organisation_id: int, patients:
     ]
 
 
+class _Device(NamedTuple):
+    id: int
+    device_class: str
+
+
 def _make_devices(
     connection: Connection, organisation_id: int, wanted: Sequence[Enrolment], at: datetime
-) -> dict[str, int]:
+) -> tuple[dict[str, _Device], set[str]]:
+    """Return the devices by key, made where missing, and those whose class was not known before."""
     connection.cursor().executemany(
-        """INSERT INTO device (organisation_id, key, model, created_at) VALUES (%s, %s, %s, %s)
+        """INSERT INTO device (organisation_id, key, model, class, created_at) VALUES (%s, %s, %s, %s, %s)
            ON CONFLICT (key) DO NOTHING""",
-        [(organisation_id, one.device, one.model, at) for one in wanted],
+        [(organisation_id, one.device, one.model, one.device_class, at) for one in wanted],
     )
     rows = connection.execute(
-        "SELECT key, id, organisation_id FROM device WHERE key = ANY(%s)", [[one.device for one in wanted]]
+        "SELECT key, id, organisation_id, class FROM device WHERE key = ANY(%s)", [[one.device for one in wanted]]
     ).fetchall()
-    for key, _, owner in rows:
+    said, learned = {one.device: one.device_class for one in wanted}, set()
+    for key, device_id, owner, known in rows:
         if owner != organisation_id:
             msg = f"device {key} belongs to another organisation; device keys are unique, choose another"
             raise EnrolmentError(msg)
-    return {key: device_id for key, device_id, _ in rows}
+        if said[key] != UNKNOWN and known not in (UNKNOWN, said[key]):
+            msg = (
+                f"device {key} is of class {known}, not {said[key]}; leave the class out, or change it with "
+                f"`keepwell admin device class {key} {said[key]}`"
+            )
+            raise EnrolmentError(msg)
+        if said[key] not in (UNKNOWN, known):
+            connection.execute("UPDATE device SET class = %s WHERE id = %s", [said[key], device_id])
+            learned.add(key)
+    return {key: _Device(number, said[key] if key in learned else known) for key, number, _, known in rows}, learned
 
 
-def _assigned(patient_id: int, device: str, since: datetime, at: datetime, *, assigned: bool = True) -> changes.Wanted:
-    """Return the change that tells of an assignment, or of its end."""
-    return changes.Wanted(patient_id, "assignment", device, since, {"assigned": assigned}, "", None, at)
+def _assigned(patient_id: int, device: str, since: datetime, at: datetime, device_class: str) -> changes.Wanted:
+    """Return the change that tells of an assignment, and from when on of which class the device is."""
+    payload = {"assigned": True, "device_class": device_class}
+    return changes.Wanted(patient_id, "assignment", device, since, payload, "", None, at)
+
+
+def _ended(patient_id: int, device: str, since: datetime, at: datetime) -> changes.Wanted:
+    return changes.Wanted(patient_id, "assignment", device, since, {"assigned": False}, "", None, at)
 
 
 def _assign_if_free(connection: Connection, one: Enrolment, device_id: int, patient_id: int) -> bool:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Final, NamedTuple
 from zoneinfo import available_timezones
 
+from detectors.device_classes import CLASSES
 from services.devices import KEY, RESERVED
 from services.roles import ROLES, Role
 from services.roster import Bad, Cells, Row
@@ -41,6 +42,7 @@ class Device(NamedTuple):
 
     own: bool
     model: str
+    device_class: str
     patient: str | None
 
 
@@ -99,6 +101,7 @@ def _patient(cells: Cells, there: Patients) -> Trouble:
         yield from _one_of("team", cells["team"], there.teams)
     yield from _key("device", device_of(cells))
     yield from _name(cells["model"], "model")
+    yield from _one_of("device_class", cells["device_class"], (*CLASSES, ""))
     if known is not None:
         yield from _as_it_is("name", cells["name"], known[1])
         if cells["time_zone"] in _zones() and cells["time_zone"] != known[2]:
@@ -109,6 +112,7 @@ def _patient(cells: Cells, there: Patients) -> Trouble:
         if device.patient not in (None, cells["key"]):
             yield "device", f"another key, {device.patient} has it; `keepwell admin device hand-over` hands it on"
         yield from _as_it_is("model", cells["model"], device.model)
+        yield from _as_it_is("device_class", cells["device_class"], device.device_class)
 
 
 def _bad(rows: Sequence[Row], troubles: Callable[[Cells], Trouble]) -> Iterator[Bad]:

@@ -54,6 +54,29 @@ LIMITS: Final = {
 }
 
 
+# What docs/detection.md says a single reading of a class of device may be off by; True: in % of the value.
+MAY_BE_OFF: Final = {
+    ("wrist_optical", "heart_rate"): (15, False),
+    ("wrist_optical", "spo2"): (6, False),
+    ("wrist_optical", "respiratory_rate"): (1.62, False),
+    ("ring_optical", "spo2"): (3.55, False),
+    ("patch_ecg", "heart_rate"): (2, True),
+    ("finger_oximeter", "spo2"): (4, False),
+    ("cuff", "systolic_pressure"): (8, False),
+    ("thermometer", "body_temperature"): (0.3, False),
+    ("cgm", "glucose"): (11, True),
+}
+# Of what class each device was said to be that measured the end of a run, of its last quarter of an hour.
+MEASURED_BY: Final = """
+    SELECT d.key, coalesce((SELECT c.payload->>'device_class' FROM patient_change c
+                            WHERE c.patient_id = %(patient)s AND c.kind = 'assignment' AND c.subject = d.key
+                              AND c.payload ? 'device_class' AND c.effective_at <= %(end)s
+                            ORDER BY c.effective_at DESC, c.id DESC LIMIT 1), 'unknown')
+    FROM device d WHERE d.id IN (
+        SELECT device FROM told WHERE metric = %(metric)s AND {good} AND t <= %(end)s
+                                  AND t >= greatest(%(first)s, %(end)s - interval '15 minutes'))"""
+
+
 class Confused(NamedTuple):
     """A unit a metric is confused with: the metric's own unit is ``factor`` times a value in it plus ``offset``."""
 
@@ -114,7 +137,7 @@ VITALS: Final = (
 
 UNPACK: Final = """
     CREATE TEMP TABLE told AS
-    SELECT m.key AS metric, b.t0 + coalesce(b.offsets_ms[i], (i - 1)::bigint * b.step_us / 1000) * interval '1 ms' AS t,
+    SELECT m.key AS metric, b.device_id AS device, b.t0 + coalesce(b.offsets_ms[i], (i - 1)::bigint * b.step_us / 1000) * interval '1 ms' AS t,
            b.value[i] AS value, coalesce(b.quality[i], 0) AS quality
     FROM reading_block b JOIN metric m ON m.id = b.metric_id CROSS JOIN LATERAL generate_subscripts(b.value, 1) AS i
     WHERE b.patient_id = %s"""

@@ -31,6 +31,8 @@ from tests.sentence_rules import (
     GOOD,
     HOUR,
     LIMITS,
+    MAY_BE_OFF,
+    MEASURED_BY,
     MEMORY_DAYS,
     MINUTE,
     MINUTES,
@@ -146,8 +148,9 @@ def _check(checker: _Patient, told: Told, devices: list[str], report: Report) ->
         tokens = TOKEN.findall(bare)
         report.numbers += len(tokens)
         try:
-            happened = checker.happened(told) if place == 0 else []  # said to the care team alone
-            compare(tokens, [*checker.expected(told, bare, tokens), *happened])
+            expected = checker.expected(told, bare, tokens)
+            alone = [*checker.doubt, *checker.happened(told)] if place == 0 else []  # said to the care team alone
+            compare(tokens, [*expected, *alone])
         except Untrue as error:
             report.problems.append(f"patient {told.patient} {told.rule} {told.change}: {error}; it says {text!r}")
 
@@ -171,6 +174,7 @@ class _Patient:
         self._patient = patient
         self._days: dict[tuple[str, timedelta], dict[date, float]] = {}
         self._made: set[str] = set()
+        self.doubt: Expected = []  # what the devices of the sentence looked at last may be off by, where it says so
 
     def expected(self, told: Told, text: str, tokens: list[str]) -> Expected:
         """Return the tokens a sentence must have.
@@ -178,6 +182,7 @@ class _Patient:
         Raises:
             Untrue: SQL finds nothing of what it says.
         """
+        self.doubt = []
         if told.rule in LIMITS:
             return self._of_limit(told, LIMITS[told.rule], tokens)
         if told.rule in DRIFT:
@@ -266,7 +271,18 @@ class _Patient:
         first, n, high, low = self._run(rule, past, told.at, rule.gap)
         worst = high if rule.above else low
         lasted = duration(told.at - first) if rule.lasting else []
+        if level == 0:
+            self.doubt = self._doubt(told, rule, first, worst, abs(float(plain(worst)) - threshold))
         return [plain(worst), plain(threshold), *lasted, str(n), *span(first, told.at, told.offset)]
+
+    def _doubt(self, told: Told, rule: LimitRule, first: datetime, worst: float, beyond: float) -> Expected:
+        """The error of the most exact device, where every one that measured may be off by as much as it is beyond."""
+        query = MEASURED_BY.format(good=GOOD)
+        values = {"patient": self._patient, "metric": rule.metric, "end": told.at, "first": first}
+        rows = self._connection.execute(query.encode(), values).fetchall()
+        errors = [MAY_BE_OFF.get((device_class, rule.metric)) for _, device_class in rows]
+        off = [one[0] * worst / 100 if one[1] else one[0] for one in errors if one is not None]
+        return [plain(min(off))] if off and len(off) == len(rows) and min(off) >= round(beyond, 1) else []
 
     def _cleared(self, told: Told, rule: LimitRule) -> Expected:
         when = sentence_limits.held(self._connection, self._patient, told.rule)

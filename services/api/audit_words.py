@@ -36,6 +36,7 @@ WHAT: Final[Mapping[str, str]] = {
     "dead.redrive": "sent a message from your device through again",
     "dead.show": "looked into a message from your device that could not be read",
     "dead.skip": "set aside a message from your device that could not be processed",
+    "device.class": "wrote down what kind of device yours is",
     "device.hand_over": "wrote down whose a device of yours is",
     "device.history": "looked at whose a device of yours was",
     "device.revoke": "ended your device's access",

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Literal, NotRequired, TypeVar
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from detectors.device_classes import DeviceClass
 from services.api.problems import PROBLEM_TYPE, Code
 
 Item = TypeVar("Item")
@@ -150,7 +151,7 @@ class Worst(TypedDict):
     metric: str | None
 
 
-Device = TypedDict("Device", {"id": str, "model": str, "from": str, "to": str | None})
+Device = TypedDict("Device", {"id": str, "model": str, "class": DeviceClass, "from": str, "to": str | None})
 strict(Device)
 
 

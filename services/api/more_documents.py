@@ -223,6 +223,7 @@ class Change(TypedDict, total=False):
     metric: str
     device: str
     assigned: bool
+    device_class: str
     profile: dict[str, Any]
     layer: str
     rules: dict[str, Any]

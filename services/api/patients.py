@@ -120,7 +120,7 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     metrics = await states(scope.connection, patient.id, now)
     devices = await every(
         scope.connection,
-        """SELECT d.key, d.model, a.valid_from, nullif(a.valid_to, 'infinity') AS valid_to
+        """SELECT d.key, d.model, d.class, a.valid_from, nullif(a.valid_to, 'infinity') AS valid_to
            FROM device_assignment a JOIN device d ON d.id = a.device_id
            WHERE a.patient_id = %s ORDER BY a.valid_from DESC, d.key LIMIT 100""",
         [patient.id],
@@ -155,6 +155,7 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
             {
                 "id": row["key"],
                 "model": row["model"],
+                "class": row["class"],
                 "from": rfc3339(row["valid_from"]),
                 "to": rfc3339(row["valid_to"]),
             }

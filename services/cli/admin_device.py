@@ -1,4 +1,4 @@
-"""``keepwell admin device``: whose a device was from when to when, and handing it to the next patient."""
+"""``keepwell admin device``: whose a device was from when to when, of what class it is, and handing it on."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Final
 
 import typer
 
+from detectors.device_classes import CLASSES
 from services.cli import say
 from services.cli.admin_desk import Desk, a_patient, desk, text_of
 from services.cli.audited import noted_of
 from services.cli.say import JSON, ORGANISATION, moment, refuse
 from services.settings import load
 
-HELP: Final = """Say whose a device was and is, and hand it to the next patient.
+HELP: Final = """Say whose a device was and is, of what class it is, and hand it to the next patient.
 
     keepwell admin device history watch-7
     keepwell admin device hand-over watch-7 p21                            from now on
     keepwell admin device hand-over watch-7 p21 --from 2026-12-01T07:00Z   when it really changed hands
+    keepwell admin device class watch-7 wrist_optical                      what findings say of its accuracy goes by it
 
 A reading belongs to whoever had the device at the reading's own time, also when it is sent days later. What is stored
 already stays with the patient it was stored for.
@@ -31,6 +33,7 @@ def register(admin: typer.Typer) -> None:
     admin.add_typer(group, name="device")
     group.command("history")(history)
     group.command("hand-over")(hand_over)
+    group.command("class")(classify)
 
 
 def history(device: str = DEVICE, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
@@ -78,6 +81,23 @@ def hand_over(
         noted_of(at.connection, "device.hand_over", people, device=device, since=text_of(start))
     answer = {"device": device, "patient": patient, "from": text_of(start), "frames_that_stay": staying}
     say.told(answer, as_json)
+
+
+def classify(
+    device: str = DEVICE,
+    device_class: str = typer.Argument(..., metavar="CLASS", help=f"one of {', '.join(CLASSES)}"),
+    organisation: str = ORGANISATION,
+    as_json: bool = JSON,
+) -> None:
+    """Say what kind of device it is, from now on; what was found before stays as it was told."""
+    from services import devices
+
+    partitions = load().settings.kafka.partitions
+    with desk(organisation) as at:
+        wearer = _wearer(at, _a_device(at, device), at.now)
+        before = devices.classify(at.connection, organisation, device, device_class, at.now, partitions=partitions)
+        noted_of(at.connection, "device.class", [wearer], device=device, device_class=device_class)
+    say.told({"device": device, "class": device_class, "before": before}, as_json)
 
 
 def _a_device(at: Desk, key: str) -> int:

@@ -20,7 +20,7 @@ FILE = typer.Argument(..., help="a CSV file in UTF-8, with the columns named abo
 CHECK = typer.Option(False, "--check", help="say what is wrong and what would be made, and write nothing")
 
 
-def rows_of(file: Path, columns: Sequence[str]) -> tuple[list[Row], list[Bad]]:
+def rows_of(file: Path, columns: Sequence[str], may_be: Sequence[str] = ()) -> tuple[list[Row], list[Bad]]:
     """Return the rows of a file and what is no row; end with one plain sentence where it can't be read."""
     from services.roster import read
 
@@ -34,7 +34,7 @@ def rows_of(file: Path, columns: Sequence[str]) -> tuple[list[Row], list[Bad]]:
         refuse(f"{file} is not in UTF-8, from byte {error.start} on; save it as CSV UTF-8")
     if len(data) > MAX_BYTES:
         refuse(f"{file} has more than {MAX_BYTES:,} bytes; cut it into several")
-    return read(text, columns)
+    return read(text, columns, may_be)
 
 
 def end_with(bad: Sequence[Bad], file: Path, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from detectors.device_classes import UNKNOWN
 from services.cli import admin_export, say
 from services.cli.admin_desk import Desk, a_team, desk
 from services.cli.admin_import import CHECK, FILE, end_with, rows_of, teams_of
@@ -41,18 +42,18 @@ def register(admin: typer.Typer) -> None:
 def patients(file: Path = FILE, check: bool = CHECK, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
     """Enrol patients from a CSV with the columns key,name,time_zone,team,device,model.
 
-    An empty team is the default one, an empty device watch-KEY. A new device's token is
-    printed once. Everything is checked before anything is written. Who is there already
-    stays as they are, so the same file can be imported again; one that says otherwise is
-    refused.
+    A column device_class may be there as well: what kind of device it is. An empty team is
+    the default one, an empty device watch-KEY. A new device's token is printed once.
+    Everything is checked before anything is written. Who is there already stays as they are,
+    so the same file can be imported again; one that says otherwise is refused.
     """
     from services import devices
     from services.cli.enrol import tell_mqtt
-    from services.roster import PATIENTS
+    from services.roster import MAY_BE, PATIENTS
     from services.roster_rules import bad_patients, device_of
 
     settings = load().settings
-    rows, bad = rows_of(file, PATIENTS)
+    rows, bad = rows_of(file, PATIENTS, MAY_BE)
     with desk(organisation) as at:
         there = _there(at, [device_of(row.cells) for row in rows])
         end_with([*bad, *bad_patients(rows, there)], file, as_json)
@@ -88,14 +89,14 @@ def _there(at: Desk, wanted: Sequence[str]) -> Patients:
         [at.organisation_id],
     ).fetchall()
     devices = at.connection.execute(
-        """SELECT d.key, d.organisation_id = %s, d.model, p.key
+        """SELECT d.key, d.organisation_id = %s, d.model, d.class, p.key
            FROM device d LEFT JOIN device_assignment a ON a.device_id = d.id AND a.valid_to = 'infinity'
            LEFT JOIN patient p ON p.id = a.patient_id WHERE d.key = ANY(%s)""",
         [at.organisation_id, list(wanted)],
     ).fetchall()
     return Patients(
         teams_of(at), {key: (number, name, zone) for key, number, name, zone in patients},
-        {key: Device(own, model, wearer) for key, own, model, wearer in devices},
+        {key: Device(own, model, of, wearer) for key, own, model, of, wearer in devices},
     )  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def _enrol(at: Desk, rows: Iterable[Cells], there: Patients, partitions: int) ->
         if known is None or worn is None or worn.patient is None:
             one = devices.Enrolment(
                 key, device, at.now - timedelta(hours=1), cells["name"], cells["model"] or "unknown",
-                cells["time_zone"],
+                cells["time_zone"], cells["device_class"] or UNKNOWN,
             )  # fmt: skip
             missing.setdefault(team, []).append(one)
     for team, wanted in missing.items():

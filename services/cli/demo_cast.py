@@ -32,6 +32,7 @@ from simulators.sending import RecordedDevice, Sender, Source
 ORGANISATION: Final = "demo"
 NURSE: Final = "nurse"
 CONNECTIONS: Final = 6  # of all devices together; httpx looks at each of them for each request
+WATCH: Final = "wrist_optical"  # all of them wear one, or wore one when they were recorded
 MQTT_EVERY: Final = 4  # each fourth device sends over MQTT
 NAMES: Final = (
     "Ada Berg", "Bruno Costa", "Chiara Diaz", "Dilan Ege", "Eva Fischer", "Farid Gul", "Greta Holm", "Hugo Ito",
@@ -79,7 +80,7 @@ def enrol(settings: Settings, parts: Sequence[Part], span: Span) -> tuple[dict[s
     since, now = to_datetime(span.start_ms) - timedelta(days=1), to_datetime(span.end_ms)
     with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
         devices.create_organisation(connection, ORGANISATION, "Demo care team")
-        wanted = [Enrolment(p.patient, p.source.key, since, p.name, p.model, p.time_zone) for p in parts]
+        wanted = [Enrolment(p.patient, p.source.key, since, p.name, p.model, p.time_zone, WATCH) for p in parts]
         enrolled = devices.enrol_many(connection, ORGANISATION, wanted, now, partitions=settings.kafka.partitions)
         devices.create_person(connection, ORGANISATION, NURSE, "Nurse on duty", "nurse")
         login = devices.login_token(connection, ORGANISATION, NURSE, now)

@@ -14,6 +14,7 @@ import psycopg
 import typer
 from rich.console import Console
 
+from detectors.device_classes import CLASSES, UNKNOWN
 from ingest.clock import SystemClock, to_datetime
 from services import devices
 from services.cli.audited import noted, noted_of
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
         patient: str = typer.Option(..., help="key of the patient, e.g. p20"),
         name: str = typer.Option("", help="what the care team calls the patient"),
         device: str = typer.Option("", help="key of the device; watch-PATIENT where left out"),
+        device_class: str = typer.Option(UNKNOWN, help=f"what kind of device it is: {', '.join(CLASSES)}"),
         organisation: str = ORGANISATION,
         time_zone: str = typer.Option("UTC", help="the patient's time zone, e.g. Europe/Berlin"),
         team: str = typer.Option("", help="care team that looks after a new patient; made where missing"),
@@ -48,7 +50,9 @@ def register(app: typer.Typer) -> None:
         now_ms = SystemClock().now_ms()
         now = to_datetime(now_ms)
         device = device or f"watch-{patient}"
-        wanted = Enrolment(patient, device, now - timedelta(hours=1), name, time_zone=time_zone)
+        wanted = Enrolment(
+            patient, device, now - timedelta(hours=1), name, time_zone=time_zone, device_class=device_class
+        )
         with _connected(settings) as connection:
             devices.create_organisation(connection, organisation, organisation)
             if team:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from detectors.device_classes import CLASSES, UNKNOWN
 from services.cli.refusal import refuse
 
 ONLY_WITH_SERVERS: Final = "--speed, --name, --fresh and --reframe are of the way through the servers; leave them out"
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
         plot: Path | None = typer.Option(None, "--plot", help="with --no-stack: write a page of charts and findings"),
         zone: str | None = typer.Option(None, "--zone", help="with --no-stack: where the person lives: Europe/Berlin"),
         detector: list[str] | None = typer.Option(None, help="with --no-stack: one more to look at it, by its name"),
+        device_class: str = typer.Option(UNKNOWN, help=f"what measured it: {', '.join(CLASSES)}"),
     ) -> None:
         """Send a recording through the whole way, as it is, and check that every reading is accounted for.
 
@@ -57,18 +59,20 @@ def register(app: typer.Typer) -> None:
         dates. What was sent before is recognised: a second replay stores nothing twice and raises no new alert. It
         starts the stack where it does not run, and stops what it started. Exits with 1 when the books do not balance.
         """
+        if device_class not in CLASSES:
+            refuse(f"--device-class {device_class!r} is not known; allowed: {', '.join(CLASSES)}")
         if no_stack:
             if speed != "max" or name != "replay" or fresh or reframe is not None:
                 refuse(ONLY_WITH_SERVERS)
             from services.cli.replay_tell import tell
 
-            tell(path, None if zone is None else _zone(zone), detector or [], json_file, plot)
+            tell(path, None if zone is None else _zone(zone), detector or [], json_file, plot, device_class)
             return
         if plot is not None or zone is not None or detector:
             refuse(ONLY_WITHOUT)
         from services.cli.replay_stack import Options, run
 
-        raise typer.Exit(run(Options(path, _speed(speed), json_file, _name(name), fresh, reframe)))
+        raise typer.Exit(run(Options(path, _speed(speed), json_file, _name(name), fresh, reframe, device_class)))
 
 
 def _zone(text: str) -> tzinfo:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from detectors.baseline import LEARNED
+from detectors.device_classes import UNKNOWN
 from detectors.protocol import Detector
 from ingest.catalogue import by_id, catalogue
 from ingest.clock import to_datetime, to_ms
@@ -75,16 +76,18 @@ def judge(
     recordings: Sequence[Recording],
     told: Callable[[int, int], None] = lambda *_: None,
     detectors: Sequence[Detector[Any]] = (),
+    device_class: str = UNKNOWN,
 ) -> list[Judged]:
     """Judge everybody's readings side by side; ``told`` hears how many days are done, of how many.
 
-    ``detectors`` look at them beside those that always run. A value outside the catalogue's hard limits is set aside,
-    as by the gateway: it never becomes a reading.
+    ``detectors`` look at them beside those that always run; ``device_class`` is that of the devices. A value outside
+    the catalogue's hard limits is set aside, as by the gateway: it never becomes a reading.
     """
     people = [_prepared(one) for one in recordings]
     alerts, beside = Told(len(people)), Beside(detectors, recordings)
     tables = [table_of(slot, one.readings) for slot, one in enumerate(people)]
-    for day in days(tables, [one.recording.offsets or ((0, 0),) for one in people]):
+    offsets = [one.recording.offsets or ((0, 0),) for one in people]
+    for day in days(tables, offsets, device_class=device_class):
         alerts.take(day.effects)
         alerts.take(beside.take(day))
         for slot, metric, context, at, center, spread, n in day.effects.bands:

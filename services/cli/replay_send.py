@@ -66,7 +66,7 @@ def identity(people: Sequence[Person]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
-def enrol(settings: Settings, people: Sequence[Person]) -> dict[str, str]:
+def enrol(settings: Settings, people: Sequence[Person], device_class: str) -> dict[str, str]:
     """Enrol everyone in the organisation ``replay`` and return device → a new token.
 
     Raises:
@@ -74,9 +74,12 @@ def enrol(settings: Settings, people: Sequence[Person]) -> dict[str, str]:
     """
     now = to_datetime(SystemClock().now_ms())
     wanted = [
-        Enrolment(one.patient, one.device, to_datetime(one.recording.span_ms[0]) - timedelta(days=1), model="recording")
+        Enrolment(
+            one.patient, one.device, to_datetime(one.recording.span_ms[0]) - timedelta(days=1), model="recording",
+            device_class=device_class,
+        )
         for one in people
-    ]
+    ]  # fmt: skip
     with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
         devices.create_organisation(connection, ORGANISATION, "Replayed recordings")
         enrolled = devices.enrol_many(

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from detectors.device_classes import UNKNOWN
 from evaluation.burden import in_words
 from ingest.client import DoorClosed, NotDelivered
 from ingest.ledger import Ledger
@@ -49,6 +50,7 @@ class Options:
     name: str
     fresh: bool
     reframe: int | None
+    device_class: str = UNKNOWN
 
 
 @dataclass
@@ -132,7 +134,7 @@ async def _play(
     run: ReplayRun, options: Options, people: list[Person], processes: Processes, times: Times, console: Console
 ) -> Account:
     settings = run.settings
-    tokens = replay_send.enrol(settings, people)
+    tokens = replay_send.enrol(settings, people, options.device_class)
     before = Snapshot.take(settings)
     part = run.begin_book(replay_send.identity(people))
     async with AsyncExitStack() as stack:

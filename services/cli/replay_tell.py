@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from detectors.device_classes import UNKNOWN
 from detectors.registry import NotADetector
 from services.cli.refusal import refuse
 from services.cli.replay_alone import judge
@@ -23,7 +24,10 @@ from simulators.recordings_at import recordings_at
 NOT_MEDICAL = 'Not a medical device. "Unusual for this person" is not a diagnosis; limits are those for adults.'
 
 
-def tell(path: Path, zone: tzinfo | None, detectors: Sequence[str], json_file: Path | None, plot: Path | None) -> None:
+def tell(
+    path: Path, zone: tzinfo | None, detectors: Sequence[str], json_file: Path | None, plot: Path | None,
+    device_class: str = UNKNOWN,
+) -> None:  # fmt: skip
     """Judge what a path names, print it, and write what was asked for; end with one sentence where it can't be read."""
     console = Console(highlight=False, markup=False)
     try:
@@ -31,7 +35,7 @@ def tell(path: Path, zone: tzinfo | None, detectors: Sequence[str], json_file: P
         with console.status(f"reading {path}"):
             recordings = recordings_at(path, zone)
         with _progress() as told:
-            people = judge(recordings, told, beside)
+            people = judge(recordings, told, beside, device_class)
         for one in people:
             for line in lines(one):
                 console.print(line, soft_wrap=True)

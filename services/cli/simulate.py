@@ -36,6 +36,7 @@ class Spot(NamedTuple):
     """A device somebody puts on: what it measures, from which value to which, how often."""
 
     device: str
+    device_class: str
     metric: str
     rule: str
     first: float
@@ -45,8 +46,8 @@ class Spot(NamedTuple):
 
 # What a second device can show at once, because its metric is quiet on the patient's own one.
 SPOTS: Final = {
-    "fever": Spot("thermometer", "body_temperature", "fever", 38.9, 39.4, 3 * MINUTE_MS),
-    "desaturation": Spot("oximeter", "spo2", "spo2_low", 86, 83, MINUTE_MS),
+    "fever": Spot("thermometer", "thermometer", "body_temperature", "fever", 38.9, 39.4, 3 * MINUTE_MS),
+    "desaturation": Spot("oximeter", "finger_oximeter", "spo2", "spo2_low", 86, 83, MINUTE_MS),
 }
 
 
@@ -120,7 +121,7 @@ async def _put_on(settings: Settings, organisation: str, patient: str, spot: Spo
     key = f"{spot.device}-{patient}"
     since = to_datetime(now_ms - 60 * MINUTE_MS)
     with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
-        wanted = [Enrolment(patient, key, since, model=f"simulated {spot.device}")]
+        wanted = [Enrolment(patient, key, since, model=f"simulated {spot.device}", device_class=spot.device_class)]
         (one,) = devices.enrol_many(
             connection, organisation, wanted, to_datetime(now_ms), partitions=settings.kafka.partitions, renew=True
         )

@@ -19,6 +19,7 @@ from detectors.protocol import VITALS
 from detectors.rules import ADAPTIVE_RULES
 from services.processor import individual, watermark
 from services.processor.change import APPLIED, PatientChange
+from services.processor.changes import CLASS
 from services.processor.core import Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot, mark_dirty
@@ -43,6 +44,8 @@ def take_in(core: Core, control: list[ControlRecord]) -> set[int]:
         if slot is None:
             continue
         hot = core.hot[slot]
+        if change.kind == "assignment" and not _has_measured(core, hot, change):
+            continue
         fed_ms = core.fed[slot] if change.kind in BY_THE_HOUR else watermark.marks_of(hot)[1]
         if (change.at_hour_ms if change.kind == "new_normal" else change.effective_ms) < fed_ms:
             mark_dirty(hot, change.effective_ms)
@@ -50,6 +53,15 @@ def take_in(core: Core, control: list[ControlRecord]) -> set[int]:
         elif change.kind in individual.KINDS:
             concerned.add(slot)
     return concerned
+
+
+def _has_measured(core: Core, hot: Hot, change: PatientChange) -> bool:
+    """Tell whether a device whose class is told has measured anything that the class bears on."""
+    ids = {number for number, key in core.device_keys.items() if key == change.subject}
+    return CLASS in change.payload and any(
+        int(series.partition(":")[2]) in ids and last_ms >= change.effective_ms
+        for series, last_ms in hot.last_stored.items()
+    )
 
 
 class Applier:

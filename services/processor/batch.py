@@ -36,7 +36,7 @@ from services.processor.hot import MAX_LATE, Hot, mark_dirty
 from services.processor.late import judge_late
 from services.processor.lateness import Receipts
 from services.processor.readings import Table
-from services.processor.records import DeadRecord, Effects, FrameFate, Record
+from services.processor.records import ControlRecord, DeadRecord, Effects, FrameFate, Record
 from services.processor.technical import ALL_RULES, Technical
 from services.reasons import DeadReason
 from services.settings import ProcessorSettings
@@ -88,6 +88,7 @@ async def process_batch(
     await erasing.take_out(core, reader, taken, effects)
     await _place_patients(core, reader, taken, effects, records)
     effects.touched = {core.slot_of[frame.patient_id] for frame in taken.frames}
+    await _know_devices(core, reader, taken.frames, effects.control, effects.touched | overdue.keys())
     effects.touched |= applying.take_in(core, effects.control) | overdue.keys()
 
     readings, effects.quarantined = intake.split_quarantined(taken.readings)
@@ -155,10 +156,21 @@ async def _place_patients(
             core.erased |= await reader.erased(sorted(missing))
             _bury(taken, effects, records, missing - core.erased)
     effects.fates += erasing.fates_of(core, taken)
-    devices = sorted({frame.device_id for frame in taken.frames} - core.device_keys.keys())
-    if devices:
-        core.device_keys.update(await reader.device_keys(devices))
     taken.readings.slot[:] = [core.slot_of[patient_id] for patient_id in taken.readings.slot.tolist()]
+
+
+async def _know_devices(
+    core: Core, reader: Reader, frames: list[StampedFrame], control: list[ControlRecord], slots: set[int]
+) -> None:
+    """Learn the keys of the devices that measured, and of those that ever did whose findings may come up now."""
+    told = {core.slot_of.get(record.message.patient_id) for record in control} - {None}
+    new = {slot for slot in slots | told if slot is not None} - core.named
+    devices = {frame.device_id for frame in frames}
+    devices |= {int(series.partition(":")[2]) for slot in new for series in core.hot[slot].last_stored}
+    unknown = sorted(devices - core.device_keys.keys())
+    if unknown:
+        core.device_keys.update(await reader.device_keys(unknown))
+    core.named |= new
 
 
 def _bury(taken: intake.Intake, effects: Effects, records: list[Record], missing: set[int]) -> None:

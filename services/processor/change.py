@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 HOUR_MS: Final = 3_600_000
-APPLIED: Final = ("monitoring", "new_normal", "profile", "limits", "life_event")  # the kinds that detection goes by
+APPLIED: Final = ("monitoring", "new_normal", "profile", "limits", "life_event", "assignment")
+"""The kinds that findings go by; an assignment tells of what class the device is that measured."""
 
 
 def at_hour_ms(effective_ms: int) -> int:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from detectors import windows
+from detectors import device_classes, windows
 from detectors.limit_sets import LimitSet
 from services import life_events
 from services.life_events import LifeEvent, Said
@@ -20,13 +20,16 @@ from services.processor import individual
 from services.processor.change import PatientChange
 
 MAX_CHANGES: Final = 1000  # remembered a patient and kind; the oldest in event time are forgotten first
+CLASS: Final = "device_class"  # in the payload of an assignment
 RULE_OFF: Final = "rule_off"  # what keeps a finding quiet where its rule does not hold for the patient
 
 
 class Changes:
     """The changes of every patient, each patient's ordered by (effective, id)."""
 
-    def __init__(self) -> None:
+    def __init__(self, device_keys: dict[int, str] | None = None) -> None:
+        self.device_keys: dict[int, str] = {} if device_keys is None else device_keys  # device → key
+        self._classes: dict[int, list[PatientChange]] = {}  # of their devices; apart, for everybody has some
         self._of: dict[int, list[PatientChange]] = {}
         self.limits: dict[int, list[tuple[int, LimitSet]]] = {}  # whose are not everybody's: from when, and what holds
         self.windows: dict[int, list[tuple[int, float, float]]] = {}  # whose heart rate was ever expected to change
@@ -35,6 +38,7 @@ class Changes:
     def clear(self) -> None:
         """Forget everything."""
         self._of.clear()
+        self._classes.clear()
         self.limits.clear()
         self.windows.clear()
         self._events.clear()
@@ -42,15 +46,21 @@ class Changes:
     def forget(self, patient_id: int) -> None:
         """Forget one patient."""
         self._of.pop(patient_id, None)
+        self._classes.pop(patient_id, None)
         self.limits.pop(patient_id, None)
         self.windows.pop(patient_id, None)
         self._events.pop(patient_id, None)
 
     def add(self, patient_id: int, changes: Iterable[PatientChange]) -> None:
         """Take changes in; those known already are the same ones relayed again."""
+        changes = list(changes)
+        classes = [one for one in changes if one.kind == "assignment" and CLASS in one.payload]
+        if classes:
+            said = {one.change_id: one for one in [*self._classes.get(patient_id, []), *classes]}
+            self._classes[patient_id] = _newest([*said.values()])
         known = self._of.get(patient_id, [])
         ids = {change.change_id for change in known}
-        new = {change.change_id: change for change in changes if change.change_id not in ids}
+        new = {one.change_id: one for one in changes if one.kind != "assignment" and one.change_id not in ids}
         if new:
             self._of[patient_id] = _newest([*known, *new.values()])
         if any(change.kind in individual.KINDS for change in new.values()):
@@ -63,6 +73,15 @@ class Changes:
         events = life_events.standing({one.subject: one.payload for one in told})  # the latest word on each
         opened = [window for event in events if (window := event.window) is not None]
         self._events[patient_id], self.windows[patient_id] = events, windows.timeline(opened)
+
+    def measured_by(self, patient_id: int, device_id: int, at_ms: int) -> tuple[str, str]:
+        """Return a device's key and what class it was known to be at an instant."""
+        key = self.device_keys.get(device_id, "a device that is not known")
+        found = device_classes.UNKNOWN
+        for change in self._classes.get(patient_id, ()):
+            if change.subject == key and change.effective_ms <= at_ms:
+                found = change.payload[CLASS]
+        return key, found
 
     def said(self, patient_id: int, metric: str | None, at_ms: int) -> list[Said]:
         """Return what happened to a patient that may bear on a metric at an instant."""

@@ -199,12 +199,12 @@ def _asked(core: Core, metric: Metric, one: Value, offset_min: int) -> Evidence 
     return {
         "change": "raised", "metric": metric.key, "value": round(found.sent, 4), "unit": found.unit,
         "other_unit": found.other, "otherwise": found.otherwise, "at_ms": one.t_ms, "utc_offset_min": offset_min,
-        "device": core.device_keys.get(one.device, "the device"),
+        "device": core.device_keys.get(one.device, "the device"), "devices": [one.device],
     }  # fmt: skip
 
 
 def _back(core: Core, metric: Metric, good: Value) -> Evidence:
     return {
         "change": "cleared", "metric": metric.key, "value": round(good.value, 4), "at_ms": good.t_ms,
-        "device": core.device_keys.get(good.device, "the device"),
+        "device": core.device_keys.get(good.device, "the device"), "devices": [good.device],
     }  # fmt: skip

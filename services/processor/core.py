@@ -49,7 +49,7 @@ class Core:
         self.limits_layout = layout_of(limits.dtype)
         self.former_layout = layout_of(limits.former_dtype)
         self.device_keys: dict[int, str] = {}
-        self.changes = Changes()
+        self.changes = Changes(self.device_keys)
         self.erased: set[int] = set()  # patients met since the start of whom nothing may be stored
         self.clear()
 
@@ -58,6 +58,7 @@ class Core:
         self.loaded = False
         self.changes.clear()
         self.erased.clear()
+        self.named: set[int] = set()  # slots of whom all devices that ever measured are in ``device_keys``
         self.slot_of: dict[int, int] = {}
         self.hot: list[Hot] = []
         self.pending: list[Packed] = []

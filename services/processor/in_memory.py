@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.daily import Budget
+from detectors.device_classes import UNKNOWN
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from detectors.protocol import LIMIT_METRICS, VITALS, HourSlice, Readings
 from ingest.catalogue import catalogue
 from ingest.frame import NOT_WORN
 from services.processor import safety, settle
+from services.processor.change import PatientChange
+from services.processor.changes import CLASS
 from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot
@@ -32,6 +35,7 @@ from services.processor.technical import ALL_RULES
 LOOKED_AT: Final = frozenset({*VITALS, *LIMIT_METRICS, "wear"})
 """The metrics that a rule looks at."""
 
+DEVICE: Final = "the device"
 _LIMITED: Final = [catalogue()[metric].id for metric in LIMIT_METRICS]
 
 Offsets = Sequence[tuple[int, int]]  # (from which instant on, the wearer's local time minus UTC in minutes), in order
@@ -56,17 +60,21 @@ class Day:
         return Readings(*(getattr(every, field.name)[new] for field in fields(every)))
 
 
-def days(people: Sequence[Table], offsets: Sequence[Offsets], budget: Budget = "0.1") -> Iterator[Day]:
+def days(
+    people: Sequence[Table], offsets: Sequence[Offsets], budget: Budget = "0.1", device_class: str = UNKNOWN
+) -> Iterator[Day]:
     """Yield what the processor makes of N people's readings, all in time, side by side.
 
     ``people``: each one's readings sorted by instant, ``slot`` being the person's place. ``budget``: that
-    of the processor's settings.
+    of the processor's settings. ``device_class`` that of everybody's devices; a recording does not tell it.
     """
     core = Core(Pipeline(budget=budget), Limits(), 1, capacity=max(len(people), 1))
     starts = [int(table.t_ms[0]) // HOUR_MS * HOUR_MS if len(table) else 0 for table in people]
     for slot, start in enumerate(starts):
         hot = Hot(organisation_id=0, settled_ms=start, closed_ms=start, offsets=[*offsets[slot]])
         core.place(slot, hot)
+        core.changes.add(slot, [PatientChange(0, slot, "assignment", DEVICE, {CLASS: device_class}, None)])
+    core.device_keys.update({int(one): DEVICE for table in people for one in np.unique(table.device)})
     # Everybody begins together: day k is each one's own k-th.
     of = max((_days(table, start) for table, start in zip(people, starts, strict=True)), default=0)
     for number in range(1, of + 1):

@@ -46,7 +46,8 @@ async def _around(core: Core, reader: Reader, slot: int, new: Table, metric: int
 
 
 def _judge_alone(core: Core, slot: int, around: Table) -> list[Finding]:
-    return core.limits.advance(core.limits.new_state(1), safety.readings_of(around), core.standing({0: slot}))
+    found = core.limits.advance(core.limits.new_state(1), safety.readings_of(around), core.standing({0: slot}))
+    return [safety.with_devices(finding, around) for finding in found]
 
 
 async def _list_late(

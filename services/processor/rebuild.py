@@ -164,7 +164,7 @@ class Rebuilder:
             to_ms = min((replay.read_to_ms // SLICE_MS + 1) * SLICE_MS, end_ms)
             async with self._office.reading() as reader:
                 readings = await reader.stored(replay.patient_id, replay.read_to_ms, to_ms)
-                await self._know_devices(reader, readings.device.tolist())
+                await self._know_devices(reader, [*readings.device.tolist(), *replay.hot.devices])
             replay.read_to_ms = to_ms
             replay.take(readings)
             for hour_ms in [*(np.unique(readings.t_ms // HOUR_MS) * HOUR_MS + HOUR_MS).tolist(), to_ms]:

@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import LIMIT_METRICS, Priority, Readings, rows_of
+from detectors.protocol import LIMIT_METRICS, Finding, Priority, Readings, rows_of
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE
-from services.processor.core import Core
+from services.processor.core import LOOK_BACK_MS, Core
 from services.processor.episodes import Engine
 from services.processor.readings import Table
 
@@ -48,10 +48,11 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
     for finding in core.limits.advance(
         core.limit_state, _readings(work, index, rest, final), core.standing({slot: slot for slot in slots})
     ):
+        finding = with_devices(finding, work)
         revealed = engine.revealed(finding.row, finding.at_ms, catalogue()[finding.evidence["metric"]].id)
         engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding, revealed)
     open_ones = limited & (work.t_ms >= after)
-    found = _provisional(core, engine, _readings(work, index, rest, open_ones))
+    found = _provisional(core, engine, work, _readings(work, index, rest, open_ones))
     for slot in slots:
         engine.take_back(core.hot[slot], int(core.patient_of[slot]), rules, found.get(slot, {}))
 
@@ -90,7 +91,9 @@ def _readings(work: Table, index: NDArray[np.int16], rest: NDArray[np.bool_], ch
     )
 
 
-def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, dict[tuple[str, int], Priority]]:
+def _provisional(
+    core: Core, engine: Engine, work: Table, readings: Readings
+) -> dict[int, dict[tuple[str, int], Priority]]:
     """Judge unsettled readings on a copy of the state; return slot → (rule, start) → highest priority found."""
     slots, row = np.unique(readings.row, return_inverse=True)
     if not len(slots):
@@ -104,11 +107,26 @@ def _provisional(core: Core, engine: Engine, readings: Readings) -> dict[int, di
     for finding in core.limits.advance(copy, renumbered, core.standing(dict(enumerate(slots.tolist())))):
         slot = int(slots[finding.row])
         patient_id = int(core.patient_of[slot])
-        finding = engine.since_told(patient_id, replace(finding, row=slot))
+        finding = with_devices(replace(finding, row=slot), work)
+        finding = engine.since_told(patient_id, finding)
         engine.provisional(core.hot[slot], patient_id, finding)
         if finding.change != "cleared":
             found.setdefault(slot, {})[finding.rule, finding.start_ms] = priorities[finding.rule][finding.level]
     return found
+
+
+def with_devices(finding: Finding, work: Table) -> Finding:
+    """Return a limit's finding with the devices whose readings its run ends with, of ``LOOK_BACK_MS`` at the most.
+
+    So much before a reading is in memory however the stream was cut. ``work`` is sorted by slot, then instant.
+    """
+    low, high = np.searchsorted(work.slot, [finding.row, finding.row + 1]).tolist()
+    mine = work[low:high]
+    began = finding.evidence["clear_from_ms" if finding.change == "cleared" else "from_ms"]
+    inside = (mine.t_ms >= max(began, finding.at_ms - LOOK_BACK_MS)) & (mine.t_ms <= finding.at_ms)
+    inside &= mine.metric == catalogue()[finding.evidence["metric"]].id
+    inside &= (mine.quality == GOOD) | (mine.quality == IMPLAUSIBLE)
+    return replace(finding, evidence={**finding.evidence, "devices": np.unique(mine.device[inside]).tolist()})
 
 
 def at_rest(work: Table) -> NDArray[np.bool_]:

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import CAUSES, CONTEXTS, DATA_STATES, VITALS, HourSlice, blank_hour
+from detectors import measured_by
+from detectors.protocol import CAUSES, CONTEXTS, DATA_STATES, VITALS, Evidence, HourSlice, blank_hour
 from detectors.rules import REST_HEART_HOURS
 from detectors.settled import Settled
 from detectors.slices import fill
@@ -162,6 +163,16 @@ def _numbers(
     return numbers[which]
 
 
+def _with_devices(evidence: Evidence, known: list[int]) -> Evidence:
+    """Return evidence that names devices themselves, in place of the patient's own numbers; 0: which is not told."""
+    told = dict(evidence)
+    if "devices" in told:
+        told["devices"] = [known[n - 1] if n < measured_by.MOST and n <= len(known) else 0 for n in told["devices"]]
+    if "vitals" in told:
+        told["vitals"] = [_with_devices(one, known) for one in told["vitals"]]
+    return told
+
+
 def _first_instants(in_time: Table, bounds: NDArray[np.intp], chosen: NDArray[np.intp]) -> NDArray[np.int64]:
     """Return the first reading's instant of each chosen segment, shape (R,); each has one."""
     if not len(in_time):
@@ -177,7 +188,9 @@ def _take(
     for finding in settled.findings:
         mark_ms = finding.at_ms - 1 if finding.rule == REST_HEART_HOURS.id else began[finding.row]
         revealed = engine.revealed(finding.row, mark_ms)
-        engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding, revealed)
+        hot = core.hot[finding.row]
+        finding = replace(finding, evidence=_with_devices(finding.evidence, hot.devices))
+        engine.settled(hot, int(core.patient_of[finding.row]), finding, revealed)
     for slot, hour_ms in zip(hour.rows[hour.closes].tolist(), hour.hour_ms[hour.closes].tolist(), strict=True):
         core.hot[slot].closed_ms = hour_ms + HOUR_MS
         effects.closed[slot] = (hour_ms + HOUR_MS, core.state[slot].tobytes())

@@ -99,7 +99,7 @@ async def _go_through(reader: Reader, plan: Plan, now: Hot, replays: Sequence[Re
     while at_ms < end_ms:
         to_ms = min((at_ms // SLICE_MS + 1) * SLICE_MS, end_ms)
         readings = await reader.stored(replays[0].patient_id, at_ms, to_ms)
-        devices = await reader.device_keys(sorted(set(readings.device.tolist())))
+        devices = await reader.device_keys(sorted({*readings.device.tolist(), *now.devices}))
         for replay in replays:
             replay.core.device_keys.update(devices)
             replay.take(Table.concatenate([readings]))  # a copy: each has its own

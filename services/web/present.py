@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
+from detectors import device_classes
+from ingest.catalogue import catalogue
 from services.api import words
 from services.api.observed import AT_REST
 from services.api.times import age, zone
@@ -176,6 +178,7 @@ EVIDENCE: Final = {
     "threshold": "Limit",
     "limit_set_by": "Limit set by",
     "clear": "Clears at",
+    "step": "Step of the limit, from 0 on",
     "n": "Readings",
     "context": "Context",
     "persist_s": "Must last, seconds",
@@ -204,3 +207,32 @@ def evidence(facts: dict[str, Any], where: str, now: datetime) -> list[tuple[str
             text = words.CONTEXT_WORDS.get(str(value), str(value).replace("_", " "))
         shown.append((EVIDENCE.get(key, key.removesuffix("_ms").replace("_", " ").capitalize()), text))
     return shown
+
+
+def measured_by(alert: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return by what a clinical alert was measured, and how exactly that kind of device does, as (name, value)."""
+    if alert["kind"] != "clinical":
+        return []
+    facts = alert["evidence"]
+    named = [("Measured by", facts["metric"], facts["devices"])] if "devices" in facts else []
+    for vital in facts.get("vitals", ()):
+        title = catalogue()[vital["metric"]].title
+        named += [(f"{title} measured by", vital["metric"], vital["devices"])] if "devices" in vital else []
+    shown = [(name, _device(metric, one)) for name, metric, devices in named for one in devices]
+    return shown or [("Measured by", "not recorded")]
+
+
+def _device(metric: str, one: dict[str, Any]) -> str:
+    stated = one["accuracy"]
+    what = f"{one['device']} ({device_class(one['class'])})"
+    if stated is None:
+        return f"{what}, accuracy not known"
+    unit = "%" if stated["relative"] else words.unit_of(metric)
+    of_it = " of the value" if stated["relative"] else ""
+    about = "; ".join(filter(None, (stated["measure"], stated["note"], stated["source"])))
+    return f"{what}, may be off by {plain(stated['error'])} {unit}{of_it} ({about})"
+
+
+def device_class(name: str) -> str:
+    """Return a device's class as people call it."""
+    return device_classes.NAMES.get(name, name)

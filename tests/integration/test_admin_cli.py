@@ -349,7 +349,10 @@ def test_a_device_changes_hands_and_what_is_stored_stays(admin: Admin) -> None:
     told = admin.data.connection.execute(
         "SELECT patient_id, payload FROM patient_change WHERE kind = 'assignment' AND subject = %s ORDER BY id", [key]
     ).fetchall()
-    assert told == [(first, {"assigned": False}), (second, {"assigned": True})]
+    assert told == [(first, {"assigned": False}), (second, {"assigned": True, "device_class": "unknown"})]
+    said = admin.done("device", "class", key, "wrist_optical")
+    assert said == {"device": key, "class": "wrist_optical", "before": "unknown"}
+    assert "allowed: wrist_optical, ring_optical" in admin.refused("device", "class", key, "watch")
     assert "is p2's at" in admin.refused("device", "hand-over", key, "p2")
     assert "choose a later time" in admin.refused("device", "hand-over", key, "p3", "--from", soon(-1))
     assert "is not known" in admin.refused("device", "history", f"{key}-x")

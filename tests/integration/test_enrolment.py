@@ -103,6 +103,11 @@ def test_what_cannot_be_enrolled_says_why_and_leaves_nothing(doors: Doors) -> No
         (ORGANISATION, Enrolment("x", "has space", NOW), "not possible"),
         (ORGANISATION, Enrolment("x", "bridge", NOW), "not possible"),
         ("nowhere", Enrolment("x", "y", NOW), "organisation nowhere"),
+        (
+            ORGANISATION,
+            Enrolment("x", "y", NOW, device_class="bracelet"),
+            "'bracelet' is not known; allowed: wrist_opt",
+        ),
     ]
     for organisation, one, reason in cases:
         with doors.admin() as connection, pytest.raises(EnrolmentError, match=reason):
@@ -177,6 +182,39 @@ def test_a_login_link_works_once_within_a_quarter_of_an_hour(doors: Doors) -> No
     assert exchanged(late, "session-3", timedelta(minutes=16)) is None
 
 
+def test_what_class_a_device_is_is_told_once_and_changed_on_purpose(doors: Doors) -> None:
+    def enrol(device_class: str) -> None:
+        one = Enrolment("kind-p", "kind-d", NOW - DAY, device_class=device_class)
+        with doors.admin() as connection:
+            devices.enrol_many(connection, ORGANISATION, [one], NOW, partitions=12)
+
+    with doors.admin() as connection:
+        devices.create_organisation(connection, ORGANISATION, "Tests")
+        (other,) = devices.enrol_many(connection, ORGANISATION, wanted("kinds", 1), NOW, partitions=12)
+    for said in ("unknown", "cuff", "unknown", "cuff"):  # what is not said changes nothing
+        enrol(said)
+    with pytest.raises(
+        EnrolmentError, match="kind-d is of class cuff, not scale; .* `keepwell admin device class kind-d scale`"
+    ):
+        enrol("scale")
+    with doors.admin() as connection:
+        for before in ("cuff", "scale"):
+            assert devices.classify(connection, ORGANISATION, "kind-d", "scale", NOW, partitions=12) == before
+        devices.assign(connection, "kind-d", other.patient, NOW, NOW, partitions=12)
+        with pytest.raises(EnrolmentError, match="'bracelet' is not known; allowed: .*, phone, unknown"):
+            devices.classify(connection, ORGANISATION, "kind-d", "bracelet", NOW, partitions=12)
+        with pytest.raises(EnrolmentError, match="'nobody' is not known in"):
+            devices.classify(connection, ORGANISATION, "nobody", "cuff", NOW, partitions=12)
+        told = connection.execute(
+            """SELECT p.key, c.effective_at, c.payload->>'device_class' FROM patient_change c
+               JOIN patient p ON p.id = c.patient_id WHERE c.subject = 'kind-d' ORDER BY c.id"""
+        ).fetchall()
+    assert told == [
+        ("kind-p", NOW - DAY, "unknown"), ("kind-p", NOW, "cuff"), ("kind-p", NOW, "scale"), ("kind-p", NOW, None),
+        (other.patient, NOW, "scale"),
+    ]  # fmt: skip
+
+
 def test_each_assignment_and_its_end_is_written_down_and_told(doors: Doors) -> None:
     with doors.admin() as connection:
         devices.create_organisation(connection, ORGANISATION, "Tests")
@@ -190,9 +228,9 @@ def test_each_assignment_and_its_end_is_written_down_and_told(doors: Doors) -> N
         ).fetchall()
         told = connection.execute("SELECT count(*) FROM outbox WHERE record_key = %s", [b"%d" % one.patient_id])
         assert written == [
-            (one.patient_id, one.device, 1, {"assigned": True}),
-            (other.patient_id, other.device, 1, {"assigned": True}),
+            (one.patient_id, one.device, 1, {"assigned": True, "device_class": "unknown"}),
+            (other.patient_id, other.device, 1, {"assigned": True, "device_class": "unknown"}),
             (one.patient_id, one.device, 2, {"assigned": False}),
-            (other.patient_id, one.device, 1, {"assigned": True}),
+            (other.patient_id, one.device, 1, {"assigned": True, "device_class": "unknown"}),
         ]
         assert told.fetchone() == (2,)

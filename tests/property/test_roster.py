@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.roles import ROLES
-from services.roster import PATIENTS, PEOPLE, Bad, read
+from services.roster import MAY_BE, PATIENTS, PEOPLE, Bad, read
 from services.roster_rules import Device, Known, Patients, People, bad_patients, bad_people
 from services.teams import OUTSIDE_TEAMS
 
@@ -19,7 +19,7 @@ THERE = People(
 CARED = Patients(
     ["default", "heart"],
     {"p1": (1, "Pat", "UTC")},
-    {"w1": Device(True, "Ring", "p1"), "w2": Device(False, "Ring", None)},
+    {"w1": Device(True, "Ring", "ring_optical", "p1"), "w2": Device(False, "Ring", "unknown", None)},
 )
 names = st.text(st.characters(exclude_categories=["C", "Zl", "Zp", "Zs"]), max_size=20) | st.just("")
 spoilt = {"key": "b b", "role": "boss", "team": "lung", "invite": "maybe", "name": "x" * 121}
@@ -80,12 +80,26 @@ def test_a_list_of_patients_contradicts_nothing_that_is_there() -> None:
         ",".join(PATIENTS), "p1,Pat,UTC,heart,w1,", "p1,,Europe/Vienna,,w3,", "p2,,UTC,,w1,Band", "p3,,UTC,,w2,",
         "", '"p4","a', 'b",America,,,', f"{'k' * 60},,UTC,,,",
     ])  # fmt: skip
-    found, bad = read(text, PATIENTS)
+    found, bad = read(text, PATIENTS, MAY_BE)
     assert (len(found), bad) == (6, [])
     assert sorted((one.line, one.column) for one in bad_patients(found, CARED)) == [
         (3, "key"), (3, "time_zone"), (4, "device"), (4, "device"), (4, "model"), (5, "device"), (7, "name"),
         (7, "time_zone"), (9, "device"),
     ]  # fmt: skip
+
+
+def test_a_list_of_patients_may_say_of_what_class_their_devices_are() -> None:
+    header = ",".join((*PATIENTS, *MAY_BE))
+    text = "\n".join([header, "p5,,UTC,,w5,,cuff", "p6,,UTC,,w6,,", "p7,,UTC,,w7,,bracelet", "p1,,UTC,,w1,,cuff"])
+    found, bad = read(text, PATIENTS, MAY_BE)
+    assert (bad, [row.cells["device_class"] for row in found]) == ([], ["cuff", "", "bracelet", "cuff"])
+    refused = {(one.line, one.value): one.allowed for one in bad_patients(found, CARED)}
+    assert sorted(refused) == [(4, "bracelet"), (5, "cuff")]
+    assert "wrist_optical, " in refused[4, "bracelet"]
+    assert "'ring_optical', as it is" in refused[5, "cuff"]
+    (row,) = read(",".join(PATIENTS) + "\np5,,UTC,,w5,", PATIENTS, MAY_BE)[0]
+    assert row.cells["device_class"] == ""
+    assert [one.column for one in read(header, PATIENTS)[1]] == ["header"]
 
 
 def test_another_header_or_an_open_quote_is_refused_at_its_line() -> None:

@@ -18,6 +18,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors import device_classes
 from ingest.catalogue import Metric, by_id
 from ingest.clock import to_ms
 from ingest.frame import GOOD
@@ -64,11 +65,14 @@ def patient(organisation: str, key: str, name: str) -> Resource:
 
 
 def device(row: Row, about: Resource) -> Resource:
-    """Return a device of the patient's."""
+    """Return a device of the patient's; its class is told where it is known, with its code where there is one."""
+    known, code = row["class"] != device_classes.UNKNOWN, device_classes.MDC.get(row["class"])
+    coding = {"coding": [{"system": MDC, "code": str(code)}]} if code is not None else {}
     return {
         "resourceType": "Device", "id": identity("device", about["id"], row["key"]),
         "identifier": [{"system": f"{OURS}device", "value": row["key"]}],
         "deviceName": [{"name": row["model"], "type": "model-name"}], "patient": reference(about),
+        **({"type": {**coding, "text": device_classes.NAMES[row["class"]]}} if known else {}),
     }  # fmt: skip
 
 

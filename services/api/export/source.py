@@ -152,7 +152,13 @@ class Source:
             "life_events": await self._life_events(),
             "monitoring": {name: watched[name] for name in ("state", "since", "until")},
             "devices": [
-                {"id": row["key"], "model": row["model"], "from": rfc3339(row["since"]), "to": rfc3339(row["until"])}
+                {
+                    "id": row["key"],
+                    "model": row["model"],
+                    "class": row["class"],
+                    "from": rfc3339(row["since"]),
+                    "to": rfc3339(row["until"]),
+                }
                 for row in await self.devices()
             ],
         }
@@ -173,7 +179,7 @@ _BLOCKS: Final[LiteralString] = """
 _WAVES: Final[LiteralString] = 'SELECT device_id, t0, step_us, scale, "offset", sample FROM '
 _OF_METRIC: Final[LiteralString] = " WHERE patient_id = %(patient)s AND metric_id = %(metric)s ORDER BY t0, device_id"
 _DEVICES: Final[LiteralString] = """
-    SELECT d.id AS number, d.key, d.model, min(a.valid_from) AS since,
+    SELECT d.id AS number, d.key, d.model, d.class, min(a.valid_from) AS since,
            nullif(max(a.valid_to), 'infinity') AS until
     FROM device_assignment a JOIN device d ON d.id = a.device_id WHERE a.patient_id = %s GROUP BY d.id ORDER BY 4, 2"""
 _SET_ASIDE: Final[LiteralString] = """
