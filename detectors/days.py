@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy as np
 
-from detectors import desaturation, devices, drift, persist, rise, together, travel, wearer, windows
+from detectors import considered, desaturation, devices, drift, persist, rise, together, travel, wearer, windows
 from detectors.baseline import (
     LEARNED,
     LEAST_MINUTES,
@@ -159,6 +159,7 @@ def close_days(
 class _Findings:
     """What the close of R patients' days says, in the order in which it is said."""
 
+    state: State  # (R,) as of the day that closes
     slots: Rows
     began: Longs  # (R,) of the night, Unix ms
     ended: Longs
@@ -172,6 +173,7 @@ class _Findings:
     def of(cls, state: State, hour: HourSlice, slots: Rows) -> Self:
         began, ended = _local(state, hour, SLEEP_FROM - 1440), _local(state, hour, SLEEP_TO)
         return cls(
+            state,
             slots,
             began,
             ended,
@@ -190,8 +192,9 @@ class _Findings:
                 evidence = of(i) | span | {"utc_offset_min": int(self.offset[i])}
                 if self.zone_since[i]:
                     evidence["zone_since_day"] = int(self.zone_since[i])
-                if self.doubted is not None and self.doubted[i]:
-                    evidence["wearer_in_doubt"] = True
+                if self.doubted is not None:
+                    evidence |= considered.of_day(self.state, self.doubted, i)
+                    evidence |= {"wearer_in_doubt": True} if self.doubted[i] else {}
                 start, at, step = int(start_ms[i]), int(self.at[i]), 0 if level is None else max(int(level[i]) - 1, 0)
                 self.findings.append(Finding(int(self.slots[i]), rule.id, change, start, at, step, evidence))
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from detectors import datastate, devices, persist, windows
+from detectors import considered, datastate, devices, persist, windows
 from detectors.baseline import PAIR_CONTEXT, REST_HEART, Usual, usual
 from detectors.days import day_evidence
 from detectors.protocol import HOUR_MS, Bools, Change, Doubles, Evidence, Finding, HourSlice, Longs, Rows, State
@@ -99,7 +99,7 @@ def _rest_hours(
             "to_ms": int(hour.hour_ms[at]) + HOUR_MS,
             "utc_offset_min": int(hour.utc_offset_min[at]),
         }
-        evidence |= of_device(at)
+        evidence |= of_device(at) | considered.of_hour(state, at)
         if state["zone_since"][at]:
             evidence["zone_since_day"] = int(state["zone_since"][at])
         start, end = int(part["start_ms"][i]), int(evidence["to_ms"])

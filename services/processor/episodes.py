@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from uuid import UUID, uuid5
 
-from detectors import device_classes
+from detectors import considered, device_classes
 from detectors.device_classes import Over
 from detectors.explain import patient_sentence, sentence
 from detectors.protocol import Finding, Priority
@@ -355,6 +355,7 @@ class Engine:
         said = self._changes.said(patient_id, self._rules[rule].metric, at_ms)
         told = {"events": [one._asdict() for one in said]} if said else {}
         told |= self._devices(patient_id, at_ms, evidence)
+        told |= considered.with_medication(evidence, bool(said))
         return {"utc_offset_min": offset_at(hot, at_ms), **evidence, **told}
 
     def _devices(self, patient_id: int, at_ms: int, evidence: Mapping[str, Any]) -> dict[str, Any]:

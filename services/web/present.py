@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from detectors import device_classes
+from detectors import considered, device_classes
 from ingest.catalogue import catalogue
 from services.api import words
 from services.api.observed import AT_REST
@@ -186,6 +186,7 @@ EVIDENCE: Final = {
     "to_ms": "To",
     "last_reading_ms": "Last reading",
     "zone_since_day": "In another time zone since",
+    "since_day": "Began on",
 }
 
 
@@ -207,6 +208,11 @@ def evidence(facts: dict[str, Any], where: str, now: datetime) -> list[tuple[str
             text = words.CONTEXT_WORDS.get(str(value), str(value).replace("_", " "))
         shown.append((EVIDENCE.get(key, key.removesuffix("_ms").replace("_", " ").capitalize()), text))
     return shown
+
+
+def looked_at(alert: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what else could have caused a clinical alert, and what became of it, as (name, value)."""
+    return considered.in_words(alert["evidence"])
 
 
 def measured_by(alert: dict[str, Any]) -> list[tuple[str, str]]:
