@@ -80,10 +80,10 @@ class ApiData:
         teams.add_patients(self.connection, team or self.team, [patient], ENROLLED)
         return patient
 
-    def device(self, key: str, patient: int, model: str = "Wristband") -> int:
+    def device(self, key: str, patient: int, model: str = "Wristband", device_class: str = "unknown") -> int:
         device = self._id(
-            "INSERT INTO device (organisation_id, key, model, created_at) VALUES (%s, %s, %s, %s) RETURNING id",
-            [self.organisation, key, model, NOW - timedelta(days=30)],
+            "INSERT INTO device (organisation_id, key, model, class, created_at) VALUES (%s, %s, %s, %s, %s) RETURNING id",
+            [self.organisation, key, model, device_class, NOW - timedelta(days=30)],
         )
         self.connection.execute(
             "INSERT INTO device_assignment (device_id, patient_id, valid_from) VALUES (%s, %s, %s)",

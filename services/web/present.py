@@ -178,7 +178,6 @@ EVIDENCE: Final = {
     "threshold": "Limit",
     "limit_set_by": "Limit set by",
     "clear": "Clears at",
-    "step": "Step of the limit, from 0 on",
     "n": "Readings",
     "context": "Context",
     "persist_s": "Must last, seconds",
@@ -194,7 +193,7 @@ def evidence(facts: dict[str, Any], where: str, now: datetime) -> list[tuple[str
     """Return an alert's evidence as (name, value) in words; lists are left to the API."""
     shown = []
     for key, value in facts.items():
-        if isinstance(value, (list, dict)) or value is None or key == "metric":
+        if isinstance(value, (list, dict)) or value is None or key in ("metric", "step"):
             continue
         if key.endswith("_ms") and isinstance(value, int):
             text = local(datetime.fromtimestamp(value / 1000, UTC), where, now)
@@ -215,28 +214,27 @@ def looked_at(alert: dict[str, Any]) -> list[tuple[str, str]]:
     return considered.in_words(alert["evidence"])
 
 
-def measured_by(alert: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return by what a clinical alert was measured, and how exactly that kind of device does, as (name, value)."""
+def measured_by(alert: dict[str, Any]) -> list[str]:
+    """Return by what a clinical alert was measured, and how exactly that kind of device does, a line a device."""
     if alert["kind"] != "clinical":
         return []
     facts = alert["evidence"]
-    named = [("Measured by", facts["metric"], facts["devices"])] if "devices" in facts else []
+    named = [("Measured", facts["metric"], facts["devices"])] if "devices" in facts else []
     for vital in facts.get("vitals", ()):
         title = catalogue()[vital["metric"]].title
-        named += [(f"{title} measured by", vital["metric"], vital["devices"])] if "devices" in vital else []
-    shown = [(name, _device(metric, one)) for name, metric, devices in named for one in devices]
-    return shown or [("Measured by", "not recorded")]
+        named += [(f"{title} measured", vital["metric"], vital["devices"])] if "devices" in vital else []
+    shown = [f"{what} by {_device(metric, one)}" for what, metric, devices in named for one in devices]
+    return shown or ["Measured by: not recorded, accuracy not known"]
 
 
 def _device(metric: str, one: dict[str, Any]) -> str:
     stated = one["accuracy"]
     what = f"{one['device']} ({device_class(one['class'])})"
     if stated is None:
-        return f"{what}, accuracy not known"
-    unit = "%" if stated["relative"] else words.unit_of(metric)
-    of_it = " of the value" if stated["relative"] else ""
-    about = "; ".join(filter(None, (stated["measure"], stated["note"], stated["source"])))
-    return f"{what}, may be off by {plain(stated['error'])} {unit}{of_it} ({about})"
+        return f"{what}: accuracy not known"
+    unit = "% of the value" if stated["relative"] else words.unit_of(metric)
+    note = f"; {stated['note']}" if stated["note"] else ""
+    return f"{what}: may be off by {plain(stated['error'])} {unit}, {stated['measure']}{note}"
 
 
 def device_class(name: str) -> str:

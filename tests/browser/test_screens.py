@@ -176,6 +176,18 @@ async def test_acknowledging_from_the_patient_page(page: Page, ward: Ward) -> No
     ward.data.connection.execute("UPDATE alert SET state = 'resolved', resolved_at = %s WHERE id = %s", [NOW, alert])
 
 
+async def test_an_alert_says_by_what_it_was_measured_and_how_exactly(page: Page) -> None:
+    await page.goto("/patients/p04")
+    card = page.locator("article", has_text="up to 143 /min")
+    await card.get_by_text("Based on").click()
+    said = "(wrist sensor): may be off by 15 /min, limits of agreement with a chest strap; in dark skin"
+    await expect(card.locator(".measured")).to_contain_text(said)
+    breathing = page.locator("article", has_text="Respiratory rate asleep was 18.4")
+    await breathing.get_by_text("Based on").click()  # told by an earlier version
+    await expect(breathing.locator(".measured")).to_have_text("Measured by: not recorded, accuracy not known")
+    await expect(page.get_by_text("(Wristband, wrist sensor)")).to_be_visible()
+
+
 async def test_what_joins_while_a_note_is_written_is_not_acknowledged_with_it(page: Page, ward: Ward) -> None:
     patient = ward.data.patient("p11", "Lena Jung")
     ward.data.alert(patient, sentence="Her heart was fast")

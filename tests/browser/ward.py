@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.device_classes import told
 from ingest.clock import to_ms
 from tests.api_data import HOUR_MS, NOW, ApiData
 
@@ -91,7 +92,7 @@ def make(data: ApiData) -> Ward:
     for seed, (key, patient) in enumerate(patients.items()):
         if key == "p08":
             continue
-        device = data.device(f"{data.key}-band-{key}", patient, "Wristband")
+        device = data.device(f"{data.key}-band-{key}", patient, "Wristband", "wrist_optical")
         t_ms, value = heart(seed)
         if key == "p04":
             value[-35:] += np.linspace(20, 74, 35).round()
@@ -125,13 +126,15 @@ def alerts(data: ApiData, patients: dict[str, int], nurse: int) -> dict[str, str
     }  # fmt: skip
     fast = {
         "metric": "heart_rate", "side": "above", "threshold": 130.0, "clear": 120.0, "persist_s": 600, "n": 11,
-        "from_ms": to_ms(NOW) - 840_000, "to_ms": to_ms(NOW) - 240_000, "worst": 143.0, "at_rest_only": True,
+        "from_ms": to_ms(NOW) - 840_000, "to_ms": to_ms(NOW) - 240_000, "worst": 143.0, "at_rest_only": True, "step": 0,
+        "devices": [told(f"{data.key}-band-p04", "wrist_optical", "heart_rate", "reading")],
     }  # fmt: skip
     made = {
         "p04": data.alert(
             patients["p04"], rule="heart_rate_high", priority="high", provisional=True, evidence=fast,
             started_at=NOW - timedelta(minutes=14),
-            sentence="Heart rate was above 130 /min at rest for 10 min, up to 143 /min",
+            sentence="Heart rate was above 130 /min at rest for 10 min, up to 143 /min; no further beyond than a wrist "
+            "sensor may be off by (15 /min)",
         ),
         "p04a": data.alert(
             patients["p04"], rule="night_respiratory_rate_rise", priority="low", started_at=NOW - timedelta(hours=33),

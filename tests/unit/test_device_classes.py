@@ -103,13 +103,16 @@ def test_nothing_else_is_explained_away(worst: float, kinds: list[str], other: d
 
 def test_a_screen_says_in_one_line_what_measured_and_how_exactly() -> None:
     alert = {"kind": "clinical", "evidence": low(86, ["finger_oximeter", "unknown"])}
-    (first, second) = present.measured_by(alert)
-    assert first[0] == "Measured by"
-    assert first[1].startswith(
-        "d0 (finger oximeter), may be off by 4 % (Arms permitted from 70 to 100 %; 3.96, 4.71 and 4.15"
-    )
-    assert second[1] == "d1 (kind of device not known), accuracy not known"
-    assert present.measured_by({"kind": "clinical", "evidence": {}}) == [("Measured by", "not recorded")]
+    said = "may be off by 4 %, Arms permitted from 70 to 100 %; 3.96, 4.71 and 4.15 in light, medium and dark skin"
+    first, second = present.measured_by(alert)
+    assert first.startswith(f"Measured by d0 (finger oximeter): {said}")
+    assert second == "Measured by d1 (kind of device not known): accuracy not known"
+    several = {"vitals": [{"metric": "spo2", "devices": [told("d", "cgm", "spo2", "night")]}]}
+    assert present.measured_by({"kind": "clinical", "evidence": several}) == [
+        "Oxygen saturation measured by d (continuous glucose monitor): accuracy not known"
+    ]
+    unsaid = "Measured by: not recorded, accuracy not known"
+    assert present.measured_by({"kind": "clinical", "evidence": {}}) == [unsaid]
     assert present.measured_by({"kind": "technical", "evidence": {}}) == []
 
 
