@@ -12,8 +12,9 @@ from xdist.scheduler import LoadScopeScheduling
 pytest_plugins = [
     "tests.fix_stack",
     "tests.fix_doors",
-    "tests.fix_browser",
     "tests.fix_api",
+    "tests.fix_identity",
+    "tests.fix_browser",
     "tests.fix_keycloak",
     "tests.fix_processor",
     "tests.fix_faults",

@@ -77,6 +77,25 @@ def stack() -> Iterator[LiveStack]:
                 local.down()
 
 
+@pytest.fixture(scope="session")
+def side(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A second stack, to be killed at will and erased at the end."""
+    stack = Stack(tmp_path_factory.mktemp("side") / "a 'home' with ä", 0)
+    stack.up()
+    try:
+        yield stack
+    finally:
+        stack.erase()
+
+
+@pytest.fixture
+def whole(side: Stack) -> Iterator[Stack]:
+    """The second stack with everything running, before and after."""
+    side.up()
+    yield side
+    side.up()
+
+
 def _last_user(users: IO[str]) -> bool:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
