@@ -7,8 +7,8 @@ DATA ?= ../shared/data
 PYTHON ?= python3
 BIN := .venv/bin
 STARTED := $(shell date +%s)
-# Two processes, each with servers of its own (tests/conftest.py); ARGS="-n 0" for one alone.
-BESIDE := -n 2 --dist loadscope
+# Two processes with servers of their own, a third without for the gaps (tests/conftest.py); ARGS="-n 0" for one alone.
+BESIDE := -n 3 --dist loadscope --no-loadscope-reorder
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --upgrade --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
 

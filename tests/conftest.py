@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 pytest_plugins = [
     "tests.fix_stack",
     "tests.fix_doors",
-    "tests.fix_browser",
     "tests.fix_api",
+    "tests.fix_identity",
+    "tests.fix_browser",
     "tests.fix_keycloak",
     "tests.fix_processor",
     "tests.fix_faults",
     "tests.fix_consumers",
     "tests.fix_audit",
 ]
+
+
+GAP_FILLER: Final = "gw2"
 
 
 @cache
@@ -29,18 +36,43 @@ def needs_servers(file: str) -> bool:
 
 
 class EachHasItsServers(LoadScopeScheduling):  # type: ignore[misc]  # untyped
-    """Gives the files that need servers to two processes of pytest-xdist, in order, and the other tests one by one.
+    """Gives a file that needs servers to a process that has them, and the other tests one by one to whoever is free.
 
-    Each process has servers of its own (tests/fix_stack.py): what kills them disturbs nobody else. ``tests/integration``
-    goes to one, but for the API, the audit and the administration, with which the other folders are about as long.
+    Two processes have servers of their own (tests/fix_stack.py): what kills them disturbs nobody else. One begins with
+    ``tests/integration``, but for the API, the audit and the administration; the other with those and the other folders.
+    Who is through takes a file from the end of the other's. A third process has no servers and stands back
+    (`pytest_configure`).
     """
 
     def _split_scope(self, nodeid: str) -> str:
         name = nodeid.partition("::")[0]
-        if not needs_servers(str(self.config.rootpath / name)):
-            return nodeid
-        integration = name.startswith("tests/integration/") and not name.startswith("tests/integration/test_a")
-        return "integration" if integration else "others with servers"
+        return name if needs_servers(str(self.config.rootpath / name)) else nodeid
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        scope = self._next(node)
+        if scope is None:
+            node.shutdown()  # what is left needs servers
+            return
+        self.workqueue.move_to_end(scope, last=False)
+        super()._assign_work_unit(node)
+
+    def _next(self, node: WorkerController) -> str | None:
+        files = [scope for scope in self.workqueue if "::" not in scope]
+        if files and (node.gateway.id != GAP_FILLER or len(self.nodes) == 1):
+            mine = [file for file in files if is_of_the_stream(file) == (node.gateway.id == "gw1")]
+            return mine[0] if mine else files[-1]
+        return next((scope for scope in self.workqueue if "::" in scope), None)
+
+
+def is_of_the_stream(file: str) -> bool:
+    """Whether a file is of the longer half of what needs servers."""
+    return file.startswith("tests/integration/") and not file.startswith("tests/integration/test_a")
+
+
+def pytest_configure() -> None:
+    """Let the process without servers use what the others' waits leave of the cores, and no more."""
+    if os.environ.get("PYTEST_XDIST_WORKER") == GAP_FILLER:
+        os.nice(5)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> EachHasItsServers:

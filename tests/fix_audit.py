@@ -14,8 +14,7 @@ from psycopg.types.json import Jsonb
 from services.settings import Settings
 from services.store.audit_verify import Verified, verify
 from services.store.checkpoints import Checkpoint
-from services.store.migrate import migrate_database
-from tests.fix_doors import drop_database
+from tests.databases import copy_database, drop_database
 from tests.fix_stack import LiveStack
 
 INSERT = """INSERT INTO access_audit (at, organisation_id, person_id, action, patient_id, detail)
@@ -99,7 +98,7 @@ def audit_database(stack: LiveStack) -> Iterator[Settings]:
     """A migrated database of the session's own, for chains that are broken on purpose."""
     postgres = stack.settings.postgres.model_copy(update={"database": f"kw_audit_{secrets.token_hex(3)}"})
     settings = stack.settings.model_copy(update={"postgres": postgres})
-    migrate_database(settings.postgres)
+    copy_database(settings.postgres)
     yield settings
     drop_database(settings)
 

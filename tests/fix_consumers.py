@@ -28,7 +28,8 @@ from ingest.frame import encode
 from ingest.partition import partition_of, record_key
 from services import control, topics
 from services.settings import Settings
-from tests.fix_doors import Process, drop_database, migrated_settings
+from tests.databases import drop_database
+from tests.fix_doors import Process, migrated_settings
 from tests.fix_faults import TEN_YEARS_S, eventually
 from tests.fix_processor import MINUTE, T0, block, stamped
 from tests.fix_stack import LiveStack

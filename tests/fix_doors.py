@@ -23,7 +23,6 @@ import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from psycopg import sql
 from pydantic import SecretStr
 
 from deploy.local import mosquitto
@@ -33,7 +32,8 @@ from ingest.frame import StampedFrame, decode_stamped
 from services import devices, topics
 from services.devices import Enrolment
 from services.settings import Settings
-from services.store.migrate import migrate
+from services.store.migrate import migrate_topics
+from tests.databases import copy_database, drop_database
 from tests.fix_stack import LiveStack
 
 ORGANISATION = "tests"
@@ -174,15 +174,9 @@ def migrated_settings(stack: LiveStack) -> Settings:
             "api": base.api.model_copy(update={"port": free_port()}),
         }
     )
-    asyncio.run(migrate(settings))
+    copy_database(settings.postgres)
+    asyncio.run(migrate_topics(settings.kafka))
     return settings
-
-
-def drop_database(settings: Settings) -> None:
-    """Remove a test's database, whoever is still connected."""
-    with psycopg.connect(settings.postgres.conninfo("admin", "postgres"), autocommit=True) as connection:
-        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
-        connection.execute(statement.format(sql.Identifier(settings.postgres.database)))
 
 
 async def drop_topics(settings: Settings) -> None:

@@ -25,7 +25,8 @@ from ingest.ledger import Ledger
 from services import topics
 from services.settings import Settings
 from tests.cast import HOUR, OFFSET_MIN, Person, strips
-from tests.fix_doors import Doors, Process, drop_database, is_ready, migrated_settings
+from tests.databases import drop_database
+from tests.fix_doors import Doors, Process, is_ready, migrated_settings
 from tests.fix_processor import stamped
 from tests.fix_stack import LiveStack
 

@@ -12,7 +12,6 @@ import numpy as np
 import psycopg
 import pytest
 from numpy.typing import ArrayLike
-from psycopg import sql
 
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
@@ -27,8 +26,8 @@ from services.processor.records import Effects, Record
 from services.processor.silence import judge_silence
 from services.settings import Settings
 from services.store import fence, writer
-from services.store.migrate import migrate_database
 from services.store.reader import Reader
+from tests.databases import copy_database, drop_database
 from tests.fix_stack import LiveStack
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
@@ -170,8 +169,8 @@ async def second_bench(stack: LiveStack) -> AsyncIterator[Bench]:
 async def _bench(stack: LiveStack, database: str) -> AsyncIterator[Bench]:
     postgres = stack.settings.postgres.model_copy(update={"database": database})
     settings = stack.settings.model_copy(update={"postgres": postgres})
-    _drop(settings)
-    migrate_database(postgres)
+    drop_database(postgres)
+    copy_database(postgres)
     with psycopg.connect(postgres.conninfo("admin"), autocommit=True) as admin:
         admin.execute("INSERT INTO organisation (key, name) VALUES ('o', 'One')")
         admin.execute(
@@ -189,11 +188,4 @@ async def _bench(stack: LiveStack, database: str) -> AsyncIterator[Bench]:
         yield one
     finally:
         await connection.close()
-        _drop(settings)
-
-
-def _drop(settings: Settings) -> None:
-    with psycopg.connect(settings.postgres.conninfo("admin", "postgres"), autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(settings.postgres.database))
-        )
+        drop_database(postgres)

@@ -19,6 +19,7 @@ import pytest
 from deploy.local.errors import StackError
 from deploy.local.stack import Running, Stack
 from services.settings import Settings, load
+from tests.databases import drop_template
 
 HOME = Path(os.environ.get("KEEPWELL_TEST_HOME", Path(__file__).parents[1] / ".keepwell" / "test"))
 HOME /= os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -73,8 +74,28 @@ def stack() -> Iterator[LiveStack]:
         try:
             yield LiveStack(HOME, settings_of(HOME), local)
         finally:
+            drop_template(settings_of(HOME).postgres.port)
             if os.environ.get("KEEPWELL_KEEP_STACK") != "1" and _last_user(users):
                 local.down()
+
+
+@pytest.fixture(scope="session")
+def side(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A second stack, to be killed at will and erased at the end."""
+    stack = Stack(tmp_path_factory.mktemp("side") / "a 'home' with ä", 0)
+    stack.up()
+    try:
+        yield stack
+    finally:
+        stack.erase()
+
+
+@pytest.fixture
+def whole(side: Stack) -> Iterator[Stack]:
+    """The second stack with everything running, before and after."""
+    side.up()
+    yield side
+    side.up()
 
 
 def _last_user(users: IO[str]) -> bool:

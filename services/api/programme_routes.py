@@ -16,6 +16,7 @@ from services.api.changes import AWAY, etag, expected
 from services.api.documents import answers
 from services.api.problems import invalid
 from services.api.profile_routes import LimitsWanted
+from services.api.programme_documents import Enrolment, Programme
 from services.api.routes import Answer, Key
 from services.store import programmes as store
 
@@ -51,13 +52,13 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
     """Return the routes of one app; ``partitions`` as the settings say of the control topic."""
     v1 = APIRouter(prefix="/v1", default_response_class=Answer)
 
-    @v1.get("/programmes", responses=answers(documents.Whole[more.Programme]))
+    @v1.get("/programmes", responses=answers(documents.Whole[Programme]))
     async def list_programmes(request: Request) -> Any:
         """List the organisation's programmes."""
         async with access.scoped(request, "programme.list") as scope:
             return {"items": await programmes.listed(scope)}
 
-    @v1.get("/programmes/{key}", responses=answers(more.Programme))
+    @v1.get("/programmes/{key}", responses=answers(Programme))
     async def read_programme(request: Request, response: Response, key: Key) -> Any:
         """Show a programme, what it still lacks, and what it was."""
         async with access.scoped(request, "programme.read") as scope:
@@ -65,7 +66,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(shown["version"])
         return shown
 
-    @v1.put("/programmes/{key}", responses=answers(more.Programme))
+    @v1.put("/programmes/{key}", responses=answers(Programme))
     async def set_programme(
         request: Request, response: Response, key: Key, body: ProgrammeWanted, if_match: IfMatch = None
     ) -> Any:
@@ -77,7 +78,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(version)
         return shown
 
-    @v1.put("/programmes/{key}/state", responses=answers(more.Programme))
+    @v1.put("/programmes/{key}/state", responses=answers(Programme))
     async def turn_programme(
         request: Request, response: Response, key: Key, body: StateWanted, if_match: IfMatch = None
     ) -> Any:
@@ -89,13 +90,13 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         response.headers["ETag"] = etag(version)
         return shown
 
-    @v1.get("/patients/{patient_id}/enrolments", responses=answers(documents.Whole[more.Enrolment]))
+    @v1.get("/patients/{patient_id}/enrolments", responses=answers(documents.Whole[Enrolment]))
     async def read_enrolments(request: Request, patient_id: Key) -> Any:
         """Show how far a patient has come in each programme, and what may come next."""
         async with access.scoped(request, "enrolment.read") as scope:
             return {"items": await programmes.enrolments(scope, await patients.find(scope, patient_id))}
 
-    @v1.put("/patients/{patient_id}/enrolments/{key}", responses=answers(more.Enrolment))
+    @v1.put("/patients/{patient_id}/enrolments/{key}", responses=answers(Enrolment))
     async def take_step(
         request: Request, response: Response, patient_id: Key, key: Key, body: StepWanted, if_match: IfMatch = None
     ) -> Any:

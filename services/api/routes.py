@@ -30,6 +30,7 @@ from services.api.score_documents import Scores
 from services.api.stream import AlertHub
 from services.api.weeks import document as weeks
 from services.api.weeks.schema import Weeks
+from services.api.worklist_documents import Frame, Worklist
 
 Limit = Annotated[int, Query(ge=1, le=pages.MAX_LIMIT)]
 Cursor = Annotated[str | None, Query(max_length=500)]
@@ -105,7 +106,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
             scope.detail.update(statements=True)
             return Answer(await weeks.document(scope, patient, times.present(clock)))
 
-    @v1.get("/worklist", responses=answers(more.Worklist))
+    @v1.get("/worklist", responses=answers(Worklist))
     async def read_worklist(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
         """List one row a patient, whoever needs somebody first."""
         async with access.scoped(request, "worklist.read") as scope:
@@ -172,7 +173,7 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
         response.headers["ETag"] = alerts.etag(row)
         return alerts.document(scope, row) | {"events": history}
 
-    @v1.get("/frames/{frame_id}", responses=answers(more.Frame))
+    @v1.get("/frames/{frame_id}", responses=answers(Frame))
     async def read_frame(request: Request, frame_id: Key) -> Any:
         """Show what became of an accepted frame."""
         async with access.scoped(request, "frame.read") as scope:

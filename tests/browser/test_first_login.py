@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page, expect
 from ingest.clock import to_ms
 from services.settings import Settings
 from tests.api_data import NOW
-from tests.browser.test_screens import CONTRAST, NARROW, WIDE
+from tests.browser.looks import CONTRAST, NARROW, WIDE
 from tests.browser.ward import Ward
 from tests.fix_api import ServedApi, serve
 from tests.visitor import PASSWORD, Member, Visitor, invited, key_of

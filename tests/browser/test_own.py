@@ -16,7 +16,7 @@ from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from services import teams
 from tests.api_data import NOW
-from tests.browser.test_screens import CONTRAST, WIDE
+from tests.browser.looks import CONTRAST, WIDE
 from tests.browser.ward import Ward
 from tests.export_readers import from_csv, stored
 from tests.fix_api import ServedApi

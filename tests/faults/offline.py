@@ -20,7 +20,8 @@ from ingest.frame import Frame, StampedFrame, encode
 from services.processor.batch import Bounds
 from services.settings import Settings
 from services.store.migrate import migrate_database
-from tests.fix_doors import Doors, drop_database
+from tests.databases import drop_database
+from tests.fix_doors import Doors
 from tests.fix_faults import SETTLED_ALERTS, TEN_YEARS_S
 from tests.fix_processor import BOUNDS, Bench
 from tests.fix_stack import LiveStack

@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 
 from ingest.frame import CONTENT_TYPE, encode
 from services.settings import MetricsSettings, Settings
+from tests.databases import drop_database
 from tests.faults import checkerside
 from tests.faults.kafka_proxy import KafkaProxy
 from tests.faults.load import PART_S, PARTS, Load, Story
@@ -29,7 +30,7 @@ from tests.faults.measure import Memory, alert_latencies
 from tests.faults.offline import Alert
 from tests.faults.proxy import Proxy
 from tests.faults.watch import Watch, sign_in
-from tests.fix_doors import Process, drop_database, drop_topics, environment, free_port, migrated_settings
+from tests.fix_doors import Process, drop_topics, environment, free_port, migrated_settings
 from tests.fix_faults import START_S, Group, System, alerts, eventually
 from tests.fix_stack import LiveStack
 

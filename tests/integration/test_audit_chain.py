@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -12,17 +11,14 @@ import psycopg
 import pytest
 
 from services.store.audit_chain import TEXTS, leaf
+from tests import command
 from tests.fix_audit import INSERT, Chain
-from tests.fix_doors import environment
 
 pytestmark = pytest.mark.stack
 
 
 def keepwell(chain: Chain, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "services.cli.main", *words], env=environment(chain.settings) | {"COLUMNS": "220"},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    return command.keepwell(chain.settings, *words)
 
 
 def test_a_whole_chain_is_whole_and_its_leaves_are_those_computed_here(chain: Chain) -> None:
@@ -255,7 +251,7 @@ def test_who_seals_and_searches_can_log_in_nowhere(chain: Chain) -> None:
 def test_the_commands_say_it_and_exit_with_1(chain: Chain, tmp_path: Path) -> None:
     chain.sealed(4)
     file = tmp_path / "elsewhere" / "points.jsonl"
-    done = keepwell(chain, "audit", "checkpoint", str(file))
+    done = command.as_program(chain.settings, "audit", "checkpoint", str(file))
     assert (done.returncode, "block 2, 4 rows" in done.stdout) == (0, True), done.stderr
     whole = keepwell(chain, "audit", "verify", "--checkpoint", str(file))
     assert whole.returncode == 0, whole.stderr

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from psycopg.types.json import Jsonb
 
 from services.settings import Settings
+from tests import command
 from tests.api_data import NOW, ApiData
 from tests.fix_audit import Chain
-from tests.fix_doors import environment
 
 pytestmark = pytest.mark.stack
 
 
 def keepwell(settings: Settings, *words: str, code: int = 0, **env: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "services.cli.main", *words], env=environment(settings) | env,
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = command.keepwell(settings, *words, **env)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -23,7 +23,8 @@ from services.store.migrate import migrate_database
 from services.store.reach import compare
 from services.store.restore import restore
 from tests.cast import cast
-from tests.fix_doors import drop_database, environment
+from tests.databases import drop_database
+from tests.fix_doors import environment
 from tests.fix_faults import Stream, System, alerts, ended, eventually, frames_of
 from tests.fix_stack import LiveStack
 

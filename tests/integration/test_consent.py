@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -28,7 +26,8 @@ from services.control import ControlMessage
 from services.devices import Enrolment
 from services.store import consents
 from services.store.steps import Steps, run
-from tests.fix_doors import Doors, Process, environment
+from tests import command
+from tests.fix_doors import Doors, Process
 
 pytestmark = pytest.mark.stack
 
@@ -41,10 +40,7 @@ def now_ms() -> int:
 
 def keepwell(doors: Doors, *words: str, code: int = 0) -> str:
     """Run ``keepwell consent …`` for the clinic and return what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "services.cli.main", "consent", *words, "--organisation", CLINIC],
-        env=environment(doors.settings), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = command.keepwell(doors.settings, "consent", *words, "--organisation", CLINIC)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stderr
 

@@ -26,7 +26,8 @@ from services.processor.records import Record
 from services.processor.worker import Worker
 from services.settings import Settings
 from services.store.session import Session
-from tests.fix_doors import drop_database, migrated_settings
+from tests.databases import drop_database
+from tests.fix_doors import migrated_settings
 from tests.fix_processor import BOUNDS, HOUR, T0, TOPIC, block, stamped
 from tests.fix_stack import LiveStack
 

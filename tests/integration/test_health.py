@@ -25,7 +25,8 @@ from ingest.ledger import Ledger
 from ingest.verdict import Accepted
 from services import metrics
 from services.settings import MetricsSettings, Settings
-from tests.fix_doors import Doors, Process, drop_database, environment, free_port, migrated_settings, wait_until
+from tests.databases import drop_database
+from tests.fix_doors import Doors, Process, environment, free_port, migrated_settings, wait_until
 from tests.fix_stack import LiveStack
 
 pytestmark = pytest.mark.stack

@@ -14,7 +14,7 @@ from services import devices
 from services.settings import Settings
 from tests.api_data import ApiData
 from tests.fix_api import RunningClock, ServedApi, serve
-from tests.integration.test_identity import at, forget_tries
+from tests.fix_identity import at, forget_tries
 from tests.stand_in_provider import StandIn, stand_in
 from tests.visitor import Member, Visitor, invited
 from tests.ways_in import StandInWay

@@ -20,7 +20,8 @@ from ingest.frame import FRAME_VERSION, Block, Frame
 from ingest.ledger import Ledger
 from services.settings import ProcessorSettings, Settings
 from tests.cast import DAY, HOUR, MINUTE, cast
-from tests.fix_doors import drop_database, migrated_settings
+from tests.databases import drop_database
+from tests.fix_doors import migrated_settings
 from tests.fix_faults import System, eventually, frames_of
 from tests.fix_stack import LiveStack
 

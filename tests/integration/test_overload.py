@@ -26,8 +26,9 @@ from ingest.ledger import Ledger
 from ingest.verdict import Accepted, Busy, decode_verdicts
 from services import topics
 from services.settings import MetricsSettings, Settings
+from tests.databases import drop_database
 from tests.faults.kafka_proxy import KafkaProxy
-from tests.fix_doors import Doors, Process, drop_database, free_port, is_ready, migrated_settings, wait_until
+from tests.fix_doors import Doors, Process, free_port, is_ready, migrated_settings, wait_until
 from tests.fix_stack import LiveStack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(200)]

@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from services.settings import Settings
+from tests import command
 from tests.api_data import ApiData
-from tests.fix_doors import environment
 
 pytestmark = pytest.mark.stack
 
 
 def keepwell(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "services.cli.main", "patient", *words]
-    return subprocess.run(
-        argv, env=environment(settings) | {"COLUMNS": "200"}, capture_output=True, text=True, timeout=60, check=False
-    )
+    return command.keepwell(settings, "patient", *words)
 
 
 def test_a_pause_and_a_new_normal_are_written_and_listed(migrated: Settings, ours: ApiData) -> None:
     ours.patient("p1")
     mine = ("--organisation", ours.key)
-    done = keepwell(migrated, "monitoring", "p1", "paused", "--from", "2026-11-22T08:00Z", "--until",
-                    "2026-11-25T08:00+01:00", "--reason", "away", "--version", "0", *mine)  # fmt: skip
+    done = command.as_program(
+        migrated, "patient", "monitoring", "p1", "paused", "--from", "2026-11-22T08:00Z", "--until",
+        "2026-11-25T08:00+01:00", "--reason", "away", "--version", "0", *mine,
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "p1: paused from 2026-11-22 08:00 UTC (version 1)\n"), done.stderr
     done = keepwell(migrated, "new-normal", "p1", "heart_rate", "--reason", "beta blocker", "--json", *mine)
     assert json.loads(done.stdout)[0]["version"] == 1
@@ -89,8 +87,7 @@ def test_a_programme_and_its_steps(migrated: Settings, ours: ApiData) -> None:
     ours.patient("p1")
 
     def programme(*words: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "services.cli.main", "programme", *words, "--organisation", ours.key, "--json"]
-        return subprocess.run(argv, env=environment(migrated), capture_output=True, text=True, timeout=60, check=False)
+        return command.keepwell(migrated, "programme", *words, "--organisation", ours.key, "--json")
 
     document = {"name": "Heart", "hours": {"time_zone": "UTC"}, "ladder": [{"after_min": 0, "person": "ada"}]}
     assert json.loads(programme("set", "heart", json.dumps(document)).stdout) == {"programme": "heart", "version": 1}

@@ -23,8 +23,9 @@ from services import teams
 from services.api.access import new_token, token_hash
 from services.settings import Settings
 from tests.api_data import ENROLLED, NOW, ApiData
+from tests.databases import drop_database
 from tests.fix_api import ServedApi, serve
-from tests.fix_doors import Doors, Process, drop_database, drop_topics, is_ready, migrated_settings
+from tests.fix_doors import Doors, Process, drop_topics, is_ready, migrated_settings
 from tests.fix_faults import eventually
 from tests.fix_stack import LiveStack
 from tests.integration.test_api import got, problem

@@ -16,7 +16,8 @@ from services.settings import Settings
 from services.store.migrate import migrate_database, migrate_topics
 from services.store.schema import SchemaError, check_schema, revisions
 from tests.cast import cast
-from tests.fix_doors import drop_database, environment
+from tests.databases import drop_database
+from tests.fix_doors import environment
 from tests.fix_faults import Stream, System, alerts, frames_of
 from tests.fix_stack import LiveStack
 from tests.fix_upgrade import OldCode, OldDoors, parent_of_the_commit_that_added

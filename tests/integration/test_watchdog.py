@@ -17,7 +17,8 @@ from services import topics
 from services.cli.supervise import MAX_RESTARTS, Processes, RunError
 from services.settings import MetricsSettings, Settings, WatchdogSettings
 from services.watchdog import EXIT_STALLED
-from tests.fix_doors import Doors, drop_database, environment, free_port, migrated_settings, wait_until
+from tests.databases import drop_database
+from tests.fix_doors import Doors, environment, free_port, migrated_settings, wait_until
 from tests.fix_processor import block, stamped
 from tests.fix_stack import LiveStack
 
