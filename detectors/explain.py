@@ -77,21 +77,31 @@ def _limit(evidence: Told, voice: Voice) -> str:
     name, unit = voice[1] + NAMES[metric], UNITS[metric]
     worst, threshold = reading(evidence["worst"]), reading(evidence["threshold"])
     if evidence.get("change") == "cleared":
-        clear_from, to = evidence["clear_from_ms"], evidence["to_ms"]
-        lasted = f" for {duration(to - clear_from)}" if to > clear_from else ""
-        return (
-            f"{name} has been {reading(evidence['clear'])} {unit} or {'less' if above else 'more'}{lasted} "
-            f"({_readings(evidence['clear_n'])} {span(clear_from, to, evidence)}); "
-            f"it had been as {'high' if above else 'low'} as {worst} {unit}"
-        )
+        clear = f"{reading(evidence['clear'])} {unit} or {'less' if above else 'more'}"
+        lasted = evidence["to_ms"] > evidence["clear_from_ms"]
+        within = _within(evidence, evidence["clear_from_ms"], evidence["clear_n"], lasting=lasted)
+        return f"{name} has been {clear}{within}; it had been as {'high' if above else 'low'} as {worst} {unit}"
     bound = f"{'above' if above else 'below'} {threshold} {unit}"
     if evidence["inclusive"]:
         bound = f"at {threshold} {unit} or {'more' if above else 'less'}"
     rest = " at rest" if evidence.get("at_rest_only") else ""
-    lasted = f" for {duration(evidence['to_ms'] - evidence['from_ms'])}" if evidence["persist_s"] else ""
-    readings = f"{_readings(evidence['n'])} {span(evidence['from_ms'], evidence['to_ms'], evidence)}"
-    moved = "rose" if above else "fell"
-    return f"{name} {moved} to {worst} {unit} and stayed {bound}{rest}{lasted} ({readings}){_doubt(evidence, voice)}"
+    moved, kept = "rose" if above else "fell", "was" if evidence.get("seldom") else "stayed"
+    within = _within(evidence, evidence["from_ms"], evidence["n"], lasting=bool(evidence["persist_s"]))
+    return f"{name} {moved} to {worst} {unit} and {kept} {bound}{rest}{within}{_doubt(evidence, voice)}"
+
+
+def _within(evidence: Told, from_ms: int, n: int, *, lasting: bool) -> str:
+    """Return for how long, over how many readings; where nobody knows what was between them, that they are a row.
+
+    >>> _within({"to_ms": 21_600_000, "seldom": True}, 0, 2, lasting=True)
+    ' in 2 readings in a row, 6 h apart (from 00:00 to 06:00)'
+    >>> _within({"to_ms": 21_600_000, "seldom": True}, 0, 3, lasting=True)
+    ' in 3 readings in a row over 6 h (from 00:00 to 06:00)'
+    """
+    when, lasted = span(from_ms, evidence["to_ms"], evidence), duration(evidence["to_ms"] - from_ms)
+    if evidence.get("seldom"):
+        return f" in {n} readings in a row{f', {lasted} apart' if n == 2 else f' over {lasted}'} ({when})"
+    return f"{f' for {lasted}' if lasting else ''} ({_readings(n)} {when})"
 
 
 def _doubt(evidence: Told, voice: Voice) -> str:

@@ -12,13 +12,13 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from detectors.adult_limits import SELDOM_READINGS
 from detectors.protocol import Change, State
 
 IDLE, PENDING, OPEN, CLEARING = 0, 1, 2, 3
 
 # `start`..`worst` belong to the mildest level's run (then: the episode), `run_*` to a run beside it: towards
-# the next level while PENDING or OPEN, towards the end while CLEARING. IDLE is all zeros.
+# the next level while PENDING or OPEN, towards the end while CLEARING; `*unseen_ms` is what of a run's steps does not
+# count, for nobody knows what was between. IDLE is all zeros.
 RULE_DTYPE = np.dtype(
     [
         ("phase", "u1"),
@@ -26,11 +26,11 @@ RULE_DTYPE = np.dtype(
         ("n", "u4"),
         ("start_ms", "i8"),
         ("last_ms", "i8"),
-        ("first", "f4"),
+        ("unseen_ms", "u4"),
         ("worst", "f4"),
         ("run_n", "u2"),
         ("run_ms", "u4"),
-        ("run_first", "f4"),
+        ("run_unseen_ms", "u4"),
         ("run_worst", "f4"),
     ]
 )
@@ -47,8 +47,10 @@ class Numbers(NamedTuple):
     clear: float
     persist_ms: int
     clear_ms: int
-    max_gap_ms: int
-    clear_gap_ms: int
+    gap_ms: int  # as which a longer step counts towards the mild level
+    clear_gap_ms: int  # a longer step is half of `clear_ms`
+    longest_gap_ms: int  # a longer step begins a run anew
+    mild_in_full: bool  # every step of a run counts in full towards the mild level too
     min_readings: int
     rest_only: bool
     top: int  # the worst level that there is
@@ -63,11 +65,11 @@ class Run:
     n: int = 0
     start_ms: int = 0
     last_ms: int = 0
-    first: float = 0
+    unseen_ms: int = 0
     worst: float = 0
     run_n: int = 0
     run_ms: int = 0
-    run_first: float = 0
+    run_unseen_ms: int = 0
     run_worst: float = 0
 
     def forget(self) -> None:
@@ -84,17 +86,20 @@ class Run:
             if self.phase != IDLE:
                 self.forget()
             return None
-        if self.phase == IDLE or t_ms - self.last_ms > limit.max_gap_ms:
-            self.phase, self.n, self.start_ms, self.first, self.worst = PENDING, 1, t_ms, value, value
+        unseen_ms = max(t_ms - self.last_ms - limit.gap_ms, 0)
+        if self.phase == IDLE or t_ms - self.last_ms > limit.longest_gap_ms:
+            self.phase, self.n, self.start_ms, self.unseen_ms, self.worst = PENDING, 1, t_ms, 0, value
             self._end_run()
         else:
             self.n += 1
+            self.unseen_ms += unseen_ms
             self.worst = limit.sign * max(limit.sign * self.worst, signed)
-        self._go_on(limit, t_ms, value, run=signed >= limit.severe)
-        if t_ms - self.start_ms < limit.persist_ms or self.n < limit.min_readings:
+        self._go_on(limit, t_ms, value, unseen_ms, run=signed >= limit.severe)
+        severe = self.run_n >= limit.min_readings and self.run_ms >= limit.persist_ms
+        counted_ms = t_ms - self.start_ms - (0 if limit.mild_in_full else self.unseen_ms)
+        if not severe and (counted_ms < limit.persist_ms or self.n < limit.min_readings):
             return None
-        self.phase = OPEN
-        self.level = int(self._lasted(limit, limit.persist_ms))
+        self.phase, self.level = OPEN, int(severe)
         return "raised"
 
     def _while_open(self, limit: Numbers, t_ms: int, value: float, at_rest: bool) -> Change | None:
@@ -108,17 +113,18 @@ class Run:
         back = signed <= limit.sign * limit.clear
         turned = back != (self.phase == CLEARING)
         step_ms = t_ms - self.last_ms
-        if turned or step_ms > limit.max_gap_ms:
+        if turned or step_ms > limit.longest_gap_ms:
             self._end_run()
-        seldom = back and self.run_n > 0 and step_ms > limit.clear_gap_ms
-        if back and self.run_n > 1 and seldom != (self.run_ms > (self.run_n - 1) * limit.clear_gap_ms):
-            self.run_n, self.run_ms = 1, 0  # readings come at another pace: the run begins with the one before
-        self.phase = CLEARING if back else OPEN
-        self._go_on(limit, t_ms, value, run=toward or back)
+        unseen_ms = max(step_ms - limit.gap_ms, 0)
         if back:
-            enough = not seldom or self.run_n >= SELDOM_READINGS
-            return "cleared" if enough and self._lasted(limit, limit.clear_ms) else None
-        if not self._lasted(limit, limit.persist_ms):
+            unseen_ms = max(step_ms - limit.clear_ms // 2, 0) if step_ms > limit.clear_gap_ms else 0
+        self.phase = CLEARING if back else OPEN
+        self._go_on(limit, t_ms, value, unseen_ms, run=toward or back)
+        if self.run_n < limit.min_readings:
+            return None
+        if back:
+            return "cleared" if self.run_ms - self.run_unseen_ms >= limit.clear_ms else None
+        if self.run_ms < limit.persist_ms:
             return None
         self.level = 1
         return "worsened"
@@ -128,7 +134,7 @@ class Run:
 
         A run goes on where every reading in it would have counted under the new limit too: all of it, or what of it
         was beyond the worse level; else it begins anew. An open episode stays open whatever the limit becomes: it goes
-        on to the clear threshold that holds then.
+        on to the clear threshold that holds then. What of a run did not count goes on not to count.
         """
         if self.phase == CLEARING:
             if new.sign * (new.clear - old.clear) < 0:
@@ -139,28 +145,29 @@ class Run:
             if not (new.mild <= old.severe and self.run_n):
                 self.forget()
                 return
-            self.n, self.first, self.worst = self.run_n, self.run_first, self.run_worst
+            self.n, self.unseen_ms, self.worst = self.run_n, self.run_unseen_ms, self.run_worst
             self.start_ms = self.last_ms - self.run_ms
         if not new.severe <= old.severe:
             self._end_run()
 
-    def _go_on(self, limit: Numbers, t_ms: int, value: float, *, run: bool) -> None:
-        """Count a reading in the run beside the episode, begin that run with it, or end it."""
+    def _go_on(self, limit: Numbers, t_ms: int, value: float, unseen_ms: int, *, run: bool) -> None:
+        """Count a reading in the run beside the episode, begin that run with it, or end it.
+
+        ``unseen_ms``: what of the step to it does not count.
+        """
         if not run:
             self._end_run()
         elif not self.run_n:
-            self.run_n, self.run_ms, self.run_first, self.run_worst = 1, 0, value, value
+            self.run_n, self.run_ms, self.run_unseen_ms, self.run_worst = 1, 0, 0, value
         else:
             self.run_n = min(self.run_n + 1, RUN_FULL)
             self.run_ms += max(t_ms - self.last_ms, 0)
+            self.run_unseen_ms += unseen_ms
             self.run_worst = limit.sign * max(limit.sign * self.run_worst, limit.sign * value)
         self.last_ms = t_ms
 
-    def _lasted(self, limit: Numbers, persist_ms: int) -> bool:
-        return self.run_n >= limit.min_readings and self.run_ms >= persist_ms
-
     def _end_run(self) -> None:
-        self.run_n, self.run_ms, self.run_first, self.run_worst = 0, 0, 0.0, 0.0
+        self.run_n, self.run_ms, self.run_unseen_ms, self.run_worst = 0, 0, 0, 0.0
 
 
 def runs_of(rows: State) -> list[Run]:

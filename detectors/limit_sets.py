@@ -119,7 +119,19 @@ def _numbers(limit: Limit, *, off: bool) -> Numbers:
         levels[i] = float(exact if limit.inclusive else np.nextafter(exact, np.float32(np.inf)))
     mild, severe = levels
     clear = float(np.float32(limit.clear))
-    milliseconds = (limit.persist_s * 1000, limit.clear_s * 1000, limit.max_gap_s * 1000)
-    top = len(limit.levels) - 1
-    clear_gap_ms = (limit.max_gap_s if limit.clear_gap_s is None else limit.clear_gap_s) * 1000
-    return Numbers(sign, mild, severe, clear, *milliseconds, clear_gap_ms, limit.min_readings, limit.at_rest_only, top)
+    persist_ms, clear_ms, max_gap_ms = (s * 1000 for s in (limit.persist_s, limit.clear_s, limit.max_gap_s))
+    return Numbers(
+        sign=sign,
+        mild=mild,
+        severe=severe,
+        clear=clear,
+        persist_ms=persist_ms,
+        clear_ms=clear_ms,
+        gap_ms=max(max_gap_ms, persist_ms // 2),
+        clear_gap_ms=max_gap_ms,
+        longest_gap_ms=limit.longest_gap_s * 1000,
+        mild_in_full=limit.levels[0][1] == "high",
+        min_readings=limit.min_readings,
+        rest_only=limit.at_rest_only,
+        top=len(limit.levels) - 1,
+    )

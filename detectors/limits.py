@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from detectors.adult_limits import ADULT_LIMITS, OXYGEN_LIMITS, Limit
-from detectors.limit_runs import IDLE, RULE_DTYPE, Run, rows_of_runs, runs_of
+from detectors.limit_runs import CLEARING, IDLE, OPEN, RULE_DTYPE, Run, rows_of_runs, runs_of
 from detectors.limit_sets import LimitSet, Standing
 from detectors.protocol import (
     LIMIT_METRICS,
@@ -27,8 +27,11 @@ from detectors.protocol import (
 
 DEFAULT_LIMITS: Final = (*ADULT_LIMITS, *OXYGEN_LIMITS)  # a new one goes to the end: kept states are read by place
 ONLY_BY_PROFILE: Final = tuple(limit.rule for limit in OXYGEN_LIMITS)  # off until a profile calls for them
-FORMER_DTYPE = np.dtype([(name, "u4" if name == "run_n" else RULE_DTYPE[name]) for name in RULE_DTYPE.names or ()])
-FORMER_RULES: Final = 12  # what kept states of versions before the profile hold of each patient
+_FORMER: Final = {"unseen_ms": ("first", "f4"), "run_unseen_ms": ("run_first", "f4")}
+FORMER_DTYPE = np.dtype([_FORMER.get(name, (name, RULE_DTYPE[name])) for name in RULE_DTYPE.names or ()])
+OLDEST_DTYPE = np.dtype([(name, "u4" if name == "run_n" else FORMER_DTYPE[name]) for name in FORMER_DTYPE.names or ()])
+OLDEST_RULES: Final = 12  # what kept states of versions before the profile hold of each patient
+FORMER_RULES: Final = 13  # and those of versions that cut a run at any longer step
 
 Taken = tuple[int, float, bool, int]  # a reading's instant, value, whether at rest, and the set of limits that holds
 
@@ -61,7 +64,10 @@ class Limits:
             msg = f"two limits share a rule id: {[limit.rule for limit in self.limits]}; give each its own"
             raise ValueError(msg)
         self.dtype = np.dtype([("rules", RULE_DTYPE, (len(self.limits),))])
-        self.former_dtype = np.dtype([("rules", FORMER_DTYPE, (FORMER_RULES,))])
+        self.former_dtypes = tuple(
+            np.dtype([("rules", one, (rules,))])
+            for one, rules in ((OLDEST_DTYPE, OLDEST_RULES), (FORMER_DTYPE, FORMER_RULES))
+        )
         self.everybody = LimitSet(self.limits, frozenset(ONLY_BY_PROFILE))
         self._alike = Standing(self.everybody)
         self._metric = np.array([LIMIT_METRICS.index(limit.metric) for limit in self.limits], np.int16)
@@ -72,9 +78,19 @@ class Limits:
         return np.zeros(n, self.dtype)
 
     def restore_former(self, data: bytes) -> np.void:
-        """Return a row from the bytes of one that a former version kept; a rule it did not know has nothing open."""
-        row, former = self.new_state(1), np.frombuffer(data, self.former_dtype)
-        row["rules"][:, :FORMER_RULES] = former["rules"].astype(RULE_DTYPE)
+        """Return a row from the bytes of one that a former version kept; a rule it did not know has nothing open.
+
+        A run towards the end of an episode begins anew: it was counted otherwise.
+        """
+        dtype = next(one for one in self.former_dtypes if one.itemsize == len(data))
+        row, former = self.new_state(1), np.frombuffer(data, dtype)["rules"]
+        rules = row["rules"][:, : former.shape[1]]
+        for name in set(RULE_DTYPE.names or ()) & set(former.dtype.names or ()):
+            rules[name] = former[name]
+        back = rules["phase"] == CLEARING
+        rules["phase"][back] = OPEN
+        for name in ("run_n", "run_ms", "run_worst"):
+            rules[name][back] = 0
         restored: np.void = row[0]
         return restored
 
@@ -154,11 +170,12 @@ class Limits:
             "from_ms": t_ms - run.run_ms if of_level else run.start_ms,
             "to_ms": t_ms,
             "n": run.run_n if of_level else run.n,
-            "first_value": _plain(run.run_first if of_level else run.first),
             "worst": _plain(run.run_worst if of_level else run.worst),
             "at_rest_only": limit.at_rest_only,
             "step": run.level if of_level else 0,
         }
+        if run.run_unseen_ms if of_level or change == "cleared" else run.unseen_ms:
+            evidence["seldom"] = True
         if change == "cleared":
             evidence |= {"clear_from_ms": t_ms - run.run_ms, "clear_n": run.run_n, "clear_s": limit.clear_s}
         if limit.rule in own.origin:

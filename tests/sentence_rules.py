@@ -22,23 +22,19 @@ class LimitRule(NamedTuple):
     levels: tuple[float, ...]
     inclusive: bool
     clear: float
-    gap: timedelta
-    clear_gap: timedelta  # of the run that ends it, where readings come oftener
+    gap: timedelta  # a longer step is told as one between readings in a row
     at_rest: bool = False
     lasting: bool = True  # its sentence tells for how long
 
 
 def _limit(metric: str, side: str, levels: Iterable[float], clear: float, gap_min: int, **other: bool) -> LimitRule:
-    often = min(gap_min, 15) * MINUTE if metric == "spo2" else gap_min * MINUTE
     inclusive, at_rest = other.get("inclusive", False), other.get("at_rest", False)
     lasting = other.get("lasting", True)
-    return LimitRule(
-        metric, side == "above", tuple(levels), inclusive, clear, gap_min * MINUTE, often, at_rest, lasting
-    )
+    return LimitRule(metric, side == "above", tuple(levels), inclusive, clear, gap_min * MINUTE, at_rest, lasting)
 
 
 LIMITS: Final = {
-    "spo2_low": _limit("spo2", "below", (90, 85), 92, 40),
+    "spo2_low": _limit("spo2", "below", (90, 85), 92, 15),
     "tachycardia_at_rest": _limit("heart_rate", "above", (130, 150), 120, 5, at_rest=True),
     "tachycardia_extreme": _limit("heart_rate", "above", (190,), 170, 5),
     "bradycardia": _limit("heart_rate", "below", (38, 32), 42, 5),
@@ -48,9 +44,9 @@ LIMITS: Final = {
     "hypothermia": _limit("body_temperature", "below", (35, 34), 35.5, 60),
     "glucose_low": _limit("glucose", "below", (70, 54), 80, 30),
     "glucose_high": _limit("glucose", "above", (250,), 220, 30),
-    "systolic_high": _limit("systolic_pressure", "above", (180,), 170, 720, inclusive=True, lasting=False),
-    "systolic_low": _limit("systolic_pressure", "below", (90,), 100, 720, inclusive=True, lasting=False),
-    "spo2_high_on_oxygen": _limit("spo2", "above", (95, 97), 92, 40, inclusive=True),
+    "systolic_high": _limit("systolic_pressure", "above", (180,), 170, 30, inclusive=True, lasting=False),
+    "systolic_low": _limit("systolic_pressure", "below", (90,), 100, 30, inclusive=True, lasting=False),
+    "spo2_high_on_oxygen": _limit("spo2", "above", (95, 97), 92, 15, inclusive=True),
 }
 
 
@@ -141,16 +137,19 @@ UNPACK: Final = """
            b.value[i] AS value, coalesce(b.quality[i], 0) AS quality
     FROM reading_block b JOIN metric m ON m.id = b.metric_id CROSS JOIN LATERAL generate_subscripts(b.value, 1) AS i
     WHERE b.patient_id = %s"""
-# The run of readings past a value that ends at an instant: nothing else between them, no gap too long.
+LONGEST: Final = 36 * HOUR
+# The run of readings past a value that ends at an instant: nothing else between them, no gap too long; its longest step.
 RUN: Final = """
     WITH good AS (
-        SELECT t, value, {past} AS past, t - lag(t) OVER (ORDER BY t) > %(gap)s AS gap
-        FROM told AS r WHERE metric = %(metric)s AND {good} AND t <= %(end)s AND t >= %(end)s - interval '3 days'
+        SELECT t, value, {past} AS past, t - lag(t) OVER (ORDER BY t) AS step
+        FROM told AS r WHERE metric = %(metric)s AND {good} AND t <= %(end)s AND t >= %(end)s - interval '4 days'
     ), cut AS (
-        SELECT max(t) FILTER (WHERE NOT past) AS other, max(t) FILTER (WHERE gap) AS gap FROM good
+        SELECT max(t) FILTER (WHERE NOT past) AS other, max(t) FILTER (WHERE step > %(longest)s) AS gap FROM good
+    ), run AS (
+        SELECT t, value, CASE WHEN t > min(t) OVER () THEN step END AS step FROM good, cut
+        WHERE past AND (cut.other IS NULL OR t > cut.other) AND (cut.gap IS NULL OR t >= cut.gap)
     )
-    SELECT min(t), max(t), count(*), max(value), min(value) FROM good, cut
-    WHERE past AND (cut.other IS NULL OR t > cut.other) AND (cut.gap IS NULL OR t >= cut.gap)"""
+    SELECT min(t), max(t), count(*), max(value), min(value), coalesce(max(step) > %(gap)s, false) FROM run"""
 AT_REST: Final = """ AND coalesce((SELECT sum(s.value::float8) FROM told s WHERE s.metric = 'steps' AND s.quality IN (0, 5)
     AND s.t BETWEEN r.t - interval '10 minutes' AND r.t), 0) < 50"""
 MINUTES: Final = """

@@ -31,6 +31,7 @@ from tests.sentence_rules import (
     GOOD,
     HOUR,
     LIMITS,
+    LONGEST,
     MAY_BE_OFF,
     MEASURED_BY,
     MEMORY_DAYS,
@@ -184,7 +185,7 @@ class _Patient:
         """
         self.doubt = []
         if told.rule in LIMITS:
-            return self._of_limit(told, LIMITS[told.rule], tokens)
+            return self._of_limit(told, LIMITS[told.rule], text, tokens)
         if told.rule in DRIFT:
             return self._of_drift(told)
         if told.rule in SLOW:
@@ -249,17 +250,20 @@ class _Patient:
 
     # ------------------------------------------------------------ limits
 
-    def _run(self, rule: LimitRule, past: str, end: datetime, gap: timedelta) -> tuple[datetime, int, float, float]:
-        query = RUN.format(past=past, good=GOOD)
-        first, last, n, high, low = self._one(query, metric=rule.metric, gap=gap, end=end)
+    def _run(self, rule: LimitRule, past: str, told: Told, text: str) -> tuple[datetime, int, float, float]:
+        query, end = RUN.format(past=past, good=GOOD), told.at
+        first, last, n, high, low, seldom = self._one(query, metric=rule.metric, gap=rule.gap, longest=LONGEST, end=end)
         if last != end:
             msg = f"no such reading at {end:%H:%M}; the last one was at {last:%H:%M}"
             raise Untrue(msg)
+        if seldom != ("in a row" in text) or (" apart" in text) != (seldom and n == 2):
+            msg = f"of {n} readings, seldom: {seldom}, something else is told"
+            raise Untrue(msg)
         return first, n, high, low
 
-    def _of_limit(self, told: Told, rule: LimitRule, tokens: list[str]) -> Expected:
+    def _of_limit(self, told: Told, rule: LimitRule, text: str, tokens: list[str]) -> Expected:
         if told.change == "resolved":
-            return self._cleared(told, rule)
+            return self._cleared(told, rule, text)
         when = sentence_limits.held(self._connection, self._patient, told.rule)
         levels = next(one.levels for one in reversed(when) if one.since <= told.at)
         level = next((place for place in range(len(levels))[::-1] if plain(levels[place]) == tokens[1]), None)
@@ -268,12 +272,18 @@ class _Patient:
             raise Untrue(msg)
         threshold = levels[level]
         past = f"({sentence_limits.beyond(rule, when, level, told.at)}{AT_REST if rule.at_rest else ''})"
-        first, n, high, low = self._run(rule, past, told.at, rule.gap)
+        first, n, high, low = self._run(rule, past, told, text)
         worst = high if rule.above else low
-        lasted = duration(told.at - first) if rule.lasting else []
         if level == 0:
             self.doubt = self._doubt(told, rule, first, worst, abs(float(plain(worst)) - threshold))
-        return [plain(worst), plain(threshold), *lasted, str(n), *span(first, told.at, told.offset)]
+        return [plain(worst), plain(threshold), *self._lasted(told, first, n, text, told_of=rule.lasting)]
+
+    def _lasted(self, told: Told, first: datetime, n: int, text: str, *, told_of: bool) -> Expected:
+        """Return the tokens of how long a run lasted, of how many readings it is, and from when to when."""
+        lasted, when = duration(told.at - first), span(first, told.at, told.offset)
+        if "in a row" in text:
+            return [str(n), *lasted, *when]
+        return [*(lasted if told_of else []), str(n), *when]
 
     def _doubt(self, told: Told, rule: LimitRule, first: datetime, worst: float, beyond: float) -> Expected:
         """The error of the most exact device, where every one that measured may be off by as much as it is beyond."""
@@ -284,18 +294,17 @@ class _Patient:
         off = [one[0] * worst / 100 if one[1] else one[0] for one in errors if one is not None]
         return [plain(min(off))] if off and len(off) == len(rows) and min(off) >= round(beyond, 1) else []
 
-    def _cleared(self, told: Told, rule: LimitRule) -> Expected:
+    def _cleared(self, told: Told, rule: LimitRule, text: str) -> Expected:
         when = sentence_limits.held(self._connection, self._patient, told.rule)
         past = sentence_limits.back(rule, when, told.at)
-        first, n, _, _ = self._run(rule, past, told.at, rule.clear_gap)
+        first, n, _, _ = self._run(rule, past, told, text)
         worst = self._one(
             f"""SELECT {"max" if rule.above else "min"}(value) FROM told
                 WHERE metric = %(metric)s AND {GOOD} AND t BETWEEN %(start)s AND %(end)s""",
             metric=rule.metric, start=told.start, end=told.at,
         )[0]  # fmt: skip
-        lasted = duration(told.at - first) if told.at > first else []
         clear = next(one.clear for one in reversed(when) if one.since <= told.at)
-        return [plain(clear), *lasted, str(n), *span(first, told.at, told.offset), plain(worst)]
+        return [plain(clear), *self._lasted(told, first, n, text, told_of=told.at > first), plain(worst)]
 
     # ------------------------------------------------------------ against one's own days
 

@@ -45,7 +45,7 @@ async def beginning(reader: Reader, core: Core, patient_id: int, now: Hot, befor
     usable = [
         (one, hot)
         for one, hot in usable
-        if hot.layout in (0, core.limits_layout, core.former_layout) and hot.settled_ms >= horizon_ms
+        if hot.layout in {0, core.limits_layout, *core.former_layouts} and hot.settled_ms >= horizon_ms
     ]
     before = [(one, hot) for one, hot in usable if marks_of(hot)[1] <= before_ms]
     for one, hot in before:

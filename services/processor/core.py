@@ -47,7 +47,7 @@ class Core:
         self.partitions = partitions
         self.layout = layout_of(pipeline.dtype)
         self.limits_layout = layout_of(limits.dtype)
-        self.former_layout = layout_of(limits.former_dtype)
+        self.former_layouts = frozenset(map(layout_of, limits.former_dtypes))
         self.device_keys: dict[int, str] = {}
         self.changes = Changes(self.device_keys)
         self.erased: set[int] = set()  # patients met since the start of whom nothing may be stored
@@ -108,7 +108,7 @@ class Core:
         """Take the safety limits' state from a hot row, also from one that a former version kept."""
         if hot.limits and hot.layout == self.limits_layout:
             self.limit_state[slot] = np.frombuffer(hot.limits, self.limits.dtype)[0]
-        elif hot.limits and hot.layout == self.former_layout:
+        elif hot.limits and hot.layout in self.former_layouts:
             self.limit_state[slot] = self.limits.restore_former(hot.limits)
 
     def standing(self, rows: Mapping[int, int]) -> Standing | None:

@@ -181,6 +181,7 @@ EVIDENCE: Final = {
     "n": "Readings",
     "context": "Context",
     "persist_s": "Must last, seconds",
+    "seldom": "Measured so seldom that readings in a row count",
     "from_ms": "From",
     "to_ms": "To",
     "last_reading_ms": "Last reading",

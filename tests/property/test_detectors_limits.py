@@ -7,22 +7,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.adult_limits import SELDOM_READINGS, Limit
+from detectors.adult_limits import Limit
 from detectors.limit_sets import LimitSet, Standing
 from detectors.limits import Limits
 from detectors.protocol import LIMIT_METRICS, Bools, Finding, Priority, Readings
 
 SPO2, HEART = LIMIT_METRICS.index("spo2"), LIMIT_METRICS.index("heart_rate")
 LIMITS = (
-    Limit("low", "L", "spo2", "below", ((90, "medium"), (85, "high")), 92, 120, 120, 200),
-    Limit("deep", "D", "spo2", "below", ((80, "high"),), 88, 60, 60, 100, inclusive=True, min_readings=3),
-    Limit("fast", "F", "heart_rate", "above", ((130, "low"), (150, "high")), 120, 60, 180, 120,
+    Limit("low", "L", "spo2", "below", ((90, "medium"), (85, "high")), 92, 120, 120, 60, 200),
+    Limit("deep", "D", "spo2", "below", ((80, "high"),), 88, 60, 60, 40, 100, inclusive=True, min_readings=3),
+    Limit("fast", "F", "heart_rate", "above", ((130, "low"), (150, "high")), 120, 200, 180, 60, 120,
           at_rest_only=True),
+    Limit("cut", "C", "spo2", "below", ((90, "medium"), (85, "high")), 92, 120, 120, 100, 100),
+    Limit("cuff", "B", "spo2", "below", ((90, "medium"),), 92, 0, 0, 30, 200),
 )  # fmt: skip
-EVERY = (
-    *LIMITS,
-    Limit("seldom", "S", "spo2", "below", ((90, "medium"), (85, "high")), 92, 120, 120, 200, clear_gap_s=60),
-)
 
 one = st.tuples(
     st.integers(0, 2),
@@ -71,38 +69,39 @@ def by_hand(limit: Limit, points: list[Point]) -> list[tuple[str, int, int, int,
     def first_of_run(last: int, floor: int, holds: Callable[[Point], bool]) -> int:
         first = last
         while first > floor and holds(points[first - 1]):
-            if points[first][0] - points[first - 1][0] > limit.max_gap_s * 1000:
+            if points[first][0] - points[first - 1][0] > limit.longest_gap_s * 1000:
                 break
             first -= 1
         return first
 
-    def first_of_clear(last: int, floor: int) -> int:
-        """As above, and steps are all up to ``clear_gap_s`` or all longer."""
-        first, seldom = first_of_run(last, floor, lambda p: sign * (p[1] - limit.clear) <= 0), gap(last)
-        while any(gap(place) != seldom for place in range(first + 1, last + 1)):
-            first += 1
-        return first
+    def steps(first: int, last: int) -> list[float]:
+        return [(points[i][0] - points[i - 1][0]) / 1000 for i in range(first + 1, last + 1)]
 
-    def gap(place: int) -> bool:
-        longest = limit.max_gap_s if limit.clear_gap_s is None else limit.clear_gap_s
-        return place > 0 and points[place][0] - points[place - 1][0] > longest * 1000
+    def lasted(first: int, last: int, level: int) -> bool:
+        in_full = level > 0 or limit.levels[0][1] == "high"
+        most = limit.longest_gap_s if in_full else max(limit.max_gap_s, limit.persist_s / 2)
+        counted = sum(min(step, most) for step in steps(first, last))
+        return counted >= limit.persist_s and last - first + 1 >= limit.min_readings
+
+    def back_for_good(first: int, last: int) -> bool:
+        half = limit.clear_s / 2
+        counted = sum(min(step, half) if step > limit.max_gap_s else step for step in steps(first, last))
+        return counted >= limit.clear_s and last - first + 1 >= limit.min_readings
 
     found: list[tuple[str, int, int, int, int]] = []
     floor, level, start = 0, -1, 0
     for i, (t, value, _) in enumerate(points):
         for target in reversed(range(level + 1, len(limit.levels))):
             first = first_of_run(i, floor, met(target))
-            long_enough = t - points[first][0] >= limit.persist_s * 1000
-            if met(target)(points[i]) and long_enough and i - first + 1 >= limit.min_readings:
+            if met(target)(points[i]) and lasted(first, i, target):
                 start = first_of_run(i, floor, met(0)) if level < 0 else start
                 change = "raised" if level < 0 else "worsened"
                 found.append((change, points[start][0], t, target, i - first + 1))
                 level = target
                 break
         if level >= 0 and sign * (value - limit.clear) <= 0:
-            first = first_of_clear(i, floor)
-            least = max(limit.min_readings, SELDOM_READINGS if i > first and gap(i) else 0)
-            if t - points[first][0] >= limit.clear_s * 1000 and i - first + 1 >= least:
+            first = first_of_run(i, floor, lambda p: sign * (p[1] - limit.clear) <= 0)
+            if back_for_good(first, i):
                 n = sum(beyond(v, 0) for _, v, _ in points[start : i + 1])
                 found.append(("cleared", points[start][0], t, level, n))
                 floor, level = i + 1, -1
@@ -112,10 +111,10 @@ def by_hand(limit: Limit, points: list[Point]) -> list[tuple[str, int, int, int,
 @given(runs)
 def test_equal_to_the_loop_by_hand(items: list[Item]) -> None:
     readings = build(items)
-    limits = Limits(EVERY)
+    limits = Limits(LIMITS)
     found = limits.advance(limits.new_state(3), readings)
     for row in range(3):
-        for limit in EVERY:
+        for limit in LIMITS:
             mine = readings.metric == LIMIT_METRICS.index(limit.metric)
             kept = take(readings, mine & (readings.row == row) & readings.good)
             points = list(zip(kept.t_ms.tolist(), kept.value.tolist(), kept.at_rest.tolist(), strict=True))
@@ -155,7 +154,33 @@ def test_evidence_can_be_recomputed_from_the_readings(items: list[Item]) -> None
         values = values[(past > 0) | ((past == 0) & evidence["inclusive"])]
         assert evidence["n"] == len(values)
         assert evidence["worst"] == sign * max(sign * values)
-        assert evidence["first_value"] == values[0]
+        times = readings.t_ms[mask][(past > 0) | ((past == 0) & evidence["inclusive"])]
+        assert evidence["from_ms"] == times[0]
+
+
+@given(runs)
+def test_nothing_is_told_or_ended_without_the_readings_it_takes(items: list[Item]) -> None:
+    """Of all limits: two readings, `persist_s` from the first to the last, and no step of the longest gap's length."""
+    readings = build(items)
+    limits = Limits(LIMITS)
+    for finding in limits.advance(limits.new_state(3), readings):
+        evidence = finding.evidence
+        limit = next(one for one in LIMITS if one.rule == finding.rule)
+        cleared = finding.change == "cleared"
+        since = evidence["clear_from_ms"] if cleared else evidence["from_ms"]
+        mine = (readings.row == finding.row) & (readings.metric == LIMIT_METRICS.index(limit.metric)) & readings.good
+        mine &= (readings.t_ms >= since) & (readings.t_ms <= finding.at_ms)
+        steps = np.diff(readings.t_ms[mine]) / 1000
+        assert (evidence["clear_n"] if cleared else evidence["n"]) == len(steps) + 1 >= limit.min_readings
+        assert (finding.at_ms - since) / 1000 >= (limit.clear_s if cleared else limit.persist_s)
+        assert (steps <= limit.longest_gap_s).all()
+        if cleared:
+            seldom = steps > limit.max_gap_s
+            assert not seldom.any() or seldom.sum() > 1 or steps[~seldom].sum() >= limit.clear_s / 2
+        elif limit.levels[finding.level][1] != "high":
+            most = max(limit.max_gap_s, limit.persist_s / 2)
+            assert np.minimum(steps, most).sum() >= limit.persist_s
+            assert evidence.get("seldom", False) == (steps > most).any()
 
 
 def moved(low: float, fast: float, *, off: frozenset[str] = frozenset()) -> LimitSet:
@@ -164,6 +189,7 @@ def moved(low: float, fast: float, *, off: frozenset[str] = frozenset()) -> Limi
     own = (
         replace(LIMITS[0], levels=low_levels, clear=92 + low), LIMITS[1],
         replace(LIMITS[2], levels=((130 + fast, "low"), (150 + fast, "high")), clear=120 + fast),
+        *LIMITS[3:],
     )  # fmt: skip
     return LimitSet(own, off)
 

@@ -19,7 +19,11 @@ REST_WINDOW_MS, REST_STEPS = 10 * MINUTE, 50
 
 
 class Rule(NamedTuple):
-    """A safety limit: beyond a level for so long, over at least two readings, without a longer gap."""
+    """A safety limit: beyond a level for so long, over at least two readings.
+
+    Towards the medium level a step longer than ``gap_ms`` counts as that long, towards the end as half of ``clear_ms``;
+    one longer than ``LONGEST_MS`` begins anew.
+    """
 
     metric: str
     sign: int  # +1 above, -1 below
@@ -32,6 +36,7 @@ class Rule(NamedTuple):
     rest_only: bool = False
 
 
+LONGEST_MS: Final = 36 * 60 * MINUTE
 RULES: Final = {
     "spo2_low": Rule("spo2", -1, False, ((90, "medium"), (85, "high")), 92, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE),
     "tachycardia_at_rest": Rule(
@@ -84,10 +89,15 @@ def _walk(name: str, rule: Rule, points: list[tuple[int, float, bool]]) -> list[
         while first > floor:
             before = points[first - 1]
             holds = rule.sign * (before[1] - rule.clear) <= 0 if level is None else beyond(before, level)
-            if not holds or points[first][0] - before[0] > rule.gap_ms:
+            if not holds or points[first][0] - before[0] > LONGEST_MS:
                 break
             first -= 1
         return first
+
+    def counted(first: int, last: int, most_ms: int) -> int:
+        """Return how long a run has lasted, where a step longer than the gap counts as ``most_ms`` at most."""
+        steps = [points[i][0] - points[i - 1][0] for i in range(first + 1, last + 1)]
+        return sum(step if step <= rule.gap_ms else min(step, most_ms) for step in steps)
 
     found: list[Expected] = []
     open_: Expected | None = None
@@ -95,7 +105,8 @@ def _walk(name: str, rule: Rule, points: list[tuple[int, float, bool]]) -> list[
     for i, point in enumerate(points):
         for target in range(len(rule.levels) - 1, level, -1):
             first = run_from(i, floor, target)
-            if beyond(point, target) and i > first and point[0] - points[first][0] >= rule.persist_ms:
+            most = LONGEST_MS if rule.levels[target][1] == "high" else max(rule.gap_ms, rule.persist_ms // 2)
+            if beyond(point, target) and i > first and counted(first, i, most) >= rule.persist_ms:
                 start = points[run_from(i, floor, 0)][0] if open_ is None else open_.start_ms
                 at = point[0] if open_ is None else open_.found_ms
                 open_ = Expected(name, start, at, rule.levels[target][1], None)
@@ -103,7 +114,7 @@ def _walk(name: str, rule: Rule, points: list[tuple[int, float, bool]]) -> list[
                 break
         if open_ is not None and rule.sign * (point[1] - rule.clear) <= 0:
             first = run_from(i, floor, None)
-            if i > first and point[0] - points[first][0] >= rule.clear_ms:
+            if i > first and counted(first, i, rule.clear_ms // 2) >= rule.clear_ms:
                 found.append(Expected(name, open_.start_ms, open_.found_ms, open_.priority, point[0]))
                 open_, level, floor = None, -1, i + 1
     return found + ([open_] if open_ is not None else [])

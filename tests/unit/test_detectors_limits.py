@@ -52,7 +52,6 @@ def test_raised_exactly_when_persistence_is_reached() -> None:
     assert (finding.change, finding.start_ms, finding.at_ms, finding.level) == ("raised", 0, 300_000, 0)
     assert finding.evidence["n"] == 2
     assert finding.evidence["worst"] == 87
-    assert finding.evidence["first_value"] == 88
 
 
 @pytest.mark.parametrize(("inclusive", "expected"), [(True, 1), (False, 0)])
@@ -70,11 +69,42 @@ def test_one_reading_on_the_healthy_side_ends_the_run() -> None:
     assert run(every_minute([88, 88, 88, 90, 88, 88, 88, 88])) == []
 
 
-def test_a_gap_restarts_a_pending_run_but_exactly_max_gap_does_not() -> None:
-    assert [f.at_ms for f in run([(0, 88), (900_000, 88)])] == [900_000]
-    assert run([(0, 88), (900_001, 88)]) == []
-    (finding,) = run([(0, 88), (900_001, 88), (1_300_000, 88)])
+def test_a_longer_step_than_the_longest_gap_restarts_a_pending_run_but_exactly_that_does_not() -> None:
+    limit = replace(LOW, longest_gap_s=900)
+    assert [f.at_ms for f in run([(0, 88), (900_000, 88)], limit)] == [900_000]
+    assert run([(0, 88), (900_001, 88)], limit) == []
+    (finding,) = run([(0, 88), (900_001, 88), (1_300_000, 88)], limit)
     assert finding.start_ms == 900_001
+
+
+def test_what_nobody_saw_counts_as_the_longest_step_of_readings_that_follow_each_other() -> None:
+    """A device often heard, and a gap: two spikes hours apart are no ten minutes of it, two and a half are."""
+    limit = replace(LOW, levels=((90, "medium"),), persist_s=600, max_gap_s=300)
+    spikes = [(0, 88.0), (5000, 88.0), (7_200_000, 88.0), (7_205_000, 88.0)]
+    assert run(spikes, limit) == []
+    assert run([*spikes, (7_494_999, 88)], limit) == []
+    (finding,) = run([*spikes, (7_495_000, 88)], limit)  # 5 s, 300 s of the gap, 295 s
+    assert (finding.start_ms, finding.at_ms, finding.evidence["n"]) == (0, 7_495_000, 5)
+    assert finding.evidence["seldom"] is True
+    high = replace(limit, levels=((90, "high"),))
+    assert [f.at_ms for f in run(spikes, high)] == [7_200_000]
+
+
+def test_readings_whose_steps_vary_about_the_longest_one_that_counts_are_told_and_end() -> None:
+    fast = next(limit for limit in DEFAULT_LIMITS if limit.rule == "tachycardia_at_rest")
+    steps = (0, 298, 304, 297, 303, 299, 302, 296, 305)
+    at = np.cumsum(steps).tolist()
+    beyond, good = [(t * 1000, 140.0) for t in at], [((at[-1] + 300 + t) * 1000, 70.0) for t in at]
+    raised, cleared = run(beyond + good, fast)
+    assert (raised.change, raised.evidence["n"]) == ("raised", 4)
+    assert (cleared.change, cleared.evidence["clear_n"]) == ("cleared", 4)
+
+
+def test_an_own_persistence_takes_no_more_than_three_seldom_readings() -> None:
+    fast = next(limit for limit in DEFAULT_LIMITS if limit.rule == "tachycardia_at_rest")
+    hourly = [(i * 60 * MINUTE, 140.0) for i in range(3)]
+    assert run(hourly[:2], replace(fast, persist_s=1800)) == []
+    assert [f.at_ms for f in run(hourly, replace(fast, persist_s=1800))] == [120 * MINUTE]
 
 
 def test_poor_readings_neither_raise_nor_break() -> None:
@@ -101,7 +131,7 @@ def test_worse_level_at_once_or_later() -> None:
     assert worse.start_ms == 0
     assert worse.at_ms == 11 * MINUTE
     assert worse.evidence["from_ms"] == 6 * MINUTE
-    assert (worse.evidence["n"], worse.evidence["worst"], worse.evidence["first_value"]) == (6, 83, 84)
+    assert (worse.evidence["n"], worse.evidence["worst"]) == (6, 83)
 
 
 def test_cleared_only_beyond_the_clear_threshold_for_long_enough() -> None:
@@ -116,9 +146,14 @@ def test_cleared_only_beyond_the_clear_threshold_for_long_enough() -> None:
     assert findings[1].evidence["n"] == 6
 
 
-def test_a_gap_never_clears() -> None:
-    findings = run([*every_minute([88] * 6), (6 * MINUTE, 97), (600 * MINUTE, 97), (605 * MINUTE, 97)])
-    assert [f.change for f in findings] == ["raised"]
+def test_a_gap_alone_never_clears() -> None:
+    """Of what nobody saw half counts: it takes one more such step, or as long again of good readings."""
+    low, good = every_minute([88] * 6), [(6 * MINUTE, 97.0), (600 * MINUTE, 97.0)]
+    assert [f.change for f in run(low + good)] == ["raised"]
+    assert [f.change for f in run([*low, *good, (605 * MINUTE - 1, 97)])] == ["raised"]
+    assert [f.change for f in run([*low, *good, (605 * MINUTE, 97)])] == ["raised", "cleared"]
+    too_long = [(t + (LOW.longest_gap_s * 1000 if i else 0), v) for i, (t, v) in enumerate(good)]
+    assert [f.change for f in run([*low, *too_long, (too_long[-1][0] + 5 * MINUTE, 97)])] == ["raised"]
 
 
 def test_re_armed_after_clearing() -> None:
@@ -194,17 +229,35 @@ def _timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def test_a_state_that_a_former_version_kept_goes_on() -> None:
+@pytest.mark.parametrize(("place", "stored"), [(0, 12 * 46), (1, 13 * 44)])
+def test_a_state_that_a_former_version_kept_goes_on(place: int, stored: int) -> None:
     limits = Limits()
     state = limits.new_state(1)
     limits.advance(state, readings(every_minute([84] * 6)))
-    former = np.zeros(1, limits.former_dtype)
-    former["rules"][0] = state["rules"][0, : former["rules"].shape[1]].astype(former["rules"].dtype)
-    assert len(former.tobytes()) == 12 * 46, "as it is stored"
-    restored = np.array([limits.restore_former(former.tobytes())])
+    former = former_state(limits, place, state)
+    assert len(former) == stored, "as it is stored"
+    restored = np.array([limits.restore_former(former)])
     assert restored.tobytes() == state.tobytes()
-    calm = readings([(t + 6 * MINUTE, 97.0) for t, _ in every_minute([0] * 11)])
+    calm = readings(calm_from(6))
     assert [f.change for f in limits.advance(restored, calm)] == ["cleared"]
+    on_the_way = limits.new_state(1)
+    limits.advance(on_the_way, readings([*every_minute([84] * 6), (6 * MINUTE, 97.0), (7 * MINUTE, 97.0)]))
+    restored = np.array([limits.restore_former(former_state(limits, place, on_the_way))])
+    assert [f.change for f in limits.advance(restored, readings(calm_from(8)[:10]))] == [], "ten minutes of its own"
+    assert [f.change for f in limits.advance(restored, readings(calm_from(18)[:1]))] == ["cleared"]
+
+
+def calm_from(minute: int) -> list[tuple[int, float]]:
+    return [(t + minute * MINUTE, 97.0) for t, _ in every_minute([0] * 11)]
+
+
+def former_state(limits: Limits, place: int, state: NDArray[np.void]) -> bytes:
+    """The bytes a former version would have kept: it held first values where now the unseen time is."""
+    former = np.zeros(1, limits.former_dtypes[place])
+    for name in set(former["rules"].dtype.names or ()) & set(state["rules"].dtype.names or ()):
+        former["rules"][name][0] = state["rules"][name][0, : former["rules"].shape[1]]
+    former["rules"]["first"] = former["rules"]["run_first"] = 84.0
+    return former.tobytes()
 
 
 def test_rules_keep_their_places_in_kept_states() -> None:
@@ -237,11 +290,11 @@ def test_two_good_readings_with_a_gap_between_them_end_nothing_where_readings_co
     back = 6 * MINUTE
     unseen = [(back, 92.0), (back + 39 * MINUTE, 92.0)]
     assert [one.change for one in run(low + unseen, SPO2)] == ["raised"]
-    minutes = [(back + (39 + i) * MINUTE, 92.0) for i in range(1, 11)]
+    minutes = [(back + (39 + i) * MINUTE, 92.0) for i in range(1, 6)]
     assert [one.change for one in run(low + unseen + minutes[:-1], SPO2)] == ["raised"]
     cleared = run(low + unseen + minutes, SPO2)[-1]
-    assert (cleared.change, cleared.at_ms) == ("cleared", minutes[-1][0])  # ten minutes of good ones after the gap
-    assert cleared.evidence["clear_from_ms"] == unseen[-1][0]
+    assert (cleared.change, cleared.at_ms) == ("cleared", minutes[-1][0])  # five minutes more of good ones
+    assert (cleared.evidence["clear_from_ms"], cleared.evidence["seldom"]) == (back, True)
 
 
 def test_three_good_readings_in_a_row_end_it_where_they_come_every_half_hour() -> None:
@@ -263,3 +316,61 @@ def test_low_oxygen_is_not_told_of_one_reading_of_one_that_was_doubted_or_of_one
     assert run([(0, 60.0), (step, 95.0), (2 * step, 60.0)], SPO2) == []
     doubted = np.array([True, False])
     assert run([(0, 60.0), (step, 60.0)], SPO2, good=doubted) == []
+
+
+# Each limit with an emergency, an ordinary value, and as how long a step counts at most towards the level that is told.
+EMERGENCIES = {
+    "spo2_low": (70, 96, None), "tachycardia_at_rest": (175, 70, None), "tachycardia_extreme": (210, 70, None),
+    "bradycardia": (28, 60, None), "respiratory_rate_high": (34, 15, None), "respiratory_rate_low": (5, 15, None),
+    "fever": (40.5, 36.8, None), "hypothermia": (33, 36.8, None), "glucose_low": (38, 100, None),
+    "glucose_high": (400, 120, 1800), "systolic_high": (205, 130, None), "systolic_low": (75, 120, None),
+    "spo2_high_on_oxygen": (99, 90, None),
+}  # fmt: skip
+CADENCES = (5, 60, 299, 300, 301, 360, 600, 900, 901, 1200, 1800, 2700, 3600, 3601, 7200, 14_400, 28_800, 46_800, 86_400,
+            129_600)  # fmt: skip
+WATCHED = [replace(limit, rule=f"{limit.rule} of everybody") for limit in DEFAULT_LIMITS]
+by_rule = pytest.mark.parametrize(
+    ("rule", "limit"), list(zip(EMERGENCIES, WATCHED, strict=True)), ids=list(EMERGENCIES)
+)
+
+
+def every(seconds: int, values: Sequence[float], since: int = 0) -> list[tuple[int, float]]:
+    return [((since + i) * seconds * 1000, value) for i, value in enumerate(values)]
+
+
+@by_rule
+def test_an_emergency_is_told_however_seldom_a_device_measures(rule: str, limit: Limit) -> None:
+    """At the first reading by which it has lasted: the second where readings come seldom, of high glucose the third."""
+    beyond, ordinary, most = EMERGENCIES[rule]
+    for step in CADENCES:
+        needed = max(-(-limit.persist_s // min(step, most or step)) + 1, 2)
+        assert needed <= (2 if most is None else 3) or step <= max(limit.max_gap_s, limit.persist_s)
+        severe = every(step, [beyond] * needed)
+        assert run(severe[:-1], limit) == [], f"every {step} s, not before"
+        (told,) = run(severe, limit)
+        assert (told.change, told.level, told.start_ms) == ("raised", len(limit.levels) - 1, 0), f"every {step} s"
+        between = every(step, [*[beyond] * (needed - 1), ordinary, *[beyond] * (needed - 1)])
+        assert run(between, limit) == [], f"every {step} s, an ordinary value between ends the run"
+
+
+@by_rule
+def test_what_is_told_ends_however_seldom_a_device_measures(rule: str, limit: Limit) -> None:
+    """After ``clear_s`` of good readings, or the third in a row; of a cuff, whose readings stand alone, the second."""
+    beyond, ordinary, _ = EMERGENCIES[rule]
+    told = every(60, [beyond] * (limit.persist_s // 60 + 2))
+    for step in CADENCES:
+        least = max(-(-limit.clear_s // step) + 1, 2 if step <= limit.max_gap_s or not limit.clear_s else 3)
+        good = [(t + told[-1][0], value) for t, value in every(step, [ordinary] * least, since=1)]
+        assert [f.change for f in run(told + good[:-1], limit)] == ["raised"], f"every {step} s, not before"
+        assert [f.change for f in run(told + good, limit)] == ["raised", "cleared"], f"every {step} s"
+
+
+@by_rule
+def test_what_comes_more_seldom_than_the_longest_gap_is_neither_told_nor_ended(rule: str, limit: Limit) -> None:
+    beyond, ordinary, _ = EMERGENCIES[rule]
+    assert run([(t + i, v) for i, (t, v) in enumerate(every(limit.longest_gap_s, [beyond] * 9))], limit) == []
+    told = every(60, [beyond] * (limit.persist_s // 60 + 2))
+    good = [
+        (t + told[-1][0] + i + 1, v) for i, (t, v) in enumerate(every(limit.longest_gap_s, [ordinary] * 9, since=1))
+    ]
+    assert [f.change for f in run(told + good, limit)] == ["raised"]
