@@ -19,9 +19,10 @@ from detectors.daily import Budget
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from detectors.protocol import LIMIT_METRICS, VITALS, HourSlice, Readings
+from detectors.scores.observations import PARAMETERS
 from ingest.catalogue import catalogue
 from ingest.frame import NOT_WORN
-from services.processor import safety, settle
+from services.processor import safety, scoring, settle
 from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.episodes import Engine
 from services.processor.hot import Hot
@@ -29,7 +30,7 @@ from services.processor.readings import Table
 from services.processor.records import AlertRow, Effects
 from services.processor.technical import ALL_RULES
 
-LOOKED_AT: Final = frozenset({*VITALS, *LIMIT_METRICS, "wear"})
+LOOKED_AT: Final = frozenset({*VITALS, *LIMIT_METRICS, *PARAMETERS, "wear"})
 """The metrics that a rule looks at."""
 
 _LIMITED: Final = [catalogue()[metric].id for metric in LIMIT_METRICS]
@@ -93,6 +94,7 @@ def _settle(core: Core, new: Table, marks: list[int], number: int, of: int) -> D
         core.hot[slot].judged = dict.fromkeys(_LIMITED, mark)
     work = Table.concatenate([core.waiting(slots), new])
     safety.judge(core, engine, work[work.quality != NOT_WORN], before, slots)
+    scoring.judge(core, engine, work, slots)
     slices, _ = settle.settle(core, engine, effects, work, slots)
     core.trim(slots, work)
     return Day(number, of, effects, slices, work, np.array(marks, np.int64) - DAY_MS)
