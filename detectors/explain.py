@@ -12,8 +12,9 @@ from typing import Final
 
 from detectors import device_classes
 from detectors.explain_own import OWN_NORMAL
+from detectors.explain_scores import news2
 from detectors.limits import DEFAULT_LIMITS
-from detectors.rules import CHECK_VALUE
+from detectors.rules import CHECK_VALUE, NEWS2_HIGH
 from detectors.wording import NAMES, UNITS, Told, Voice, date_of, day_of, duration, precise, reading, since, span
 
 
@@ -171,6 +172,7 @@ def _with_unit(value: float, unit: str) -> str:
 
 _SENTENCES: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
     **{limit.rule: _limit for limit in DEFAULT_LIMITS},
+    NEWS2_HIGH.id: news2,
     **OWN_NORMAL,
     **{rule.id: _check_value for rule in CHECK_VALUE.values()},
     "device_silent": _device_silent,

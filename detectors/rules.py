@@ -1,4 +1,4 @@
-"""Every rule by its id: the safety limits, the adaptive rules and the values to check."""
+"""Every rule by its id: the safety limits, NEWS2, the adaptive rules and the values to check."""
 
 from __future__ import annotations
 
@@ -66,6 +66,12 @@ thresholds, which are the same at every budget: a twentieth of the smallest one.
 may follow in the same incident, get what is left (``daily.LIMITS``)."""
 ADAPTIVE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES)
 
+NEWS2_HIGH: Final = Rule(
+    "news2_high", 1, "safety", ("medium", "high"), "heart_rate", "Several vitals together: NEWS2 of 5 or more",
+    ("under_16", "pregnant"),
+)  # fmt: skip
+"""It is about several vitals, and goes by the heart rate where something asks for one."""
+
 # A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.
 CHECK_VALUE: Final[Mapping[str, Rule]] = MappingProxyType(
     {
@@ -77,14 +83,22 @@ CHECK_VALUE: Final[Mapping[str, Rule]] = MappingProxyType(
 )
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
-    {rule.id: rule for rule in (*(limit.about() for limit in DEFAULT_LIMITS), *ADAPTIVE_RULES, *CHECK_VALUE.values())}
+    {
+        rule.id: rule
+        for rule in (
+            *(limit.about() for limit in DEFAULT_LIMITS),
+            NEWS2_HIGH,
+            *ADAPTIVE_RULES,
+            *CHECK_VALUE.values(),
+        )
+    }  # fmt: skip
 )
 """All rules that findings of this package name."""
 
 WHY_OFF: Final[Mapping[Condition, str]] = MappingProxyType(
     {
         "under_16": "its numbers are for people of 16 and over",
-        "pregnant": "the resting heart rate rises in pregnancy by itself",
+        "pregnant": "heart rate, breathing and blood pressure are others in pregnancy by themselves",
         "paced": "a pacemaker sets the heart rate at rest",
         "night_work": "sleep is judged from 22:00 to 08:00, and this person works at night",
         "no_oxygen_target": "it is for people on home oxygen with a target up to 92 %",

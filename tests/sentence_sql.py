@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from tests import night_falls, sentence_limits
+from tests import night_falls, sentence_limits, sentence_news2
 from tests.sentence_rules import (
     ASLEEP,
     AT_REST,
@@ -186,6 +186,8 @@ class _Patient:
         self.doubt = []
         if told.rule in LIMITS:
             return self._of_limit(told, LIMITS[told.rule], text, tokens)
+        if told.rule == "news2_high":
+            return sentence_news2.expected(self._connection, self._patient, told, text, tokens)
         if told.rule in DRIFT:
             return self._of_drift(told)
         if told.rule in SLOW:

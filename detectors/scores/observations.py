@@ -98,3 +98,17 @@ class Observations:
     def fresh(self) -> Bools:
         """(P, 7) whether there is a value that is not too old."""
         return self.present & (np.where(self.present, self.age_s, 0) <= [MAX_AGE_S[key] for key in PARAMETERS])
+
+
+def oxygen_by_profile(home: bool | None, *, heard: bool, fresh: bool) -> bool | None:
+    """Return whether somebody counts as on oxygen or on air where no reading says it, None where nobody knows.
+
+    ``home``: what the profile says of oxygen at home. ``heard``: a flow was ever measured, ``fresh``: it counts still.
+    None at home is no air once a flow was measured: what was too old or doubted may have been oxygen all the same.
+
+    >>> oxygen_by_profile(True, heard=True, fresh=False), oxygen_by_profile(False, heard=True, fresh=False)
+    (True, None)
+    """
+    if home is None or fresh:
+        return None
+    return home if home or not heard else None

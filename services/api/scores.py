@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors.scores import SCORES
 from detectors.scores.clinical import STATES, UNSCORED, ClinicalScore, Scored
-from detectors.scores.observations import MAX_AGE_S, PARAMETERS, WHO, Observations
+from detectors.scores.observations import MAX_AGE_S, PARAMETERS, WHO, Observations, oxygen_by_profile
 from ingest.catalogue import catalogue
 from services import profile
 from services.api import individual, observed, score_words, withheld, words
@@ -60,15 +60,11 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
 
 
 def _oxygen_by_profile(who: profile.Profile | None, heard: Observed | None, now: datetime) -> bool | None:
-    """Return whether somebody counts as on oxygen or on air where no reading says it, None where nobody knows.
-
-    None at home is no air once oxygen was measured: what was too old or doubted may have been oxygen all the same.
-    """
+    """Return whether somebody counts as on oxygen or on air by the profile, None where that says nothing."""
     if who is None or who.oxygen is None:
         return None
-    if heard is not None and heard.doubt is None and heard.age_s(now) <= MAX_AGE_S[OXYGEN]:
-        return None
-    return who.oxygen.home if who.oxygen.home or heard is None else None
+    fresh = heard is not None and heard.doubt is None and heard.age_s(now) <= MAX_AGE_S[OXYGEN]
+    return oxygen_by_profile(who.oxygen.home, heard=heard is not None, fresh=fresh)
 
 
 def _observations(found: dict[str, Observed], who: profile.Profile | None, at_ms: int, now: datetime) -> Observations:

@@ -1,6 +1,6 @@
 """What happens to a batch of records, from bytes to effects. Knows no Kafka and no Faust.
 
-    records → readings → new, duplicate, conflict → watermarks → safety limits → settled minutes → effects
+    records → readings → new, duplicate, conflict → watermarks → safety limits and NEWS2 → settled minutes → effects
 
 The caller runs this inside one transaction, writes the effects in it and commits. If anything fails, the state in
 memory is dropped and loaded again, so a batch has either happened entirely or not at all.
@@ -26,6 +26,7 @@ from services.processor import (
     erasing,
     intake,
     safety,
+    scoring,
     settle,
     watermark,
     waveforms,
@@ -125,6 +126,7 @@ async def process_batch(
     new = np.zeros(len(work), bool)
     new[len(work) - len(fresh) :] = late_safety
     safety.judge(core, engine, work[~new & (work.quality != NOT_WORN)], before, slots)
+    scoring.judge(core, engine, work, slots)
     await judge_late(core, engine, reader, Table.concatenate([stored[late_safety], rewritten[behind]]), stored)
     slices, settled = settle.settle(core, engine, effects, work, slots)
     for hour in slices:

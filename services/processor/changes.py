@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from detectors import device_classes, windows
+from detectors.early_warning import Holds
 from detectors.limit_sets import LimitSet
 from services import life_events
 from services.life_events import LifeEvent, Said
@@ -32,6 +33,7 @@ class Changes:
         self._classes: dict[int, list[PatientChange]] = {}  # of their devices; apart, for everybody has some
         self._of: dict[int, list[PatientChange]] = {}
         self.limits: dict[int, list[tuple[int, LimitSet]]] = {}  # whose are not everybody's: from when, and what holds
+        self.scoring: dict[int, list[tuple[int, Holds]]] = {}  # the same of NEWS2
         self.windows: dict[int, list[tuple[int, float, float]]] = {}  # whose heart rate was ever expected to change
         self._events: dict[int, list[LifeEvent]] = {}
 
@@ -40,6 +42,7 @@ class Changes:
         self._of.clear()
         self._classes.clear()
         self.limits.clear()
+        self.scoring.clear()
         self.windows.clear()
         self._events.clear()
 
@@ -48,6 +51,7 @@ class Changes:
         self._of.pop(patient_id, None)
         self._classes.pop(patient_id, None)
         self.limits.pop(patient_id, None)
+        self.scoring.pop(patient_id, None)
         self.windows.pop(patient_id, None)
         self._events.pop(patient_id, None)
 
@@ -65,6 +69,7 @@ class Changes:
             self._of[patient_id] = _newest([*known, *new.values()])
         if any(change.kind in individual.KINDS for change in new.values()):
             self.limits[patient_id] = individual.timeline(self._of[patient_id])
+            self.scoring[patient_id] = individual.scoring(self._of[patient_id])
         if any(change.kind == "life_event" for change in new.values()):
             self._take_events(patient_id)
 

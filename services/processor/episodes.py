@@ -19,7 +19,7 @@ from detectors import considered, device_classes
 from detectors.device_classes import Over
 from detectors.explain import patient_sentence, sentence
 from detectors.protocol import Finding, Priority
-from detectors.rules import ADAPTIVE, DRIFTS, NIGHT_FALLS
+from detectors.rules import ADAPTIVE, DRIFTS, NEWS2_HIGH, NIGHT_FALLS
 from detectors.wording import NAMES
 from ingest.catalogue import catalogue
 from services.monitoring import group_of
@@ -287,7 +287,8 @@ class Engine:
         hot.ended_ms = max(hot.ended_ms, 0 if ended is None else ended.effective_ms)
         for rule in {episode.rule for episode in hot.episodes} | hot.held.keys():
             metric = self._rules[rule].metric
-            mark = hot.judged.get(catalogue()[metric].id) if metric and group_of(rule) == "safety" else None
+            of_metric = metric and group_of(rule) == "safety" and rule != NEWS2_HIGH.id
+            mark = hot.judged.get(catalogue()[metric].id) if metric and of_metric else None
             self.pass_on(slot, hot, patient_id, rule, (hot.settled_ms if mark is None else mark) - 1)
 
     def _end(self, hot: Hot, patient_id: int, episode: Episode, up_to_ms: int) -> bool:

@@ -84,6 +84,8 @@ class Hot(msgspec.Struct):
     ended_ms: int = 0  # where the monitoring was last ended: what was found before it is over
     limits: bytes = b""  # the safety limits' state, empty when all idle
     layout: int = 0  # checksum of the limits' layout; one that is not known starts them afresh
+    early: bytes = b""  # NEWS2's state behind a checksum of its layout, empty when it knows nothing
+    early_ms: int = 0  # up to where NEWS2 has been judged
     states: dict[int, int] = {}
     silent: list[int] = []
     listened_ms: int = 0  # newest settled reading: silence and battery have been judged up to here

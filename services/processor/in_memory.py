@@ -20,9 +20,10 @@ from detectors.device_classes import UNKNOWN
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from detectors.protocol import LIMIT_METRICS, VITALS, HourSlice, Readings
+from detectors.scores.observations import PARAMETERS
 from ingest.catalogue import catalogue
 from ingest.frame import NOT_WORN
-from services.processor import safety, settle
+from services.processor import safety, scoring, settle
 from services.processor.change import PatientChange
 from services.processor.changes import CLASS
 from services.processor.core import DAY_MS, HOUR_MS, Core
@@ -32,7 +33,7 @@ from services.processor.readings import Table
 from services.processor.records import AlertRow, Effects
 from services.processor.technical import ALL_RULES
 
-LOOKED_AT: Final = frozenset({*VITALS, *LIMIT_METRICS, "wear"})
+LOOKED_AT: Final = frozenset({*VITALS, *LIMIT_METRICS, *PARAMETERS, "wear"})
 """The metrics that a rule looks at."""
 
 DEVICE: Final = "the device"
@@ -101,6 +102,7 @@ def _settle(core: Core, new: Table, marks: list[int], number: int, of: int) -> D
         core.hot[slot].judged = dict.fromkeys(_LIMITED, mark)
     work = Table.concatenate([core.waiting(slots), new])
     safety.judge(core, engine, work[work.quality != NOT_WORN], before, slots)
+    scoring.judge(core, engine, work, slots)
     slices, _ = settle.settle(core, engine, effects, work, slots)
     core.trim(slots, work)
     return Day(number, of, effects, slices, work, np.array(marks, np.int64) - DAY_MS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from detectors.early_warning import Holds
 from detectors.limit_sets import LimitSet
+from detectors.rules import NEWS2_HIGH
 from services import limits, profile
 from services.limits import Own
 from services.processor.change import PatientChange
@@ -28,6 +30,16 @@ def timeline(changes: Sequence[PatientChange]) -> list[tuple[int, LimitSet]]:
         if change.kind == "profile":
             marks |= {mark for mark in profile.edges(profile.of(change.payload)) if mark > first_ms}
     return [(mark, _at(own, mark)) for mark in sorted(marks)]
+
+
+def scoring(changes: Sequence[PatientChange]) -> list[tuple[int, Holds]]:
+    """Return from which instant on what holds of NEWS2; ``changes`` as in `timeline`, and so the entries."""
+    return [(mark, _holds(profile_at(changes, mark), mark)) for mark, _ in timeline(changes)]
+
+
+def _holds(who: profile.Profile | None, at_ms: int) -> Holds:
+    off = not profile.conditions(who, at_ms).isdisjoint(NEWS2_HIGH.not_for)
+    return Holds(profile.on_scale_2(who), off, None if who is None or who.oxygen is None else who.oxygen.home)
 
 
 def profile_at(changes: Sequence[PatientChange], at_ms: int) -> profile.Profile | None:

@@ -15,6 +15,7 @@ from detectors.rules import (
     CHECK_VALUE,
     DRIFTS,
     NEW_NORMAL,
+    NEWS2_HIGH,
     NIGHT_BREATH_RISE,
     NIGHT_FALLS,
     NIGHT_SKIN_RISE,
@@ -25,7 +26,7 @@ from detectors.rules import (
 )
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN
-from services.processor import applying, safety, settle, watermark
+from services.processor import applying, safety, scoring, settle, watermark
 from services.processor import hot as hot_state
 from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.episodes import Engine
@@ -101,13 +102,13 @@ class Replay:
         before = self._move(to_ms, now)
         work = self._work()
         marks = np.array([self.hot.judged.get(metric, 0) for metric in work.metric.tolist()], np.int64)
-        self._judge(work, work[work.t_ms < marks], before)
+        self._judge(work, work[work.t_ms < marks], work[work.t_ms < self.hot.settled_ms], before)
 
     def finish(self, now: Hot) -> None:
         """Go up to the live marks, and judge what is not settled yet."""
         before = self._move(watermark.marks_of(now)[1], now)
         work = self._work()
-        self._judge(work, work, before)
+        self._judge(work, work, work, before)
         applying.repeat_clock(self.core, self._engine, SLOT, now)
 
     def found_from(self, rule: str) -> int:
@@ -121,6 +122,8 @@ class Replay:
             return began.closed_ms
         if rule in (REST_HEART_HOURS.id, "poor_signal"):
             return began.closed_ms + 1
+        if rule == NEWS2_HIGH.id:
+            return began.early_ms
         metric = ALL_RULES[rule].metric
         return began.judged.get(catalogue()[metric].id, 0) if metric else 0
 
@@ -145,9 +148,10 @@ class Replay:
                 hot.good[metric] = max(hot.good.get(metric, 0), int(good.max()))
         return work
 
-    def _judge(self, work: Table, to_judge: Table, before: dict[tuple[int, int], int]) -> None:
+    def _judge(self, work: Table, to_judge: Table, to_score: Table, before: dict[tuple[int, int], int]) -> None:
         core, effects = self.core, self.effects
         safety.judge(core, self._engine, to_judge[to_judge.quality != NOT_WORN], before, [SLOT])
+        scoring.judge(core, self._engine, to_score, [SLOT])
         slices, settled = settle.settle(core, self._engine, effects, work, [SLOT])
         for hour in slices:
             self._technical.minutes(hour)

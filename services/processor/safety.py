@@ -6,6 +6,7 @@ of that state: provisional. Readings behind the watermark are judged elsewhere (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -44,7 +45,7 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
     before, after = _marks(core, work, judged_before)
     limited = index >= 0
     final = limited & (work.t_ms >= before) & (work.t_ms < after)
-    rules = {rule.id for rule in core.limits.rules}
+    rules = {rule.id: rule.priority for rule in core.limits.rules}
     for finding in core.limits.advance(
         core.limit_state, _readings(work, index, rest, final), core.standing({slot: slot for slot in slots})
     ):
@@ -52,9 +53,8 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
         revealed = engine.revealed(finding.row, finding.at_ms, catalogue()[finding.evidence["metric"]].id)
         engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding, revealed)
     open_ones = limited & (work.t_ms >= after)
-    found = _provisional(core, engine, work, _readings(work, index, rest, open_ones))
-    for slot in slots:
-        engine.take_back(core.hot[slot], int(core.patient_of[slot]), rules, found.get(slot, {}))
+    found = [with_devices(one, work) for one in _provisional(core, _readings(work, index, rest, open_ones))]
+    tell_unsettled(core, engine, slots, found, rules)
 
 
 def _marks(
@@ -91,28 +91,34 @@ def _readings(work: Table, index: NDArray[np.int16], rest: NDArray[np.bool_], ch
     )
 
 
-def _provisional(
-    core: Core, engine: Engine, work: Table, readings: Readings
-) -> dict[int, dict[tuple[str, int], Priority]]:
-    """Judge unsettled readings on a copy of the state; return slot → (rule, start) → highest priority found."""
+def _provisional(core: Core, readings: Readings) -> list[Finding]:
+    """Judge unsettled readings on a copy of the state."""
     slots, row = np.unique(readings.row, return_inverse=True)
     if not len(slots):
-        return {}
+        return []
     copy = rows_of(core.limit_state, slots)
-    renumbered = Readings(
-        row.astype(np.intp), readings.metric, readings.t_ms, readings.value, readings.good, readings.at_rest
-    )
-    priorities = {rule.id: rule.priority for rule in core.limits.rules}
+    renumbered = replace(readings, row=row.astype(np.intp))
+    findings = core.limits.advance(copy, renumbered, core.standing(dict(enumerate(slots.tolist()))))
+    return [replace(finding, row=int(slots[finding.row])) for finding in findings]
+
+
+def tell_unsettled(
+    core: Core, engine: Engine, slots: list[int], findings: list[Finding], rules: Mapping[str, tuple[Priority, ...]]
+) -> None:
+    """Tell what unsettled data of the touched ``slots`` show, and take back what they no longer bear out.
+
+    ``findings``: of the slots, made on a copy of the state. ``rules``: every rule that was judged → its priorities.
+    """
     found: dict[int, dict[tuple[str, int], Priority]] = {}
-    for finding in core.limits.advance(copy, renumbered, core.standing(dict(enumerate(slots.tolist())))):
-        slot = int(slots[finding.row])
+    for finding in findings:
+        slot = finding.row
         patient_id = int(core.patient_of[slot])
-        finding = with_devices(replace(finding, row=slot), work)
         finding = engine.since_told(patient_id, finding)
         engine.provisional(core.hot[slot], patient_id, finding)
         if finding.change != "cleared":
-            found.setdefault(slot, {})[finding.rule, finding.start_ms] = priorities[finding.rule][finding.level]
-    return found
+            found.setdefault(slot, {})[finding.rule, finding.start_ms] = rules[finding.rule][finding.level]
+    for slot in slots:
+        engine.take_back(core.hot[slot], int(core.patient_of[slot]), rules, found.get(slot, {}))
 
 
 def with_devices(finding: Finding, work: Table) -> Finding:

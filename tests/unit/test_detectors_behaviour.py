@@ -20,6 +20,7 @@ import pytest
 
 import detectors
 from detectors import registry
+from detectors.early_warning import EARLY_DTYPE
 from detectors.explain import patient_sentence, sentence
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
@@ -266,7 +267,7 @@ def test_docstrings_and_their_examples(name: str) -> None:
     "name",
     [
         "gate", "context", "baseline", "score", "persist", "datastate", "limits", "pipeline", "daily", "incidents",
-        "scores.news2", "scores.mews", "scores.qsofa", "scores.shock_index",
+        "early_warning", "scores.news2", "scores.mews", "scores.qsofa", "scores.shock_index",
     ],
 )  # fmt: skip
 def test_every_algorithm_has_an_example(name: str) -> None:
@@ -294,7 +295,7 @@ def test_rows_taken_as_bytes_are_the_rows_and_go_back_to_their_places(detector: 
 
 
 def test_a_patient_fits_in_a_row_of_1900_bytes() -> None:
-    assert Limits().dtype.itemsize + Pipeline.dtype.itemsize <= 1900
+    assert Limits().dtype.itemsize + Pipeline.dtype.itemsize + EARLY_DTYPE.itemsize <= 1900
 
 
 @EVERY
