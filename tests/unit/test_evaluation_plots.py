@@ -19,8 +19,8 @@ BANDS = {"every day": {"each": [0.5, 0.7]}, "while nothing is told": {"each": [0
 NOBODY: dict[str, Any] = {when: {"each": []} for when in BANDS}
 DOCUMENTS: list[dict[str, Any]] = [
     {
-        "task": "onset", "detector": "daily", "budgets": BUDGETS, "processor": POINT,
-        "references": {"cusum": BUDGETS | {"as_published": POINT}, "ewma": BUDGETS | {"as_published": None}},
+        "task": "onset", "detector": "daily", "nested_cv": True, "budgets": BUDGETS, "processor": BUDGETS,
+        "references": {"cusum": BUDGETS, "ewma": BUDGETS}, "as_published": {"cusum": POINT},
     },
     {
         "task": "injected",
@@ -66,7 +66,9 @@ def test_operating_points_are_drawn_where_they_are_with_both_intervals_and_the_u
     assert points.get_xydata().tolist() == [[0.1, 12.5], [0.2, 12.5]]
     assert across.get_segments()[1].tolist() == [[pytest.approx(0.1), 12.5], [pytest.approx(0.3), 12.5]]
     assert up.get_segments()[1].tolist() == [[0.2, -3.0], [0.2, 30.0]]
-    assert {"reference, as published", "what runs now"} < set(drawn)
+    now = drawn["what runs now, limits for 0.1, 0.2, 0.3 a week"]
+    assert now[0].get_xydata().tolist() == [[0.1, 12.5], [0.2, 12.5]]
+    assert {"reference, as published", "daily, at most 0.1, 0.2, 0.3 a week"} < set(drawn)
     assert panel.get_title() == "cusum"
 
 
