@@ -78,17 +78,24 @@ build/rivals/installed: requirements/rivals.txt | .venv/installed
 replay: install ## Replay the shared real recordings. ARGS="--json r.json"
 	@$(BIN)/keepwell replay ../shared/data/wearable_hr --speed max $(ARGS)
 
-evaluate: install ## Judge detection on the shared real data and write docs/detection.md's tables and pictures: some 20 minutes. DATA=folder
+evaluate: install ## Judge detection on the shared real data and write docs/detection.md's tables, sentences and pictures: some 15 minutes on two cores. DATA=folder
 	@rm -rf build/evaluate && mkdir -p build/evaluate
-	@$(BIN)/keepwell evaluate onset --nested-cv --data $(DATA)/onset_daily --json build/evaluate/onset.json
-	@$(BIN)/keepwell evaluate onset --data $(DATA)/wearable_hr --json build/evaluate/onset_raw.json
-	@$(BIN)/keepwell evaluate calibration --data $(DATA)/onset_daily --json build/evaluate/calibration.json
-	@$(BIN)/keepwell evaluate joint --json build/evaluate/joint.json
-	@$(BIN)/keepwell evaluate subgroups --data $(DATA)/onset_daily --json build/evaluate/subgroups.json
-	@$(BIN)/keepwell evaluate hearts --data $(DATA)/wearable_hr --json build/evaluate/hearts.json
-	@$(BIN)/keepwell evaluate injected --data $(DATA)/wearable_hr --json build/evaluate/injected.json
-	@$(BIN)/keepwell evaluate exchanged --data $(DATA)/wearable_hr --json build/evaluate/exchanged.json
+	@$(MAKE) --no-print-directory -j 2 $(EVALUATED:%=build/evaluate/%.json)
 	@$(BIN)/python -m evaluation.page build/evaluate && $(BIN)/python -m evaluation.plots build/evaluate
+
+# The documents of `make evaluate`, the longest first: two are made at a time.
+EVALUATED := injected joint exchanged hearts onset calibration onset_raw subgroups
+HOW_injected := injected --data $(DATA)/wearable_hr
+HOW_joint := joint
+HOW_exchanged := exchanged --data $(DATA)/wearable_hr
+HOW_hearts := hearts --data $(DATA)/wearable_hr
+HOW_onset := onset --nested-cv --data $(DATA)/onset_daily
+HOW_calibration := calibration --data $(DATA)/onset_daily
+HOW_onset_raw := onset --data $(DATA)/wearable_hr
+HOW_subgroups := subgroups --data $(DATA)/onset_daily
+
+build/evaluate/%.json:
+	@set -o pipefail; $(BIN)/keepwell evaluate $(HOW_$*) --json $@ 2>&1 | cat  # no bar: two would share a line
 
 screenshots: install ## Make the pictures of the README anew with the browser test
 	@KEEPWELL_SCREENSHOTS=docs/images $(BIN)/pytest -q tests/browser $(ARGS)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from benchmarks.memory import Memory
 from benchmarks.watch import WORN
-from evaluation.tables import Sheet
+from evaluation.sheet import Sheet
 
 Us = dict[str, list[float]]  # kernel → CPU microseconds a patient, of each sample
 

@@ -1,24 +1,26 @@
 """Known events in real and made-up readings: found or not, how late, and what the baseline takes up of them.
 
 Everything is judged against the same people's readings without the event, through the same code: an alert that comes
-without the event too shows nothing.
+without the event too shows nothing. Every case is judged at one alert budget, the one named beforehand at the one that
+is shipped too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from detectors.daily import Budget
-from detectors.protocol import Doubles
-from evaluation.budgets import interval, resampled, rounded
+from detectors.protocol import Bools, Ints
+from evaluation.ahead import ahead_of, behind
 from evaluation.heard import Alert, Heard, Nights, Processor, Streams
-from evaluation.injector import CASES, SEED, Event, background, inject, place
-from evaluation.rivals import Active, as_loud, baselines, begins
+from evaluation.injector import CASES, ILL_DAYS, SEED, Event, background, inject, place
+from evaluation.rivals import Active, as_loud, begins
 from evaluation.seeds import rate, share
+from evaluation.taken_up import contamination, relearning
 from evaluation.wearers import read_wearers
 from simulators.series import DAY_MS, HOUR_MS, MINUTE_MS
 
@@ -26,11 +28,10 @@ GRACE_MS: Final = DAY_MS  # after an event's end: a night is judged when its day
 CLOSES_MS: Final = 10 * HOUR_MS  # local time at which a night is judged
 CONTAMINATING: Final = "step_5_bpm_7_d"
 LASTING: Final = "step_5_bpm_for_ever"
-LEARNED_BPM: Final = 4.0  # of 5: the new normal is learned
 BUDGET: Final[Budget] = "0.2"  # at which what runs is judged here
-NAMED: Final = "ramp_5_bpm_3_d"  # the case by which it is to be judged, named before anything was tuned
+SHIPPED: Final[Budget] = "0.1"  # the default of what runs, at which the named case is judged too
+NAMED: Final = "ramp_5_bpm_3_d"  # the case by which it is to be judged, named with its budget before anything was tuned
 SWAPPED: Final = {f"{NAMED}_on_another_device": NAMED}  # the same event, begun with another device that measures alike
-RESAMPLED: Final = 2000
 NIGHT_RULE: Final = "resting_heart_rate_rise"
 
 
@@ -43,13 +44,18 @@ class Subject(NamedTuple):
     onset: int | None
 
 
-def evaluate(folder: Path | None, processor: Processor, told: Any = lambda *_: None) -> dict[str, Any]:
-    """Return the task's document; ``folder`` of raw recordings, None: made-up people only."""
+def evaluate(
+    folder: Path | None, processors: Mapping[Budget, Processor], told: Any = lambda *_: None
+) -> dict[str, Any]:
+    """Return the task's document; ``folder`` of raw recordings, None: made-up people only.
+
+    ``processors`` by alert budget: at ``BUDGET`` every case is judged, at each other one the named case alone.
+    """
     real = [] if folder is None else [Subject(one.name, one.streams, 0, one.onset) for one in read_wearers(folder)]
     groups = {"synthetic": [Subject(name, streams, offset, None) for name, streams, offset in background()]}
     if folder is not None:
         groups[folder.name] = real
-    found = {name: _group(name, subjects, processor, told) for name, subjects in groups.items()}
+    found = {name: _group(name, subjects, processors, told) for name, subjects in groups.items()}
     losses = [
         f"{group}, {case}: {rival} found {row['rivals'][rival]['found']} of {row['n']}, what runs now {row['found']}"
         for group, one in found.items()
@@ -57,22 +63,38 @@ def evaluate(folder: Path | None, processor: Processor, told: Any = lambda *_: N
         for rival in row["rivals"]
         if row["wanted"] and row["rivals"][rival]["found"] > row["found"]
     ]
-    return {"task": "injected", "seed": SEED, "backgrounds": found, "losses": losses}
-
-
-def _group(name: str, subjects: list[Subject], processor: Processor, told: Any) -> dict[str, Any]:
-    plain = processor([one.streams for one in subjects], [one.offset_min for one in subjects], lambda *_: None)
-    weeks = sum(len(each.nights.day) for each in plain) / 7
-    episodes = sum(1 + len(alert.worse_ms) for each in plain for alert in each.alerts if alert.rule == NIGHT_RULE)
-    rivals = as_loud([each.nights for each in plain], episodes)
-    document: dict[str, Any] = {
-        "n": len(subjects),
-        "weeks": round(weeks, 2),
-        "rate": _interval(rate(episodes, weeks)) if weeks else None,
-        "cases": {},
+    return {
+        "task": "injected",
+        "seed": SEED,
+        "budget": BUDGET,
+        "named": NAMED,
+        "backgrounds": found,
+        "losses": losses,
+        "behind": behind(found),
     }
-    for done, case in enumerate([*CASES, *SWAPPED]):
-        told(f"{name}: {case}", done, len(CASES) + len(SWAPPED))
+
+
+def _group(name: str, subjects: list[Subject], processors: Mapping[Budget, Processor], told: Any) -> dict[str, Any]:
+    document = _at(name, subjects, processors[BUDGET], [*CASES, *SWAPPED], told)
+    others = {
+        budget: _at(name, subjects, processor, [NAMED], told)
+        for budget, processor in processors.items()
+        if budget != BUDGET
+    }
+    document["named_at"] = {
+        budget: {"rate": other["rate"], "case": other["cases"].get(NAMED)} for budget, other in others.items()
+    }
+    return document
+
+
+def _at(name: str, subjects: list[Subject], processor: Processor, cases: Sequence[str], told: Any) -> dict[str, Any]:
+    """Return what comes of these cases at one budget, and how often the slow rule speaks without any event."""
+    plain = processor([one.streams for one in subjects], [one.offset_min for one in subjects], lambda *_: None)
+    alone = without_events(subjects, plain)
+    rivals = as_loud([each.nights for each in plain], alone["episodes"])
+    document: dict[str, Any] = {"n": len(subjects), **alone, "cases": {}}
+    for done, case in enumerate(cases):
+        told(f"{name}: {case}", done, len(cases))
         frozen = SWAPPED.get(case, case)
         events = [place(one.name, one.streams, one.offset_min, frozen, one.onset) for one in subjects]
         which = [i for i, event in enumerate(events) if event is not None]
@@ -83,14 +105,52 @@ def _group(name: str, subjects: list[Subject], processor: Processor, told: Any) 
         streams = [inject(one.name, one.streams, event) for one, event in zip(chosen, placed, strict=True)]
         another = case in SWAPPED or CASES[frozen].kind == "device_swap"
         swaps = [event.start_ms if another else None for event in placed]
-        heard = processor(streams, [one.offset_min for one in chosen], lambda *_: None, swapped_ms=swaps)
+        offsets = [one.offset_min for one in chosen]
+        heard = processor(streams, offsets, lambda *_: None, swapped_ms=swaps)
         before = [plain[i] for i in which]
         document["cases"][case] = _case(frozen, chosen, placed, before, heard, rivals)
         if case == CONTAMINATING:
-            document["contamination"] = contamination(placed, chosen, before, heard)
+            document["contamination"] = contamination(placed, offsets, before, heard)
         if case == LASTING:
-            document["relearning"] = relearning(placed, chosen, before, heard)
+            document["relearning"] = relearning(placed, offsets, before, heard)
     return document
+
+
+def without_events(subjects: list[Subject], plain: list[Heard]) -> dict[str, Any]:
+    """Return how often the slow rule speaks without any event, and what of it the weeks with nights cannot explain.
+
+    Every telling counts, ``further`` ones on top of an open alert too. ``ill``: within ``ILL_DAYS`` of an illness of
+    their own; ``by_day``: on a day without a night, which the weeks don't hold. ``rate_well``: the others, in the weeks
+    that are left.
+    """
+    told = {"ill": 0, "by_day": 0, "well": 0}
+    further = 0
+    nights, well = 0, 0
+    for one, each in zip(subjects, plain, strict=True):
+        days, healthy = each.nights.day, ~_near_illness(each.nights.day, one.onset)
+        nights, well = nights + len(days), well + int(healthy.sum())
+        for alert in (alert for alert in each.alerts if alert.rule == NIGHT_RULE):
+            further += len(alert.worse_ms)
+            for at_ms in (alert.found_ms, *alert.worse_ms):
+                day = (at_ms + one.offset_min * MINUTE_MS) // DAY_MS
+                ill = bool(_near_illness(np.array([day]), one.onset)[0])
+                told["ill" if ill else "well" if day in days else "by_day"] += 1
+    episodes = sum(told.values())
+    return {
+        "weeks": round(nights / 7, 2),
+        "episodes": episodes,
+        "rate": _interval(rate(episodes, nights / 7)) if nights else None,
+        "further": further,
+        "ill": told["ill"],
+        "by_day": told["by_day"],
+        "rate_well": _interval(rate(told["well"], well / 7)) if well else None,
+    }
+
+
+def _near_illness(day: Ints, onset: int | None) -> Bools:
+    if onset is None:
+        return np.zeros(len(day), bool)
+    return np.asarray((day >= onset + ILL_DAYS[0]) & (day <= onset + ILL_DAYS[1]))
 
 
 def _case(
@@ -108,23 +168,8 @@ def _case(
         for name, rule in rivals.items()
     }
     rows = {name: summary(*found) for name, found in nights.items()}
-    ahead = {name: ahead_of(ours, anyway, *found) for name, found in nights.items()}
+    ahead = {name: ahead_of(ours, anyway, *found, wanted=bool(rules)) for name, found in nights.items()}
     return {"wanted": sorted(rules), **summary(ours, anyway), "rivals": rows, "ahead": ahead}
-
-
-def ahead_of(
-    ours: list[float | None], anyway: list[float | None], theirs: list[float | None], their_anyway: list[float | None]
-) -> dict[str, Any]:
-    """Return how many points more of the people were found by us, those found without the event too taken off.
-
-    The interval resamples people; above 0: ours is better.
-    """
-    found, never, other, nothing = (
-        np.array([one is not None for one in column], float) for column in (ours, anyway, theirs, their_anyway)
-    )
-    each = ((found - never) - (other - nothing)) * 100
-    points = resampled(len(each), RESAMPLED) @ each / len(each)
-    return {"points": rounded(float(points[0])), "ci": interval(points)}
 
 
 def first_alert(alerts: Sequence[Alert], event: Event, rules: frozenset[str]) -> float | None:
@@ -166,61 +211,6 @@ def summary(delays: list[float | None], anyway: list[float | None]) -> dict[str,
         "delay_median": round(middle, 2) if np.isfinite(middle) else None,
         "delay_p90": round(late, 2) if np.isfinite(late) else None,
     }
-
-
-def contamination(
-    events: list[Event], chosen: list[Subject], before: list[Heard], heard: list[Heard]
-) -> dict[str, Any]:
-    """Return how far each baseline lies above where it would lie, one day and 14 days after a week of +5 /min."""
-    found: dict[str, Any] = {}
-    for label, days in (("after_1_d", 1), ("after_14_d", 14)):
-        biases: dict[str, list[float]] = {}
-        for event, one, plain, each in zip(events, chosen, before, heard, strict=True):
-            day = (event.end_ms + one.offset_min * MINUTE_MS) // DAY_MS + days
-            for name, difference in _differences(plain.nights, each.nights).items():
-                near = np.flatnonzero((each.nights.day >= day) & (each.nights.day < day + 3))
-                if len(near) and np.isfinite(difference[near[0]]):
-                    biases.setdefault(name, []).append(float(difference[near[0]]))
-        found[label] = {name: _spread(values) for name, values in biases.items()}
-    return found
-
-
-def relearning(events: list[Event], chosen: list[Subject], before: list[Heard], heard: list[Heard]) -> dict[str, Any]:
-    """Return after how many days each baseline has taken up 4 of a lasting 5 /min; missing: not within the data."""
-    found: dict[str, Any] = {}
-    followed = []
-    for event, one, plain, each in zip(events, chosen, before, heard, strict=True):
-        start = (event.start_ms + one.offset_min * MINUTE_MS) // DAY_MS
-        followed.append(int(each.nights.day[-1]) - start if len(each.nights.day) else 0)
-        for name, difference in _differences(plain.nights, each.nights).items():
-            learned = np.flatnonzero((difference >= LEARNED_BPM) & (each.nights.day > start))
-            days = float(each.nights.day[learned[0]] - start) if len(learned) else None
-            found.setdefault(name, []).append(days)
-    return {
-        "followed_days_median": float(np.median(followed)) if followed else None,
-        **{
-            name: {
-                "n": len(days),
-                "learned": sum(one is not None for one in days),
-                "days_median_of_learned": float(np.median([d for d in days if d is not None])) if any(days) else None,
-            }
-            for name, days in found.items()
-        },
-    }
-
-
-def _differences(plain: Nights, injected: Nights) -> dict[str, Doubles]:
-    """Return (D,) each baseline with the event less without it, on the nights of the injected run; NaN where none."""
-    found = {}
-    for name, with_it in baselines(injected).items():
-        without = dict(zip(plain.day.tolist(), baselines(plain)[name].tolist(), strict=True))
-        found[name] = with_it - np.array([without.get(day, np.nan) for day in injected.day.tolist()])
-    return found
-
-
-def _spread(values: list[float]) -> dict[str, Any]:
-    low, middle, high = (float(q) for q in np.quantile(values, [0.1, 0.5, 0.9]))
-    return {"n": len(values), "median": round(middle, 2), "p10": round(low, 2), "p90": round(high, 2)}
 
 
 def _interval(found: Any) -> dict[str, float]:

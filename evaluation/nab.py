@@ -6,8 +6,10 @@ function of its distance to the window before in windows, at most the profile's 
 profile's weight for a miss; the first 15 % of a file (750 rows at most) are not judged; 0 is a detector that never
 speaks, 100 a perfect one. One threshold for all files, the best of each profile, as everyone takes it.
 
-The detector is ``detectors.daily`` on the value alone, a row taken as a day, once upwards and once downwards; a file is
-brought to its units by the median and MAD of the rows that are not judged. It speaks where an alert begins.
+The detector is ``detectors.daily`` on the value alone, a row taken as a day, once upwards and once downwards; a file
+is brought to its units by the median and MAD of the rows that are not judged. It speaks where an alert begins. Its
+setting (``SETTINGS``: other channels, slack, memory, guard and end than ``SHIPPED``) and its limits are for this
+benchmark only: the score says nothing of what runs for patients.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -27,8 +29,9 @@ from evaluation.days import NotEvaluable
 
 EXPECTED: Final = (
     "a checkout of the benchmark: data/GROUP/FILE.csv of timestamp,value and labels/combined_windows.json of "
-    "GROUP/FILE.csv → [[first, last], …]"
+    "GROUP/FILE.csv → [[first, last], …], each the timestamp of a row"
 )
+NEXT: Final = "get one with `git clone https://github.com/numenta/NAB` and give its folder"
 SETTINGS: Final = DailySettings(weights=(("basal", 1.0),), slack=1.0, rate=1 / 500, slow=1.0, clear=0.25, reach=2.5)
 UNITS: Final = CHANNELS["basal"]
 LIMITS: Final = np.array([2, 4, 6, 8, 11, 15, 20, 30, 45, 70, 100, 150], np.float64)
@@ -93,24 +96,39 @@ def evaluate(folder: Path, told: Any = lambda *_: None) -> dict[str, Any]:
 def read(folder: Path) -> list[File]:
     """Return every labelled file of a checkout, by name; NotEvaluable where one can't be read."""
     labels = folder / "labels" / "combined_windows.json"
+    if not labels.is_file():
+        _refuse(f"--data {folder} holds no labels/combined_windows.json")
     try:
         windows: dict[str, list[list[str]]] = json.loads(labels.read_text("utf-8"))
-        return [_read(folder / "data", name, spans) for name, spans in sorted(windows.items())]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        msg = f"{folder}: {error}; expected is {EXPECTED}"
-        raise NotEvaluable(msg) from error
+        named = sorted(windows.items())
+    except (OSError, ValueError, AttributeError):
+        _refuse(f"{labels} can't be read as a JSON object")
+    return [_read(folder / "data", name, spans) for name, spans in named]
+
+
+def _refuse(wrong: str) -> NoReturn:
+    msg = f"{wrong}; expected is {EXPECTED}; {NEXT}"
+    raise NotEvaluable(msg) from None
 
 
 def _read(data: Path, name: str, spans: list[list[str]]) -> File:
-    with (data / name).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    moments = [datetime.fromisoformat(row["timestamp"]) for row in rows]
-    value = np.array([float(row["value"]) for row in rows])
-    if not len(value):
-        msg = f"{name} holds no rows"
-        raise ValueError(msg)
-    places = [tuple(moments.index(datetime.fromisoformat(edge)) for edge in span) for span in spans]
-    return File(name, value, [(place[0], place[1]) for place in places])
+    path = data / name
+    if not path.is_file():
+        _refuse(f"{path} is not there, though labels/combined_windows.json names it")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        place = {datetime.fromisoformat(row["timestamp"]): n for n, row in reversed(list(enumerate(rows)))}
+        value = np.array([float(row["value"]) for row in rows])
+    except (OSError, ValueError, KeyError, TypeError):
+        _refuse(f"{path} can't be read as CSV with a time and a number in each row")
+    if not rows:
+        _refuse(f"{path} holds no rows")
+    try:
+        windows = [(place[datetime.fromisoformat(first)], place[datetime.fromisoformat(last)]) for first, last in spans]
+    except (ValueError, KeyError, TypeError):
+        _refuse(f"labels/combined_windows.json: the windows of {name}, {str(spans)[:80]}, are not at its rows")
+    return File(name, value, windows)
 
 
 def detections(files: list[File], told: Any = lambda *_: None) -> list[Bools]:

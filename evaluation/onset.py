@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from detectors.daily import LIMITS
 from detectors.protocol import Bools, Doubles
 from evaluation import daily, nightly
-from evaluation.budgets import BUDGETS, RESAMPLED, SEED, Rates, beside, budget_rows, resampled, row
+from evaluation.budgets import RESAMPLED, SEED, Rates, beside, budget_rows, resampled, row
 from evaluation.days import CHANNELS, NotEvaluable, Person, read_people
 from evaluation.nested import nested
 from evaluation.references import REFERENCES
@@ -44,54 +44,41 @@ def counted(people: list[Person], paths: list[Bools]) -> Counts:
     return count([(person.day, path) for person, path in zip(people, paths, strict=True)])
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """One rule: its counts at T thresholds, those at the threshold it was published with, and what came of a choice."""
-
-    thresholds: Doubles
-    rates: Rates
-    rows: dict[str, Any]  # by budget
-    points: dict[str, Doubles]  # the same, (5, B) each, in the order of ``Rates.at``
-    chosen: dict[str, int] | None  # configuration → folds; None: no choice was made
-
-    @classmethod
-    def of(cls, configurations: Mapping[str, Counts], shipped: str, thresholds: Doubles, weights: Doubles,
-           *, nested_cv: bool) -> Judged:  # fmt: skip
-        """Judge the shipped configuration with its limits by the same people, or all of them by nested folds."""
-        rates = Rates.of(configurations[shipped], weights)
-        if nested_cv:
-            chosen = nested(configurations)
-            return cls(thresholds, rates, chosen.document(weights), chosen.figures(weights), chosen.chosen)
-        points = {str(budget): rates.at(rates.within(budget)) for budget in BUDGETS}
-        return cls(thresholds, rates, budget_rows(rates, thresholds), points, None)
-
-
 def evaluate(
     folder: Path, told: Told = lambda *_: None, *, nested_cv: bool = False, resamples: int = RESAMPLED
 ) -> dict[str, Any]:
     """Return the task's document for a folder of daily parameters.
 
-    ``nested_cv``: configuration and limits are chosen inside the fold, the references' limits too.
+    What runs is judged with the limits it is shipped with, whoever the people are; the references get their limits from
+    these very people, which is to their favour. ``nested_cv``: beside it ``daily``, configuration and limits chosen
+    inside the fold, and the references' limits too.
     """
     people, everybody = chosen_people(folder)
     weights = resampled(len(people), resamples)
-    ours = Judged.of(
-        _configurations(people, told, nested_cv=nested_cv), daily.SHIPPED_NAME, daily.LIMITS, weights,
-        nested_cv=nested_cv,
-    )  # fmt: skip
-    nights = nightly.replay(people)
-    shipped = _alone(people, [night.active[None, :] for night in nights], weights)
-    further = sum(int((night.worse & healthy(person.day)).sum()) for person, night in zip(people, nights, strict=True))
-    theirs, fixed = {}, {}
+    shipped = {str(budget): _shipped(people, limit, weights) for budget, limit in LIMITS.items()}
+    points: dict[str, dict[str, Doubles]] = {PROCESSOR: {budget: figures for budget, (_, figures) in shipped.items()}}
+    rows = {budget: found for budget, (found, _) in shipped.items()}
+    budgets: dict[str, Any] = rows
+    chosen: dict[str, int] | None = None
+    if nested_cv:
+        folds = nested(_configurations(people, told))
+        budgets, chosen = folds.document(weights), folds.chosen
+        points[daily.NAME] = folds.figures(weights)
+    theirs, published, compared = {}, {}, {}
     for done, (name, reference) in enumerate(REFERENCES.items()):
         told(name, done, len(REFERENCES))
         paths = [reference.active(person.day, person.value[:, BASAL]) for person in people]
         counts = counted(people, paths)
-        theirs[name] = Judged.of({name: counts}, name, reference.thresholds, weights, nested_cv=nested_cv)
+        rates = Rates.of(counts, weights)
+        theirs[name] = (
+            nested({name: counts}).document(weights) if nested_cv else budget_rows(rates, reference.thresholds)
+        )
+        compared[name] = {
+            rule: {budget: beside(one, rates) for budget, one in each.items()} for rule, each in points.items()
+        }
         if reference.fixed is not None:
             place = int(np.argmin(np.abs(reference.thresholds - reference.fixed)))
-            fixed[name] = _alone(people, [path[place : place + 1] for path in paths], weights)
-    points = ours.points | {PROCESSOR: shipped}
+            published[name] = row(_alone(people, [path[place : place + 1] for path in paths], weights))
     windows = counted(people, [np.zeros((1, len(person.day)), bool) for person in people])
     return {
         "task": "onset",
@@ -103,28 +90,30 @@ def evaluate(
         "healthy_weeks": round(float(windows.weeks.sum()), 2),
         "resamples": resamples,
         "seed": SEED,
-        "detector": daily.NAME,
+        "detector": daily.NAME if nested_cv else PROCESSOR,
         "nested_cv": nested_cv,
         "configurations_tried": len(daily.CONFIGURATIONS),
-        "chosen": ours.chosen or daily.SHIPPED_NAME,
-        "budgets": ours.rows,
-        PROCESSOR: row(shipped) | {"further": further},
-        "references": {
-            name: judged.rows | {"as_published": row(fixed[name]) if name in fixed else None}
-            for name, judged in theirs.items()
-        },
-        "beside": {
-            name: {point: beside(figures, judged.rates) for point, figures in points.items()}
-            for name, judged in theirs.items()
-        },
+        "chosen": chosen or daily.SHIPPED_NAME,
+        "budgets": budgets,
+        PROCESSOR: rows,
+        "references": theirs,
+        "as_published": published,
+        "beside": compared,
     }
 
 
-def _configurations(people: list[Person], told: Told, *, nested_cv: bool) -> dict[str, Counts]:
-    wanted = daily.CONFIGURATIONS if nested_cv else {daily.SHIPPED_NAME: daily.CONFIGURATIONS[daily.SHIPPED_NAME]}
+def _shipped(people: list[Person], limit: float, weights: Doubles) -> tuple[dict[str, Any], Doubles]:
+    """Return what runs now with a limit that is shipped: its row, with the further tellings, and its figures (5, B)."""
+    nights = nightly.replay(people, limit)
+    figures = _alone(people, [night.active[None, :] for night in nights], weights)
+    further = sum(int((night.worse & healthy(person.day)).sum()) for person, night in zip(people, nights, strict=True))
+    return {"threshold": limit} | row(figures) | {"further": further}, figures
+
+
+def _configurations(people: list[Person], told: Told) -> dict[str, Counts]:
     found = {}
-    for done, (name, settings) in enumerate(wanted.items()):
-        told("configurations", done, len(wanted))
+    for done, (name, settings) in enumerate(daily.CONFIGURATIONS.items()):
+        told("configurations", done, len(daily.CONFIGURATIONS))
         found[name] = counted(people, daily.paths(people, settings))
     return found
 

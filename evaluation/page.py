@@ -1,6 +1,7 @@
-"""Write the tables of ``docs/detection.md`` anew from the tasks' JSON (``make evaluate``).
+"""Write the tables and sentences of ``docs/detection.md`` anew from the tasks' JSON (``make evaluate``).
 
-Each JSON file of the folder fills the part of its name; a part without a file stays as it is.
+Each JSON file of the folder fills the part of its name, and the one "in short" where its task has sentences; a part
+without a file stays as it is.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from evaluation.brief import brief
 from evaluation.tables import sheets
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "detection.md"
@@ -23,6 +25,8 @@ def filled(page: str, documents: dict[str, dict[str, Any]]) -> str:
     """
     for name, document in documents.items():
         page = with_part(page, name, "evaluate", "".join(sheet.markdown() for sheet in sheets(document)))
+        if said := brief(document):
+            page = with_part(page, f"{name} in short", "evaluate", said)
     return page
 
 

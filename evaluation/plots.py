@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluation.tables import BUDGETS
+from evaluation.sheet import BUDGETS
 
 IMAGES: Final = Path(__file__).parents[1] / "docs" / "images"
 INK, FAINT, GROUND, OURS, THEIRS = "#1f2328", "#8c959f", "#ffffff", "#0072b2", "#d55e00"
@@ -57,19 +57,20 @@ def svg(figure: Figure) -> str:
 def _lift(d: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
     if "references" not in d:
         return
-    own = [d["budgets"][asked] for asked in BUDGETS]
+    own = [d["budgets"][asked] for asked in BUDGETS] if d["nested_cv"] else []
     figure, panels = _panels(len(d["references"]) + 1, 3, (9.0, 5.6))
     for axes, (name, points) in zip(panels, d["references"].items(), strict=False):
         axes.axhline(0, color=FAINT, linewidth=0.8)
         rows = [points[asked] for asked in BUDGETS]
-        published = [points["as_published"]] if points.get("as_published") else []
+        published = [d["as_published"][name]] if name in d["as_published"] else []
         _operating(axes, rows, THEIRS, "o", "reference, at most 0.1, 0.2, 0.3 a week", line="-")
         _operating(axes, published, THEIRS, "X", "reference, as published")
         _operating(axes, own, OURS, "^", f"{d['detector']}, at most 0.1, 0.2, 0.3 a week", line="--")
-        _operating(axes, [d["processor"]], INK, "s", NOW)
+        shipped = [d["processor"][asked] for asked in BUDGETS]
+        _operating(axes, shipped, INK, "s", f"{NOW}, limits for 0.1, 0.2, 0.3 a week", line=":")
         axes.set_title(name)
         axes.tick_params(labelbottom=True)  # also above the legend, where no panel is below
-    _name_axes(figure, "alerts per healthy patient-week", "lift, percentage points")
+    _name_axes(figure, "control windows in which an alert is active, %", "lift, percentage points")
     _explain(panels, len(d["references"]), "bars: 95 %, resampling people")
     yield "detection_lift", figure
 
@@ -78,13 +79,14 @@ def _operating(
     axes: Axes, rows: Sequence[Mapping[str, Any]], color: str, mark: str, label: str, line: str = ""
 ) -> None:
     """Draw operating points with both intervals; not what could not be judged."""
-    rows = [row for row in rows if row["rate"] is not None and row["lift"] is not None]
+    rows = [row for row in rows if row["control"] is not None and row["lift"] is not None]
     if not rows:
         return
-    rates, lifts = [row["rate"] for row in rows], [row["lift"] for row in rows]
-    across, up = _bars(rates, [row["rate_ci"] for row in rows]), _bars(lifts, [row["lift_ci"] for row in rows])
+    control, lifts = [100 * row["control"] for row in rows], [row["lift"] for row in rows]
+    across = _bars(control, [(100 * low, 100 * high) for low, high in (row["control_ci"] for row in rows)])
+    up = _bars(lifts, [row["lift_ci"] for row in rows])
     axes.errorbar(
-        rates, lifts, xerr=across, yerr=up, color=color, marker=mark, markersize=6, linestyle=line, linewidth=1.2,
+        control, lifts, xerr=across, yerr=up, color=color, marker=mark, markersize=6, linestyle=line, linewidth=1.2,
         elinewidth=0.8, label=label,
     )  # fmt: skip
 

@@ -7,19 +7,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.protocol import Bools, Doubles
-from evaluation import daily, nightly
+from detectors.daily import LIMITS
+from detectors.protocol import Doubles
+from evaluation import nightly
 from evaluation.budgets import RESAMPLED, SEED, Rates, interval, resampled, rounded
 from evaluation.days import NotEvaluable, Person
 from evaluation.onset import Told, chosen_people, counted
 from evaluation.windows import Counts
 
 LEAST: Final = 5  # people in a cell, and outside it; fewer are not told
-BUDGET: Final = 0.2  # of ``daily``; its limit is the same for every group
 
 
 def evaluate(folder: Path, told: Told = lambda *_: None, resamples: int = RESAMPLED) -> dict[str, Any]:
-    """Return the task's document for a folder of daily parameters that names where its data come from.
+    """Return the task's document: what runs now at each budget, on daily parameters that name where they come from.
 
     Raises:
         NotEvaluable: as in ``onset``, or nobody's group is named.
@@ -30,18 +30,15 @@ def evaluate(folder: Path, told: Told = lambda *_: None, resamples: int = RESAMP
         raise NotEvaluable(msg)
     told("groups", 0, 1)
     weights = resampled(len(people), resamples)
-    paths = daily.paths(people)
-    limit = int(Rates.of(counted(people, paths), weights[:1]).within(BUDGET)[0])
-    rules: dict[str, list[Bools]] = {
-        "processor": [night.active[None, :] for night in nightly.replay(people)],
-        daily.NAME: [path[limit : limit + 1] for path in paths],
+    said = {
+        budget: [night.active[None, :] for night in nightly.replay(people, limit)] for budget, limit in LIMITS.items()
     }
     return {
         "task": "subgroups",
         "data": folder.name,
         "n": len(people),
         "seed": SEED,
-        "rules": {name: gaps(people, counted(people, said), weights) for name, said in rules.items()},
+        "rules": {budget: gaps(people, counted(people, paths), weights) for budget, paths in said.items()},
     }
 
 

@@ -2,189 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import numpy as np
 
-from evaluation.injected import NAMED
-
-BUDGETS: Final = ("0.1", "0.2", "0.3")
-
-
-class Sheet(NamedTuple):
-    """One table with the sentence above it."""
-
-    text: str
-    head: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
-    def markdown(self) -> str:
-        """Return it as Markdown."""
-        lines = [self.text, ""]
-        if self.rows:
-            lines += [f"| {' | '.join(self.head)} |", "|" + "---|" * len(self.head)]
-            lines += [f"| {' | '.join(row)} |" for row in self.rows]
-            lines.append("")
-        return "\n".join(lines) + "\n"
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """Return a number, or a dash for what is unknown."""
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def percent(value: float | None) -> str:
-    """Return a share in whole per cent."""
-    return "-" if value is None else f"{100 * value:.0f} %"
-
-
-def between(value: float | None, ci: list[float | None], digits: int = 1) -> str:
-    """Return a value with its interval."""
-    return f"{number(value, digits)} ({number(ci[0], digits)} to {number(ci[1], digits)})"
+from evaluation.ahead import excludes_zero
+from evaluation.sheet import Sheet, between, number, percent
+from evaluation.tables_injected import injected
+from evaluation.tables_onset import onset
 
 
 def sheets(document: Mapping[str, Any]) -> list[Sheet]:
     """Return the tables of a task's document."""
     return _SHEETS[document["task"]](document)
-
-
-def _onset(d: Mapping[str, Any]) -> list[Sheet]:
-    return _timelines(d) if "timelines" in d else _onset_days(d)
-
-
-_OPERATING: Final = ("rule", "asked", "rate got", "found", "control", "lift, points", "lift by start, points")
-
-
-def _operating(name: str, asked: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    started = row["started"]
-    return (
-        name, asked, number(row["rate"]), percent(row["sensitivity"]), percent(row["control"]),
-        between(row["lift"], row["lift_ci"]), between(started["lift"], started["lift_ci"]),
-    )  # fmt: skip
-
-
-def _onset_days(d: Mapping[str, Any]) -> list[Sheet]:
-    rows = [_operating("what runs now (`resting_heart_rate_rise`)", "its own", d["processor"])]
-    for name, points in ((d["detector"], d["budgets"]), *d["references"].items()):
-        rows += [_operating(name, f"≤ {asked}", points[asked]) for asked in BUDGETS]
-        if points.get("as_published"):
-            rows.append(_operating(name, "its own", points["as_published"]))
-    how = (
-        "configuration and limits are chosen inside the fold, so a rate may come out above the one asked for; "
-        f"`{d['detector']}` took: " + ", ".join(f"{name} ({n} folds)" for name, n in d["chosen"].items())
-        if d["nested_cv"]
-        else "each limit is the least strict one that keeps to the rate among these same people"
-    )
-    text = (
-        f"{d['data']}: {d['n']} people ({d['not_eligible']} more are not eligible), {d['control_windows']} control "
-        f"windows, {number(d['healthy_weeks'], 0)} healthy patient-weeks; intervals resample people {d['resamples']} "
-        f"times. {d['configurations_tried']} configurations were tried; {how}. What runs now told a further rise on "
-        f"top of an open alert {d['processor']['further']} times on healthy days; these are not in its rate."
-    )
-    beside = [
-        (
-            name, "what runs now" if point == "processor" else f"{d['detector']} ≤ {point}",
-            between(row["at_rate"]["lift_difference"], row["at_rate"]["ci"]) + _unreached(row["at_rate"]),
-            between(row["at_control"]["lift_difference"], row["at_control"]["ci"]) + _unreached(row["at_control"]),
-        )
-        for name, points in d["beside"].items()
-        for point, row in points.items()
-    ]  # fmt: skip
-    head = ("reference", "Keepwell's", "at the same rate", "at the same control share")
-    note = (
-        "Points of lift that Keepwell's rule has more than a reference where both cost the same (below 0: the "
-        "reference is better; *: the reference never costs so much and is taken at its peak):"
-    )
-    return [Sheet(text, _OPERATING, rows), Sheet(note, head, beside)]
-
-
-def _unreached(row: Mapping[str, Any]) -> str:
-    return "" if row["reached"] else " *"
-
-
-def _timelines(d: Mapping[str, Any]) -> list[Sheet]:
-    rates = ", ".join(f"{rule} {number(rate)}" for rule, rate in d["alerts_a_week"].items()) or "none"
-    text = (
-        f"{d['data']}: {d['n']} people, {d['labelled']} with a label, {number(d['weeks'], 0)} weeks with heart rate; "
-        f"alerts a week: {rates}. No claim is made of so few."
-    )
-    rows = [
-        (
-            one["person"], one["day_0"], str(one["nights_judged"]),
-            "; ".join(
-                f"{a['rule']} {number(a['found_day'], 0)} to {number(a['end_day'], 0)}" for a in one["alerts"]
-            ) or "none",
-        )
-        for one in d["timelines"]
-    ]  # fmt: skip
-    return [Sheet(text, ("person", "day 0", "nights judged", "alerts, from day to day"), rows)]
-
-
-def _injected(d: Mapping[str, Any]) -> list[Sheet]:
-    found = []
-    for name, one in d["backgrounds"].items():
-        rivals = list(next(iter(one["cases"].values()))["rivals"])
-        rows = [
-            (
-                case, f"{row['found']} of {row['n']}", str(row["without_the_event"]),
-                number(row["delay_median"], 1), number(row["delay_p90"], 1),
-                *(f"{row['rivals'][rival]['found']} ({row['rivals'][rival]['without_the_event']})" for rival in rivals),
-            )
-            for case, row in one["cases"].items()
-        ]  # fmt: skip
-        rate = one["rate"]
-        text = (
-            f"{name}: {one['n']} people, {number(one['weeks'], 0)} weeks with nights. Without events "
-            f"`resting_heart_rate_rise` comes {number(rate['value'])} times a week ({number(rate['low'])} to "
-            f"{number(rate['high'])}), those of days without a night counted too; the other rules judge the same "
-            "nights and are set to be no louder. In brackets: "
-            "alerts that come without the event too. A device swap and a clock that jumps are nuisances: fewer is "
-            "better there."
-        )
-        head = ("event", "found now", "without it", "days, median", "90 %", *rivals)
-        found.append(Sheet(text, head, rows))
-        found += [*_ahead(name, one), *_learned(name, one)]
-    compared = sum(
-        len(row["rivals"]) for one in d["backgrounds"].values() for row in one["cases"].values() if row["wanted"]
-    )
-    text = f"In {len(d['losses'])} of {compared} comparisons another rule finds more than what runs now."
-    return [*found, Sheet(text, (), [])]
-
-
-def _ahead(name: str, one: Mapping[str, Any]) -> list[Sheet]:
-    if NAMED not in one["cases"]:
-        return []
-    rows = [(rival, between(row["points"], row["ci"])) for rival, row in one["cases"][NAMED]["ahead"].items()]
-    text = (
-        f"{name}, {NAMED}, the case named before anything was tuned: points of people that what runs now finds more "
-        "than another rule, those found without the event too taken off (below 0: the other is better):"
-    )
-    return [Sheet(text, ("rule", "points more"), rows)]
-
-
-def _learned(name: str, one: Mapping[str, Any]) -> list[Sheet]:
-    if "contamination" not in one or "relearning" not in one:
-        return []
-    after, again = one["contamination"], one["relearning"]
-    rows = [
-        (
-            baseline, *(_bias(after[label].get(baseline)) for label in ("after_1_d", "after_14_d")),
-            f"{again[baseline]['learned']} of {again[baseline]['n']}",
-            number(again[baseline]["days_median_of_learned"], 0),
-        )
-        for baseline in after["after_1_d"]
-        if baseline in again
-    ]  # fmt: skip
-    text = (
-        f"{name}: what a baseline takes up of a week of +5 /min (median, 10 % to 90 % of people), and how many have "
-        f"learned a lasting +5 /min (4 of it) within the {number(again['followed_days_median'], 0)} days that follow:"
-    )
-    return [Sheet(text, ("baseline", "a day after, /min", "14 days after, /min", "learned", "after days"), rows)]
-
-
-def _bias(row: Mapping[str, Any] | None) -> str:
-    return "-" if row is None else f"{number(row['median'])} ({number(row['p10'])} to {number(row['p90'])})"
 
 
 def _exchanged(d: Mapping[str, Any]) -> list[Sheet]:
@@ -216,12 +47,14 @@ def _calibration(d: Mapping[str, Any]) -> list[Sheet]:
     for missing, one in d["missing"].items():
         for when, band in one["coverage"].items():
             held = (percent(band["share"][q]) for q in ("p10", "median", "p90"))
-            bands.append((percent(float(missing)), when, str(band["n"]), *held, number(band["width"]["median"], 1)))
+            width = between(band["width"]["median"], [band["width"]["p10"], band["width"]["p90"]])
+            bands.append((percent(float(missing)), when, str(band["n"]), *held, width))
     band_text = (
-        "Share of a person's healthy days within the fortnight's band of 95 % (1.96 spreads), and its width; while a "
-        "rise is told, or halfway to it, that baseline stands still:"
+        "Share of a person's healthy days within the fortnight's band of 95 % (1.96 spreads), and its width, the "
+        "median of people (10th to 90th percentile); while a rise is told, or halfway to it, that baseline stands "
+        "still:"
     )
-    band_head = ("missing", "days", "people", "10 % of people", "median", "90 % of people", "width, /min")
+    band_head = ("missing", "days", "people", "10th percentile", "median", "90th percentile", "width, /min")
     made_up = d["made_up"]
     text = (
         f"{d['data']}: {d['n']} people. Alert episodes per healthy patient-week by valid day of a person (exact 95 % "
@@ -343,16 +176,36 @@ def _subgroups(d: Mapping[str, Any]) -> list[Sheet]:
                     number(one["lift"], 1), between(one["lift_gap"], one["lift_gap_ci"]),
                 )
             )  # fmt: skip
-    text = f"{d['data']}: {d['n']} people by where their data come from; gaps are to everybody else."
-    head = ("rule", "group", "people", "alerts a week", "gap", "lift, points", "gap, points")
+    text = (
+        f"{d['data']}: {d['n']} people by where their data come from, judged by what runs now with its shipped limits; "
+        f"gaps are to everybody else. {clear_gaps(d)}"
+    )
+    head = ("budget", "group", "people", "alerts a week", "gap", "lift, points", "gap, points")
     return [Sheet(text, head, rows)]
+
+
+def clear_gaps(d: Mapping[str, Any]) -> str:
+    """Say which gaps between groups have an interval that excludes 0, of how many."""
+    every = [
+        (f"{group}, {what} at {budget}: {between(one[gap], one[gap + '_ci'], digits)}", one[gap + "_ci"])
+        for budget, groups in d["rules"].items()
+        for group, one in groups.items()
+        if one["n"] is not None
+        for gap, what, digits in (("rate_gap", "alerts a week", 3), ("lift_gap", "points of lift", 1))
+    ]
+    clear = [said for said, ci in every if excludes_zero({"ci": ci})]
+    if not clear:
+        return f"None of {len(every)} gaps has an interval that excludes 0."
+    have = "gap of {} has" if len(clear) == 1 else "gaps of {} have"
+    return f"{len(clear)} {have.format(len(every))} an interval that excludes 0 ({'; '.join(clear)})."
 
 
 def _nab(d: Mapping[str, Any]) -> list[Sheet]:
     rows = [(name, number(one["score"], 1), number(one["limit"], 0)) for name, one in d["profiles"].items()]
     text = (
         f"{d['data']}: {d['n']} files, {d['windows']} labelled windows; `daily` upwards and downwards on the value "
-        f"alone, the best of {d['limits_tried']} limits for each profile. Not a clinical figure."
+        f"alone, with a setting made for this benchmark and not the one that runs, the best of {d['limits_tried']} "
+        "limits for each profile. Not a clinical figure."
     )
     return [Sheet(text, ("profile", "score", "limit"), rows)]
 
@@ -378,8 +231,8 @@ def _hearts(d: Mapping[str, Any]) -> list[Sheet]:
 
 
 _SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
-    "onset": _onset,
-    "injected": _injected,
+    "onset": onset,
+    "injected": injected,
     "exchanged": _exchanged,
     "calibration": _calibration,
     "joint": _joint,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import detectors.daily
-from detectors.daily import Daily, DailySettings
+from detectors.daily import LIMITS, Daily, DailySettings
 from detectors.protocol import Bools, Doubles, State
 
 USUAL = np.array([70.0, 78.0, 8.7])  # /min asleep and at rest by day, and the logarithm of 1 + steps
@@ -79,6 +79,42 @@ def test_a_lasting_change_is_followed_slowly_and_a_week_of_it_hardly() -> None:
     means = [float(np.median(run(Daily(), days_of(rise[:days]))[1]["mean"][:, 0])) for days in (30, 37, 110)]
     assert means[1] - means[0] < 1
     assert means[2] - means[0] > 3.5
+
+
+def followed(usual: Doubles, limit: float = LIMITS["0.1"], people: int = 20) -> tuple[Doubles, Bools]:
+    """(D,) how far the slow mean of the median person is from a usual rate (D,) that moves, and (D, R) the alerts."""
+    detector = Daily()
+    values = days_of(np.repeat(usual[:, None], people, axis=1))
+    state, away, active = detector.new_state(people), np.zeros(len(usual)), []
+    for day, one in enumerate(values):
+        said = detector.advance(state, np.arange(people), np.full(people, day, np.int32), one, limit)
+        active.append(said.active)
+        away[day] = float(np.median(state["mean"][:, 0])) - USUAL[0] - usual[day]
+    return away, np.array(active)
+
+
+def test_a_season_is_followed_and_hardly_told() -> None:
+    day = np.arange(60 + 365)
+    away, active = followed(np.cos(2 * np.pi * (day - 60) / 365))  # 2 /min from winter to summer
+    assert np.abs(away[60:]).max() < 0.8
+    begun = active[1:] & ~active[:-1]
+    assert begun[60:].sum() / (20 * 365 / 7) < 0.02  # a patient-week
+
+
+def test_training_is_followed_and_never_told() -> None:
+    fall = np.concatenate([np.zeros(60), np.linspace(0, -7, 70), np.full(28, -7.0)])  # over ten weeks
+    away, active = followed(fall)
+    assert 0 < away[129] < 3.5
+    assert 0 < away[-1] < 1.5
+    assert not active[60:].any()
+
+
+def test_a_rise_over_ten_weeks_is_told_to_all_and_followed_after_it() -> None:
+    """Training that is given up and a heart that fails look alike: it is told as a slow deterioration, not forgotten."""
+    away, active = followed(np.concatenate([np.zeros(60), np.linspace(0, 7, 70), np.full(28, 7.0)]))
+    assert active[60:130].any(axis=0).all()
+    assert -3.5 < away[129] < 0
+    assert -1.5 < away[-1] < 0
 
 
 def test_a_sickness_does_not_raise_the_threshold_it_is_judged_by() -> None:

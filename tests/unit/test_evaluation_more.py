@@ -20,6 +20,8 @@ from evaluation.days import NotEvaluable, Person
 from evaluation.made_up import nights
 from evaluation.nightly import Nights
 from evaluation.page import PAGE, filled
+from evaluation.sheet import between
+from evaluation.tables import clear_gaps
 from evaluation.windows import count
 from services.cli.evaluate_stream import process
 from services.cli.main import create_app
@@ -94,6 +96,8 @@ def test_a_gap_is_to_everybody_else_and_small_cells_are_hidden() -> None:
     assert found["a"]["rate_gap"] == found["a"]["rate"]
     assert found["b"]["lift_gap"] < 0 < found["a"]["lift"]
     assert found["c"] == {"n": None, "suppressed": "fewer than 5 people in the group or outside it"}
+    assert clear_gaps({"rules": {"0.1": found}}).startswith("4 gaps of 4 have an interval that excludes 0 (a, alerts")
+    assert clear_gaps({"rules": {"0.1": {"c": found["c"]}}}) == "None of 0 gaps has an interval that excludes 0."
 
 
 @pytest.fixture
@@ -212,6 +216,10 @@ def test_the_commands_write_what_they_tell(
     assert document["made_up"]["n"] == 4
     assert document["made_up"]["criterion"]["processor"]["cells"] == 48
     assert "4 made-up people of 130 days" in said
+    width = document["missing"]["0.0"]["coverage"]["every day"]["width"]
+    assert between(width["median"], [width["p10"], width["p90"]]) in filled(
+        PAGE.read_text("utf-8"), {"calibration": document}
+    )
     code, said = evaluate("subgroups", "--data", str(folder))
     assert code == 0, said
     assert "fewer than 5" in said  # six people, all of one group: nobody is outside it
@@ -221,17 +229,37 @@ def test_a_benchmark_is_told(benchmark: Path) -> None:
     code, said = evaluate("nab", "--data", str(benchmark))
     assert code == 0, said
     assert "reward_low_FP_rate" in said
+    assert "with a setting made for this benchmark and not the one that runs" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
     ("task", "says"),
-    [("nab", "labels/combined_windows.json"), ("calibration", "expected is a folder"), ("subgroups", "expected is a folder"),
+    [("nab", "holds no labels/combined_windows.json; expected is a checkout of the benchmark"), ("calibration", "expected is a folder"), ("subgroups", "expected is a folder"),
      ("injected", "holds no PERSON_hr.csv.zip")],
 )  # fmt: skip
 def test_a_wrong_folder_is_named_with_what_is_expected(tmp_path: Path, task: str, says: str) -> None:
     code, said = evaluate(task, "--data", str(tmp_path))
     assert code == 2
     assert says in said
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("labels/combined_windows.json", "[1]", "combined_windows.json can't be read as a JSON object"),
+        ("labels/combined_windows.json", '{"made/no.csv": []}', "made/no.csv is not there, though"),
+        ("labels/combined_windows.json", '{"made/up.csv": [["2026-01-01 00:00:01", "x"]]}', "are not at its rows"),
+        ("data/made/up.csv", "when,what\n1,2\n", "up.csv can't be read as CSV with a time and a number in each row"),
+        ("data/made/up.csv", "timestamp,value\n", "up.csv holds no rows"),
+    ],
+)
+def test_a_wrong_benchmark_is_told_without_the_systems_words(benchmark: Path, file: str, text: str, says: str) -> None:
+    (benchmark / file).write_text(text)
+    with pytest.raises(NotEvaluable) as refused:
+        nab.evaluate(benchmark)
+    assert says in str(refused.value)
+    assert "Errno" not in str(refused.value)
+    assert str(refused.value).endswith("`git clone https://github.com/numenta/NAB` and give its folder")
 
 
 def test_people_without_a_group_are_no_subgroups(tmp_path: Path) -> None:
@@ -262,5 +290,6 @@ def test_the_page_holds_its_markers_and_keeps_what_is_around_them() -> None:
     with pytest.raises(ValueError, match="markers of onset"):
         filled(page, {"onset": document})
     text = PAGE.read_text("utf-8")
-    for name in ("onset", "onset_raw", "injected", "calibration", "joint", "subgroups"):
+    tasks = ("onset", "injected", "hearts", "calibration", "joint", "subgroups")
+    for name in ("onset_raw", *tasks, *(f"{task} in short" for task in tasks)):
         assert f"<!-- {name}: made by `make evaluate` -->" in text

@@ -11,16 +11,16 @@ import pytest
 
 from evaluation.plots import BY_NIGHT, INK, THEIRS, main, pictures, svg
 
-POINT = {"rate": 0.2, "rate_ci": [0.1, 0.3], "lift": 12.5, "lift_ci": [-3.0, 30.0]}
-UNJUDGED = {"rate": None, "rate_ci": [None, None], "lift": None, "lift_ci": [None, None]}
-BUDGETS = {"0.1": POINT | {"rate": 0.1}, "0.2": POINT, "0.3": UNJUDGED}
+POINT = {"control": 0.25, "control_ci": [0.125, 0.375], "lift": 12.5, "lift_ci": [-3.0, 30.0]}
+UNJUDGED = {"control": None, "control_ci": [None, None], "lift": None, "lift_ci": [None, None]}
+BUDGETS = {"0.1": POINT | {"control": 0.125}, "0.2": POINT, "0.3": UNJUDGED}
 SHARE = {"n": 8, "found": 2, "without_the_event": 1, "sensitivity": {"value": 0.25, "low": 0.03, "high": 0.65}}
 BANDS = {"every day": {"each": [0.5, 0.7]}, "while nothing is told": {"each": [0.9]}}
 NOBODY: dict[str, Any] = {when: {"each": []} for when in BANDS}
 DOCUMENTS: list[dict[str, Any]] = [
     {
-        "task": "onset", "detector": "daily", "budgets": BUDGETS, "processor": POINT,
-        "references": {"cusum": BUDGETS | {"as_published": POINT}, "ewma": BUDGETS | {"as_published": None}},
+        "task": "onset", "detector": "daily", "nested_cv": True, "budgets": BUDGETS, "processor": BUDGETS,
+        "references": {"cusum": BUDGETS, "ewma": BUDGETS}, "as_published": {"cusum": POINT},
     },
     {
         "task": "injected",
@@ -63,10 +63,12 @@ def test_operating_points_are_drawn_where_they_are_with_both_intervals_and_the_u
     panel = pictures(DOCUMENTS[0])["detection_lift"].axes[0]
     drawn = {bars.get_label(): bars for bars in panel.containers}
     points, _, (across, up) = drawn["reference, at most 0.1, 0.2, 0.3 a week"]
-    assert points.get_xydata().tolist() == [[0.1, 12.5], [0.2, 12.5]]
-    assert across.get_segments()[1].tolist() == [[pytest.approx(0.1), 12.5], [pytest.approx(0.3), 12.5]]
-    assert up.get_segments()[1].tolist() == [[0.2, -3.0], [0.2, 30.0]]
-    assert {"reference, as published", "what runs now"} < set(drawn)
+    assert points.get_xydata().tolist() == [[12.5, 12.5], [25, 12.5]]
+    assert across.get_segments()[1].tolist() == [[12.5, 12.5], [37.5, 12.5]]
+    assert up.get_segments()[1].tolist() == [[25, -3.0], [25, 30.0]]
+    now = drawn["what runs now, limits for 0.1, 0.2, 0.3 a week"]
+    assert now[0].get_xydata().tolist() == [[12.5, 12.5], [25, 12.5]]
+    assert {"reference, as published", "daily, at most 0.1, 0.2, 0.3 a week"} < set(drawn)
     assert panel.get_title() == "cusum"
 
 
