@@ -57,11 +57,12 @@ class EachHasItsServers(LoadScopeScheduling):  # type: ignore[misc]  # untyped
         super()._assign_work_unit(node)
 
     def _next(self, node: WorkerController) -> str | None:
-        files = [scope for scope in self.workqueue if "::" not in scope]
+        left: list[str] = list(self.workqueue)
+        files = [scope for scope in left if "::" not in scope]
         if files and (node.gateway.id != GAP_FILLER or len(self.nodes) == 1):
             mine = [file for file in files if is_of_the_stream(file) == (node.gateway.id == "gw1")]
             return mine[0] if mine else files[-1]
-        return next((scope for scope in self.workqueue if "::" in scope), None)
+        return next((scope for scope in left if "::" in scope), None)
 
 
 def is_of_the_stream(file: str) -> bool:

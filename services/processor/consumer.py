@@ -13,7 +13,7 @@ import math
 import os
 import socket
 import time
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 import structlog
@@ -26,15 +26,13 @@ from services import metrics, topics
 from services.processor.batch import Bounds
 from services.processor.core import Core
 from services.processor.pace import Pace
+from services.processor.places import Fetched, Places, count
 from services.processor.rebuild import Rebuilder
-from services.processor.records import Record
 from services.processor.worker import Place, Worker
 from services.settings import Settings
 from services.store.session import Session
 
 log = structlog.get_logger()
-
-Fetched = dict[TopicPartition, list[Any]]
 
 LIVE_TOPICS: Final = (topics.READINGS, topics.CONTROL)
 COMMIT_EVERY_S: Final = 1.0
@@ -62,6 +60,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, settings: Settings, clock: Clock, core: Core) -> None:
         self._settings, self._clock = settings, clock
+        self._places = Places(settings.kafka)
         chosen = settings.processor
         bounds = Bounds.of(chosen)
         owner = chosen.instance_id or f"{socket.gethostname()}-{os.getpid()}"
@@ -122,9 +121,9 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         if self.ends_age_s < older_than_s:
             return {}
         ends: dict[TopicPartition, int] = await self._live.end_offsets(
-            [self._partition(place) for place in self.worker.epochs]
+            [self._places.partition(place) for place in self.worker.epochs]
         )
-        self._ends = {self._place(tp): end for tp, end in ends.items()}
+        self._ends = {self._places.place(tp): end for tp, end in ends.items()}
         self._ends_at = time.monotonic()
         return ends
 
@@ -139,7 +138,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             await self._live.start()
             await self._history.start()
-            self._live.subscribe([self._named(name) for name in LIVE_TOPICS], listener=self)
+            self._live.subscribe([self._places.named(name) for name in LIVE_TOPICS], listener=self)
             while not stopping.is_set():
                 await self._turn()
         finally:
@@ -153,13 +152,13 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         fetched = await self._live.getmany(timeout_ms=wait_ms, max_records=self._settings.processor.max_records)
         if self._failure is not None:
             raise self._failure
-        live = _count(fetched)
+        live = count(fetched)
         if not self._control_ends and self._history.assignment():
             fetched = fetched | await self._some_history(fetched)
         if fetched:
             began = time.monotonic()
             await self._handle(fetched, generation)
-            self._pace.took(began, time.monotonic(), live, _count(fetched) - live)
+            self._pace.took(began, time.monotonic(), live, count(fetched) - live)
             self._resume_when_control_is_in()
         self._history_waits = self._lag(self._history) > 0
         await self._timers()
@@ -167,7 +166,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _some_history(self, live: Fetched) -> Fetched:
         """Return history to be taken in after these live records, in their transaction."""
         fetched: Fetched = {}
-        limit = self._pace.allows(time.monotonic(), _count(live), self._lag(self._live))
+        limit = self._pace.allows(time.monotonic(), count(live), self._lag(self._live))
         if limit and (takeable := self._takeable_history(live)):
             fetched = await self._history.getmany(*takeable, timeout_ms=0, max_records=limit)
         if fetched or not self._history_waits:
@@ -177,7 +176,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     def _lag(self, consumer: AIOKafkaConsumer) -> int:
         """Return how many records the broker has shown and we have not taken in."""
         return sum(
-            max(0, (consumer.highwater(tp) or 0) - self.worker.positions.get(self._place(tp), 0))
+            max(0, (consumer.highwater(tp) or 0) - self.worker.positions.get(self._places.place(tp), 0))
             for tp in consumer.assignment()
         )
 
@@ -189,11 +188,11 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         return [tp for tp in places if self._live_is_in((topics.READINGS, tp.partition), live)]
 
     def _live_is_in(self, place: Place, live: Fetched) -> bool:
-        fetched, end = live.get(self._partition(place)), self._live.highwater(self._partition(place))
+        fetched, end = live.get(self._places.partition(place)), self._live.highwater(self._places.partition(place))
         return end is not None and (fetched[-1].offset + 1 if fetched else self.worker.positions.get(place, -1)) >= end
 
     async def _handle(self, fetched: Fetched, generation: int) -> None:
-        self._waiting_ms |= {self._place(tp): batch[0].timestamp for tp, batch in fetched.items()}
+        self._waiting_ms |= {self._places.place(tp): batch[0].timestamp for tp, batch in fetched.items()}
         for attempt in range(MAX_TRIES):
             async with self._lock:
                 if generation != self._generation:
@@ -201,34 +200,17 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
                     return
                 try:
                     await self.worker.prepare()  # first: a lost answer to a commit may have moved the positions
-                    await self.worker.process(self._fresh(fetched))
+                    await self.worker.process(self._places.fresh(fetched, self.worker.positions))
                 except TRANSIENT as error:
                     self._in_trouble(error, attempt)
                     await self.worker.drop()
                 else:
                     self.trouble = None
-                    self._waiting_ms |= {self._place(tp): batch[-1].timestamp for tp, batch in fetched.items()}
+                    self._waiting_ms |= {self._places.place(tp): batch[-1].timestamp for tp, batch in fetched.items()}
                     return
             await asyncio.sleep(min(FIRST_BACKOFF_S * 2**attempt, MAX_BACKOFF_S))
         msg = f"the database did not answer in {MAX_TRIES} tries; stopping with nothing lost: the records stay in Kafka"
         raise RuntimeError(msg)
-
-    def _fresh(self, fetched: Fetched) -> list[Record]:
-        """Return the fetched records as plain values, without those already processed."""
-        records = []
-        for tp, batch in fetched.items():
-            topic, partition = place = self._place(tp)
-            position = self.worker.positions[place]
-            fresh = [Record(topic, partition, r.offset, r.key, r.value or b"") for r in batch if r.offset >= position]
-            if fresh and fresh[0].offset > position:
-                msg = (
-                    f"{topic}/{partition}: the log goes on at {fresh[0].offset}, {position} was expected: "
-                    "records are gone. Restore the log, or accept the loss with `keepwell dead skip`"
-                )
-                raise RuntimeError(msg)
-            records += fresh
-        records.sort(key=lambda record: record.topic != topics.CONTROL)  # what people changed comes first
-        return records
 
     async def _timers(self) -> None:
         now = time.monotonic()
@@ -250,7 +232,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         async with self._lock:
             # After a rebalance these are the ends of what was ours before: nothing is known of the rest.
             self._caught_up = generation == self._generation and all(
-                self.worker.positions.get(self._place(tp), -1) >= end for tp, end in ends.items()
+                self.worker.positions.get(self._places.place(tp), -1) >= end for tp, end in ends.items()
             )
             if not self._caught_up:
                 return
@@ -283,7 +265,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             self._failure = error
 
     async def _commit_to_kafka(self) -> None:
-        places = {self._partition(place): offset for place, offset in self.worker.positions.items()}
+        places = {self._places.partition(place): offset for place, offset in self.worker.positions.items()}
         try:
             await asyncio.wait_for(self._live.commit(self._of_the_group(places)), 10)
         except (KafkaError, TimeoutError) as error:
@@ -313,7 +295,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
             self._failure = error
 
     async def _take_over(self, assigned: list[TopicPartition]) -> None:
-        owned = {self._place(tp) for tp in assigned}
+        owned = {self._places.place(tp) for tp in assigned}
         sets = [{p for topic, p in owned if topic == name} for name in LIVE_TOPICS]
         if any(one != sets[0] for one in sets):
             msg = f"the topics' partitions differ ({owned}); they must be co-partitioned: check the partition counts"
@@ -325,34 +307,26 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         owned |= {(topics.BACKFILL, partition) for partition in sets[0]}
         await self._retrying(owned)
         await self._check_the_log()
-        self._history.assign([self._partition(place) for place in owned if place[0] == topics.BACKFILL])
+        self._history.assign([self._places.partition(place) for place in owned if place[0] == topics.BACKFILL])
         self._seek()
         self._hold_readings_until_control_is_in()
         epochs = {f"{topic}/{p}": epoch for (topic, p), epoch in self.worker.epochs.items()}
         log.info("assigned", partitions=self.worker.partitions, epochs=epochs)
 
     async def _check_the_log(self) -> None:
-        places = [self._partition(place) for place in self.worker.positions]
+        places = [self._places.partition(place) for place in self.worker.positions]
         begins, ends = await self._live.beginning_offsets(places), await self._live.end_offsets(places)
-        for tp in places:
-            position = self.worker.positions[self._place(tp)]
-            if not begins[tp] <= position <= ends[tp]:
-                msg = (
-                    f"{tp.topic}/{tp.partition}: the stored position {position} is outside the log "
-                    f"({begins[tp]} to {ends[tp]}); records were lost or the log was replaced. "
-                    "Restore the log, or accept the loss with `keepwell dead skip`"
-                )
-                raise RuntimeError(msg)
+        self._places.check(self.worker.positions, begins, ends)
         self._control_ends = {
-            place: ends[self._partition(place)]
+            place: ends[self._places.partition(place)]
             for place, position in self.worker.positions.items()
-            if place[0] == topics.CONTROL and position < ends[self._partition(place)]
+            if place[0] == topics.CONTROL and position < ends[self._places.partition(place)]
         }
 
     def _hold_readings_until_control_is_in(self) -> None:
         """Pause the readings; a pause does not survive a rebalance, so this is done at each assignment."""
         if self._control_ends:
-            self._live.pause(*(tp for tp in self._live.assignment() if self._place(tp)[0] == topics.READINGS))
+            self._live.pause(*(tp for tp in self._live.assignment() if self._places.place(tp)[0] == topics.READINGS))
 
     def _resume_when_control_is_in(self) -> None:
         if not self._control_ends:
@@ -366,7 +340,7 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     def _seek(self) -> None:
         for place, offset in self.worker.positions.items():
             consumer = self._history if place[0] == topics.BACKFILL else self._live
-            consumer.seek(self._partition(place), offset)
+            consumer.seek(self._places.partition(place), offset)
 
     async def _retrying(self, owned: set[Place]) -> None:
         for attempt in range(MAX_TRIES):
@@ -388,16 +362,3 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._live.stop()
         await self._history.stop()
         await self.worker.drop()
-
-    def _named(self, topic: str) -> str:
-        return topics.named(topic, self._settings.kafka)
-
-    def _partition(self, place: Place) -> TopicPartition:
-        return TopicPartition(self._named(place[0]), place[1])
-
-    def _place(self, tp: TopicPartition) -> Place:
-        return tp.topic.removeprefix(self._settings.kafka.prefix), tp.partition
-
-
-def _count(fetched: Fetched) -> int:
-    return sum(map(len, fetched.values()))
