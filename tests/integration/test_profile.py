@@ -21,7 +21,7 @@ pytestmark = pytest.mark.stack
 OXYGEN: dict[str, Any] = {"oxygen": {"target": [88, 92], "set_by": "dr", "home": True}}
 STEP = 5 * MINUTE
 SETTLED = """
-    SELECT rule, priority, state, started_at, found_at, resolved_at, sentence, evidence FROM alert
+    SELECT rule, priority, state, started_at, found_at, resolved_at, sentence, evidence - 'devices' FROM alert
     WHERE patient_id = %s AND state <> 'withdrawn' AND revised_by IS NULL ORDER BY 4, 1"""
 ALERTS = (
     "SELECT rule, priority, state, started_at, found_at, resolved_at FROM alert WHERE patient_id = %s ORDER BY 4, 1"
