@@ -247,9 +247,7 @@ class _Patient:
 
     def _run(self, rule: LimitRule, past: str, told: Told, text: str) -> tuple[datetime, int, float, float]:
         query, end = RUN.format(past=past, good=GOOD), told.at
-        first, last, n, high, low, seldom = self._one(
-            query, metric=rule.metric, gap=rule.gap, longest=LONGEST, end=end
-        )
+        first, last, n, high, low, seldom = self._one(query, metric=rule.metric, gap=rule.gap, longest=LONGEST, end=end)
         if last != end:
             msg = f"no such reading at {end:%H:%M}; the last one was at {last:%H:%M}"
             raise Untrue(msg)
