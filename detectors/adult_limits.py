@@ -35,7 +35,8 @@ class Limit:
     of two, it counts all the same: one good repeat is enough, however seldom a device measures. Towards any other it
     counts as ``max_gap_s``, or as half of ``persist_s`` where that is more: then the third reading in a row is enough.
     An episode ends when good readings at ``clear`` or on its healthy side have lasted ``clear_s`` by the same counting,
-    in which a step longer than ``max_gap_s`` is half of ``clear_s``: three in a row, where readings come seldom.
+    in which the first step longer than ``max_gap_s`` is a gap and does not count; a second one says that readings come
+    seldom, and it counts in full, as do those after it: three in a row end an episode there.
     """
 
     rule: str

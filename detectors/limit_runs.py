@@ -48,7 +48,7 @@ class Numbers(NamedTuple):
     persist_ms: int
     clear_ms: int
     gap_ms: int  # as which a longer step counts towards the mild level
-    clear_gap_ms: int  # a longer step is half of `clear_ms`
+    clear_gap_ms: int  # of a run towards the end of an episode, the first step longer than this does not count
     longest_gap_ms: int  # a longer step begins a run anew
     mild_in_full: bool  # every step of a run counts in full towards the mild level too
     min_readings: int
@@ -116,8 +116,8 @@ class Run:
         if turned or step_ms > limit.longest_gap_ms:
             self._end_run()
         unseen_ms = max(step_ms - limit.gap_ms, 0)
-        if back:
-            unseen_ms = max(step_ms - limit.clear_ms // 2, 0) if step_ms > limit.clear_gap_ms else 0
+        if back:  # of a run that ends it, the first step too long to follow each other does not count
+            unseen_ms = step_ms if step_ms > limit.clear_gap_ms and not self.run_unseen_ms else 0
         self.phase = CLEARING if back else OPEN
         self._go_on(limit, t_ms, value, unseen_ms, run=toward or back)
         if self.run_n < limit.min_readings:

@@ -84,9 +84,8 @@ def by_hand(limit: Limit, points: list[Point]) -> list[tuple[str, int, int, int,
         return counted >= limit.persist_s and last - first + 1 >= limit.min_readings
 
     def back_for_good(first: int, last: int) -> bool:
-        half = limit.clear_s / 2
-        counted = sum(min(step, half) if step > limit.max_gap_s else step for step in steps(first, last))
-        return counted >= limit.clear_s and last - first + 1 >= limit.min_readings
+        long = [step for step in steps(first, last) if step > limit.max_gap_s]
+        return sum(steps(first, last)) - sum(long[:1]) >= limit.clear_s and last - first + 1 >= limit.min_readings
 
     found: list[tuple[str, int, int, int, int]] = []
     floor, level, start = 0, -1, 0
@@ -176,7 +175,7 @@ def test_nothing_is_told_or_ended_without_the_readings_it_takes(items: list[Item
         assert (steps <= limit.longest_gap_s).all()
         if cleared:
             seldom = steps > limit.max_gap_s
-            assert not seldom.any() or seldom.sum() > 1 or steps[~seldom].sum() >= limit.clear_s / 2
+            assert seldom.sum() > 1 or steps[~seldom].sum() >= limit.clear_s
         elif limit.levels[finding.level][1] != "high":
             most = max(limit.max_gap_s, limit.persist_s / 2)
             assert np.minimum(steps, most).sum() >= limit.persist_s

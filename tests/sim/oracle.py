@@ -21,8 +21,8 @@ REST_WINDOW_MS, REST_STEPS = 10 * MINUTE, 50
 class Rule(NamedTuple):
     """A safety limit: beyond a level for so long, over at least two readings.
 
-    Towards the medium level a step longer than ``gap_ms`` counts as that long, towards the end as half of ``clear_ms``;
-    one longer than ``LONGEST_MS`` begins anew.
+    Towards the medium level a step longer than ``gap_ms`` counts as that long; towards the end the first of them does
+    not count at all. One longer than ``LONGEST_MS`` begins anew.
     """
 
     metric: str
@@ -94,10 +94,8 @@ def _walk(name: str, rule: Rule, points: list[tuple[int, float, bool]]) -> list[
             first -= 1
         return first
 
-    def counted(first: int, last: int, most_ms: int) -> int:
-        """Return how long a run has lasted, where a step longer than the gap counts as ``most_ms`` at most."""
-        steps = [points[i][0] - points[i - 1][0] for i in range(first + 1, last + 1)]
-        return sum(step if step <= rule.gap_ms else min(step, most_ms) for step in steps)
+    def steps(first: int, last: int) -> list[int]:
+        return [points[i][0] - points[i - 1][0] for i in range(first + 1, last + 1)]
 
     found: list[Expected] = []
     open_: Expected | None = None
@@ -106,7 +104,7 @@ def _walk(name: str, rule: Rule, points: list[tuple[int, float, bool]]) -> list[
         for target in range(len(rule.levels) - 1, level, -1):
             first = run_from(i, floor, target)
             most = LONGEST_MS if rule.levels[target][1] == "high" else max(rule.gap_ms, rule.persist_ms // 2)
-            if beyond(point, target) and i > first and counted(first, i, most) >= rule.persist_ms:
+            if beyond(point, target) and i > first and sum(min(s, most) for s in steps(first, i)) >= rule.persist_ms:
                 start = points[run_from(i, floor, 0)][0] if open_ is None else open_.start_ms
                 at = point[0] if open_ is None else open_.found_ms
                 open_ = Expected(name, start, at, rule.levels[target][1], None)
@@ -114,7 +112,8 @@ def _walk(name: str, rule: Rule, points: list[tuple[int, float, bool]]) -> list[
                 break
         if open_ is not None and rule.sign * (point[1] - rule.clear) <= 0:
             first = run_from(i, floor, None)
-            if i > first and counted(first, i, rule.clear_ms // 2) >= rule.clear_ms:
+            gap = next((step for step in steps(first, i) if step > rule.gap_ms), 0)
+            if i > first and point[0] - points[first][0] - gap >= rule.clear_ms:
                 found.append(Expected(name, open_.start_ms, open_.found_ms, open_.priority, point[0]))
                 open_, level, floor = None, -1, i + 1
     return found + ([open_] if open_ is not None else [])
