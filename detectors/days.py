@@ -13,10 +13,21 @@ from typing import Self
 
 import numpy as np
 
-from detectors import considered, desaturation, devices, drift, persist, rise, together, travel, wearer, windows
+from detectors import (
+    considered,
+    datastate,
+    desaturation,
+    devices,
+    drift,
+    persist,
+    rise,
+    together,
+    travel,
+    wearer,
+    windows,
+)
 from detectors.baseline import (
     LEARNED,
-    LEAST_MINUTES,
     NIGHT_BREATH,
     NIGHT_HEART,
     NIGHT_SKIN,
@@ -31,6 +42,7 @@ from detectors.baseline import (
     usual,
 )
 from detectors.context import DAY_FROM, SLEEP_FROM, SLEEP_TO
+from detectors.coverage import enough, noise
 from detectors.measured_by import numbers
 from detectors.protocol import (
     CONTEXTS,
@@ -94,14 +106,14 @@ def close_days(
     change, and when, None: nobody's; a day is judged by what stands at its end, whenever the next hour comes.
     """
     means, variance = day_means(state["day"])
-    measured = np.where(state["day"]["n"] >= LEAST_MINUTES, means, np.nan)
+    measured = np.where(enough(state["day"]), means, np.nan)
     devices.turn(state)
     night = devices.tonight(state["devices"], state["day"]["n"])
     values = measured - night.shift
     said = _Findings.of(state, hour, slots)
     frozen = rise.frozen(state, limit)
     suspected = _before_the_device(state, night, frozen, said.began)
-    doubt = np.where(suspected, 0, night.doubt)
+    doubt = np.where(suspected, 0, night.doubt) + noise(state["day"])
     normal = usual(state["baselines"], state["open_day"])
     expected = normal.widened(doubt)
     z = z_of_days(values, expected)
@@ -117,6 +129,7 @@ def close_days(
     said.doubted = state["wearer"]["active"] == wearer.ASKED
     missed = _missed(state, values, expected)
     heart = rise.judge(state, values, limit, room, doubt)
+    state["steps"] = datastate.of_steps(heart.said.z[:, rise.STEPS], heart.n[:, rise.STEPS])
     of_heart = partial(_rise_evidence, heart, state, limit, night, measured)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
     risen: dict[Change, Bools] = {

@@ -16,7 +16,6 @@ import numpy as np
 
 from detectors.baseline import (
     LEARNED,
-    LEAST_MINUTES,
     NIGHT_HEART,
     NIGHT_HRV,
     NIGHT_SKIN,
@@ -25,6 +24,7 @@ from detectors.baseline import (
     PAIRS,
     REST_HEART,
 )
+from detectors.coverage import enough
 from detectors.gate import USABLE
 from detectors.minutes import Minutes
 from detectors.protocol import Bools, Bytes, Counts, Doubles, Evidence, Floats, Ints, State
@@ -110,7 +110,7 @@ def turn(state: State) -> None:
     former, other = (devices["minutes"][:, :, which].astype(np.int32) for which in (0, 1))
     own = day - former - other
     third = (other > former) & (other >= SHARE * day)
-    for row, place in np.argwhere((day >= LEAST_MINUTES[_PAIR]) & (third | (former > own))).tolist():
+    for row, place in np.argwhere(enough(state["day"])[:, _PAIR] & (third | (former > own))).tolist():
         one, counts = devices[row, place], [own[row, place], former[row, place], other[row, place]]
         if third[row, place]:
             _put(one, FORMER, one["other"], _BETWEEN2[place])

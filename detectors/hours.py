@@ -10,6 +10,7 @@ import numpy as np
 
 from detectors import considered, datastate, devices, persist, windows
 from detectors.baseline import PAIR_CONTEXT, REST_HEART, Usual, usual
+from detectors.coverage import covered
 from detectors.days import day_evidence
 from detectors.protocol import HOUR_MS, Bools, Change, Doubles, Evidence, Finding, HourSlice, Longs, Rows, State
 from detectors.rules import REST_HEART_HOURS
@@ -44,7 +45,7 @@ def close_hours(
     learned = expected.learned()
     of_device = partial(devices.evidence, night, means, REST_HEART)
     findings = _rest_hours(state, hour, slots, values, far, learned, expected, of_device)
-    known, cause, baseline = datastate.judge(sums, z, learned)
+    known, cause, baseline = datastate.judge(sums, z, learned, state["steps"])
     with np.errstate(invalid="ignore"):
         state["day"]["dirty"] |= learned & (np.abs(z) > FAR_HOUR_Z)
     add_hour(state["day"], sums, means)
@@ -74,11 +75,11 @@ def _rest_hours(
 ) -> list[Finding]:
     """Count hours at rest whose heart rate is far above usual, in place; return what changed.
 
-    Judged is an hour with 20 usable minutes at rest, a learned baseline, and steps reported in half of it:
-    without steps nobody knows that it was rest.
+    Judged is an hour whose usable readings stand for 20 minutes at rest, with a learned baseline, and steps reported
+    for half of it: without steps nobody knows that it was rest.
     """
     sums, pair = state["hour"], REST_HEART
-    judged = learned[:, pair] & (sums["n"][:, pair] >= REST_MINUTES) & (sums["steps"] >= STEP_MINUTES)
+    judged = learned[:, pair] & (covered(sums)[:, pair] >= REST_MINUTES) & (sums["steps"] >= STEP_MINUTES)
     which = np.flatnonzero(judged)
     now = (hour.hour_ms // HOUR_MS).astype(np.int32)[which]
     part, score = state["rest"][which], z[which, pair]

@@ -11,6 +11,7 @@ from detectors.adult_limits import ADULT_LIMITS, Limit
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
 from detectors.context import contexts, local_days
+from detectors.coverage import COVERED, more_minutes
 from detectors.daily import LIMITS, Budget, state_dtype
 from detectors.days import close_days
 from detectors.desaturation import DESATURATION_DTYPE
@@ -21,7 +22,7 @@ from detectors.hours import close_hours
 from detectors.limit_sets import alarm_range
 from detectors.minutes import live_minutes
 from detectors.persist import PERSIST_DTYPE
-from detectors.protocol import HEART_RATE, HOUR_MS, Bools, Finding, HourSlice, Rows, State, put_rows, rows_of
+from detectors.protocol import HEART_RATE, HOUR_MS, LEARNING, Bools, Finding, HourSlice, Rows, State, put_rows, rows_of
 from detectors.score import TAIL_DTYPE
 from detectors.settled import Days, Settled, no_days, no_hours
 from detectors.sums import DAY_DTYPE, HOUR_DTYPE, AlarmRange, add_minutes
@@ -47,6 +48,7 @@ PIPELINE_DTYPE = np.dtype(
         ("breath", PERSIST_DTYPE),
         ("rest", PERSIST_DTYPE),
         ("rest_hour", "i4"),
+        ("steps", "u1"),  # what those of the day before were, an index into DATA_STATES
         windows.BEFORE,
         ("falls", DESATURATION_DTYPE),
         *travel.FIELDS,
@@ -64,7 +66,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,278 bytes a patient.
+    night; each patient's hours in order. State: 1,289 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()
@@ -130,12 +132,15 @@ class Pipeline:
         part["hour"][part["open_hour"] != open_hour] = np.zeros((), HOUR_DTYPE)
         part["open_hour"] = open_hour
         minutes = live_minutes(hour)
+        last = part["gate"]["minute"][:, COVERED]
         code = self._gate.judge(part["gate"], minutes)
         context = contexts(part["last_step"], minutes)
         add_falls(part["falls"], minutes, code, context)
         devices.add(part["devices"], minutes, code, context)
         heard = np.any(part["baselines"]["n"][:, _HEART_PAIRS] > 0, axis=1)
-        add_minutes(part["hour"], part["day"], heard, minutes, code, context, alarm or self._alarm)
+        add_minutes(part["hour"], part["day"], heard, minutes, code, context, alarm or self._alarm,
+            more_minutes(last, minutes, code),
+        )  # fmt: skip
         states, bands = no_hours()
         closing = np.flatnonzero(hour.closes)
         if len(closing):
@@ -162,6 +167,7 @@ class Pipeline:
                 closed, take(hour, over), hour.rows[over], self.limit, guard=self._guard, opened=opened
             )
             windows.end(closed, None if window is None else window.take(over))
+            closed["steps"][day[over] - closed["open_day"] > 1] = LEARNING  # nobody knows of the days between
             travel.follow(closed, day[over] - closed["open_day"], hour.utc_offset_min[over])
             put_rows(part, over, closed)
         part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again

@@ -18,6 +18,7 @@ import numpy as np
 from detectors import again, travel
 from detectors.again import Again
 from detectors.baseline import ACTIVE_HEART, LEARNED, NIGHT_HEART, PAIR_CONTEXT, PAIRS, REST_HEART
+from detectors.coverage import covered
 from detectors.daily import HIGH, SHIPPED, SUSPICIOUS_SHARE, Daily, Said
 from detectors.measured_by import numbers
 from detectors.protocol import CONTEXTS, Bools, Doubles, Evidence, Ints, State
@@ -57,7 +58,7 @@ def judge(state: State, values: Doubles, limit: float, room: Room | None = None,
     rate at rest by day counts only where steps tell that it was rest.
     """
     day = state["day"]
-    worn = day["n"][:, [REST_HEART, ACTIVE_HEART]].sum(1) >= LEAST_WORN_MINUTES
+    worn = covered(day)[:, [REST_HEART, ACTIVE_HEART]].sum(1) >= LEAST_WORN_MINUTES
     told = worn & (day["steps_minutes"] >= LEAST_STEPS_MINUTES)
     steps = np.where(told, day["steps"].astype(np.float64), np.nan)
     part = state["rise"].copy()

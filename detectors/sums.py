@@ -12,6 +12,7 @@ import numpy as np
 
 from detectors import measured_by
 from detectors.baseline import PAIRS
+from detectors.coverage import HEART_PAIRS
 from detectors.gate import ABSENT, DOUBTED, USABLE
 from detectors.minutes import Minutes
 from detectors.protocol import (
@@ -35,24 +36,26 @@ HOUR_DTYPE = np.dtype(
     [
         ("sum", "i4", (P,)),
         ("n", "u1", (P,)),  # usable minutes in the baseline's contexts
+        ("more", "u1", (len(HEART_PAIRS),)),  # that heart rates measured seldom stand for beyond those
         ("context", "u1", (len(CONTEXTS),)),  # minutes with a usable vital, by context
         ("usable", "u1", (M,)),
         ("poor", "u1", (M,)),
         ("off", "u1"),  # minutes not worn
-        ("steps", "u1"),  # minutes with steps reported, zero included
+        ("steps", "u1"),  # minutes for which steps were reported, zero included
     ]
 )
 DAY_DTYPE = np.dtype(
     [
         ("sum", "i4", (P,)),
         ("n", "u2", (P,)),
+        ("more", "u2", (len(HEART_PAIRS),)),
         ("hours_sum", "f4", (P,)),  # of hourly means less the population's center
         ("hours_square", "f4", (P,)),
         ("hours", "u1", (P,)),
         ("dirty", "?", (P,)),  # an hour was far out: nothing is learned from this day
         ("alarming", "u1", (M,)),  # minutes beyond a safety limit
         ("steps", "u4"),
-        ("steps_minutes", "u2"),  # with steps reported, zero included
+        ("steps_minutes", "u2"),  # for which steps were reported, zero included
         ("devices", "u2", (P,)),  # that measured a minute which counts: `measured_by`
     ]
 )
@@ -77,11 +80,13 @@ class AlarmRange:
 
 
 def add_minutes(
-    hours: State, days: State, heard: Bools, minutes: Minutes, code: Bytes, context: Bytes, alarm: AlarmRange
-) -> None:
+    hours: State, days: State, heard: Bools, minutes: Minutes, code: Bytes, context: Bytes, alarm: AlarmRange,
+    more: Bytes,
+) -> None:  # fmt: skip
     """Add the live minutes of R patients to their open hour and day, in place.
 
-    ``heard`` (R,): the patient's device measures heart rate, so steps without it mean "not worn".
+    ``heard`` (R,): the patient's device measures heart rate, so steps without it mean "not worn". ``more`` (R, W, 2)
+    minutes that heart rate and steps stand for beyond their own.
     """
     usable = code == USABLE
     pairs = np.flatnonzero(usable.any(axis=(0, 1))[_METRIC])  # what nobody measures costs nothing
@@ -92,20 +97,25 @@ def add_minutes(
     by = measured_by.bits(minutes.device).T[_METRIC[pairs]]
     days["devices"][:, pairs] |= np.bitwise_or.reduce(np.where(chosen, by, np.uint16(0)), axis=1).T
     vital = (usable & _VITAL).any(2)
+    of_heart = np.where(usable[:, :, HEART_RATE], more[:, :, 0], 0).astype(np.uint8)
+    of_steps = more[:, :, 1]
     for c in range(len(CONTEXTS)):
         hours["context"][:, c] += (vital & (context == c)).sum(1, dtype=np.uint8)
+        hours["more"][:, c] += np.where(context == c, of_heart, 0).sum(1, dtype=np.uint8)
     hours["usable"] += usable.sum(1, dtype=np.uint8)
     hours["poor"] += (code >= DOUBTED).sum(1, dtype=np.uint8)
     stepping = code[:, :, STEPS] != ABSENT
     silent = heard[:, None] & stepping & (code[:, :, HEART_RATE] == ABSENT)
     hours["off"] += ((minutes.not_worn & minutes.live) | silent).sum(1, dtype=np.uint8)
-    hours["steps"] += stepping.sum(1, dtype=np.uint8)
+    hours["steps"] += (stepping + of_steps).sum(1, dtype=np.uint8)
     counted = np.where(usable[:, :, STEPS], minutes.mean[:, :, STEPS], 0)
     days["steps"] += np.rint(counted).sum(1).astype(np.uint32)
-    days["steps_minutes"] += usable[:, :, STEPS].sum(1, dtype=np.uint16)
+    days["steps_minutes"] += np.where(usable[:, :, STEPS], of_steps + 1, 0).sum(1, dtype=np.uint16)
     with np.errstate(invalid="ignore"):
         beyond = usable & ((minutes.mean < alarm.low) | (minutes.mean > alarm.high_in(context)))
-    days["alarming"] = np.minimum(days["alarming"] + beyond.sum(1, dtype=np.uint16), 255)
+    alarming = days["alarming"] + beyond.sum(1, dtype=np.uint16)
+    alarming[:, HEART_RATE] += np.where(beyond[:, :, HEART_RATE], of_heart, 0).sum(1, dtype=np.uint16)
+    days["alarming"] = np.minimum(alarming, 255)
 
 
 def hour_means(hours: State) -> Doubles:
@@ -117,6 +127,7 @@ def add_hour(days: State, hours: State, means: Doubles) -> None:
     """Add closing hours to the open days, in place."""
     days["sum"] += hours["sum"]
     days["n"] += hours["n"]
+    days["more"] += hours["more"]
     apart = np.where(hours["n"] >= FULL_HOUR, means - _CENTER, 0).astype(np.float32)
     days["hours_sum"] += apart
     days["hours_square"] += apart**2

@@ -117,8 +117,16 @@ class Metric(TypedDict):
 
 
 @strict
+class TooSeldom(TypedDict):
+    """Why nothing is learned of a metric at night: the minutes that a night needs, the readings that it had."""
+
+    needs_minutes: int
+    readings: int
+
+
+@strict
 class State(TypedDict):
-    """The data state of one metric."""
+    """The data state of one metric; ``learning`` too where nothing is compared with the own usual, only received."""
 
     metric: Metric
     state: Literal["unknown", "unusual", "learning", "normal"]
@@ -127,6 +135,7 @@ class State(TypedDict):
     value: float | None
     at: str | None
     age_s: int | None
+    too_seldom: TooSeldom | None
 
 
 @strict

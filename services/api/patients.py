@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from detectors.limits import ONLY_BY_PROFILE
-from services.api import individual, monitoring, pages, withheld, words
+from services.api import individual, monitoring, pages, seldom, withheld, words
 from services.api.access import Scope
 from services.api.problems import not_found
 from services.api.query import Connection, Row, every, first
@@ -90,17 +90,19 @@ async def listed(scope: Scope, limit: int, cursor: str | None) -> dict[str, Any]
     return pages.page(items, limit, [[row["key"]] for row in rows]) | await withheld.count(scope)
 
 
-async def states(connection: Connection, patient_id: int, now: datetime) -> list[dict[str, Any]]:
+async def states(connection: Connection, patient: Patient, now: datetime) -> list[dict[str, Any]]:
     """Return the data state of each of a patient's metrics, the worst first."""
     rows = await every(
         connection,
         """SELECT s.metric_id, s.state, s.cause, s.since, s.last_value, s.last_at
            FROM metric_state s JOIN metric m ON m.id = s.metric_id
            WHERE s.patient_id = %s AND m.kind = 'vital' ORDER BY s.metric_id""",
-        [patient_id],
+        [patient.id],
     )
     rows.sort(key=lambda row: words.STATES.index(row["state"]))
-    return [_state(row, now) for row in rows]
+    asked = {row["metric_id"] for row in rows}
+    nights = await seldom.nights(connection, patient.id, patient.time_zone, now, asked)
+    return [_state(row, now) | {"too_seldom": nights.get(row["metric_id"])} for row in rows]
 
 
 def _state(row: Row, now: datetime) -> dict[str, Any]:
@@ -117,7 +119,7 @@ def _state(row: Row, now: datetime) -> dict[str, Any]:
 
 async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]:
     """Return everything about a patient but the readings and the alerts themselves."""
-    metrics = await states(scope.connection, patient.id, now)
+    metrics = await states(scope.connection, patient, now)
     devices = await every(
         scope.connection,
         """SELECT d.key, d.model, d.class, a.valid_from, nullif(a.valid_to, 'infinity') AS valid_to

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
+from detectors.baseline import PAIRS
 from detectors.rules import RULES
 from ingest.catalogue import by_id, catalogue
 from services.api.times import age
@@ -17,6 +18,15 @@ STATE_WORDS: Final = {
     "learning": "learning",
     "normal": "in usual range",
 }
+RECEIVED: Final = "received"  # nothing is known of what is usual, and not for want of days
+STEPS_WORDS: Final = {
+    "unusual": "last whole day unusual",
+    "learning": RECEIVED,
+    "normal": "last whole day in usual range",
+}
+HAS_USUAL: Final = frozenset(pair.metric for pair in PAIRS)
+"""The metrics whose hours are compared with the person's own usual."""
+NOT_JUDGED: Final = {"resting_heart_rate": "the device's own figure: a trend, not judged"}
 CAUSE_WORDS: Final = {"no_data": "no data", "not_worn": "not worn", "poor_signal": "poor signal"}
 CONTEXT_WORDS: Final = {"asleep": "asleep", "rest": "at rest", "active": "active", "any": "any time"}
 UNIT_WORDS: Final = {
@@ -73,12 +83,33 @@ def number(value: float | None, decimals: int) -> str:
     return "–" if value is None else f"{value:.{decimals}f}"
 
 
+def state_words(state: str, key: str | None, cause: str | None = None) -> str:
+    """Return a metric's data state in a word or two; steps are judged by whole days, some metrics not at all."""
+    if state == "unknown":
+        return f"unknown: {CAUSE_WORDS.get(cause or '', 'no data')}"
+    if key == "steps":
+        return STEPS_WORDS[state]
+    return RECEIVED if state == "learning" and key and key not in HAS_USUAL else STATE_WORDS[state]
+
+
+def beside_state(entry: dict[str, Any]) -> str:
+    """Return what else is to be said of a metric's data state: that it is not judged, or measured too seldom."""
+    too_seldom = entry.get("too_seldom")
+    if too_seldom:
+        return (
+            "measured too seldom, or worn too short, for a night: "
+            f"needs {too_seldom['needs_minutes']} minutes, had {too_seldom['readings']} readings"
+        )
+    return NOT_JUDGED.get(entry["metric"]["key"], "")
+
+
 def no_alert(
-    state: str | None, cause: str | None, title: str, since: datetime | None, now: datetime, known: int = 0
-) -> str:
+    state: str | None, cause: str | None, title: str, since: datetime | None, now: datetime, known: int = 0,
+    key: str | None = None,
+) -> str:  # fmt: skip
     """Return the sentence of a patient without an open alert, from the worst metric's data state.
 
-    ``known`` is how many other metrics are not unknown.
+    ``known`` is how many other metrics are not unknown, ``key`` the worst one's.
     """
     if state is None or since is None:
         return "Nothing received yet"
@@ -87,8 +118,12 @@ def no_alert(
     if state == "unknown":
         others = f"; {known} other metric{'s' if known > 1 else ''} known" if known else ""
         return f"{title} unknown {ago}: {CAUSE_WORDS.get(cause or '', 'no data')}{others}"
+    if state == "unusual" and key == "steps":
+        return "Steps of the last whole day unusual for this person; no alert"
     if state == "unusual":
         return f"{title} unusual for this person {ago}; no alert"
+    if state == "learning" and key and key not in HAS_USUAL:
+        return f"{title} received, not compared with this person's own usual"
     if state == "learning":
         return "Learning what is usual for this person"
     return "In the usual range for what was received"

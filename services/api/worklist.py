@@ -145,7 +145,7 @@ def _item(
     title = worst["title"] if worst else ""
     known = sum(row[state] or 0 for state in words.STATES if state != "unknown")
     sentence = row["sentence"] or words.no_alert(
-        row["worst_state"], row["worst_cause"], title, row["worst_since"], now, known
+        row["worst_state"], row["worst_cause"], title, row["worst_since"], now, known, worst["key"] if worst else None
     )
     return {
         "patient": {"id": row["patient_key"], "name": row["patient_name"], "link": link(row["patient_key"])},

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import numpy as np
+
 from detectors.adult_limits import ADULT_LIMITS
-from detectors.baseline import LEARNED
+from detectors.baseline import LEARNED, PAIR_CONTEXT, PAIRS
+from detectors.coverage import nights
+from detectors.protocol import ASLEEP, CONTEXTS, MINUTE_MS, VITALS
 from detectors.wording import UNITS
 from ingest.catalogue import catalogue
-from ingest.frame import OUT_OF_RANGE, UNIT_SUSPECTED
+from ingest.frame import GOOD, OUT_OF_RANGE, UNIT_SUSPECTED
 from services.cli.replay_alone import Judged
 from services.processor.in_memory import LOOKED_AT
 from services.processor.records import AlertRow
@@ -17,6 +21,12 @@ from simulators.series import Series
 
 SHOWN: Final = 5  # values set aside that are named, a metric
 LIMITED: Final = frozenset(limit.metric for limit in ADULT_LIMITS)
+A_NIGHT: Final = {
+    pair.metric: pair.least_minutes
+    for pair, context in zip(PAIRS, PAIR_CONTEXT.tolist(), strict=True)
+    if context == ASLEEP
+}
+"""Metric → minutes that make a night."""
 CONTEXT_WORDS: Final[Mapping[str, str]] = {"asleep": "asleep", "rest": "at rest", "active": "active"}
 
 
@@ -51,19 +61,37 @@ def judged(one: Judged, metric: str) -> str:
     if metric not in LOOKED_AT:
         return f"{n}; no rule looks at it"
     usual = one.usual(metric)
+    seldom = too_seldom(one, metric)
+    short = f"measured too seldom for a night: needs {seldom[0]} minutes, had {seldom[1]} at the most" if seldom else ""
     if not usual:
         limits = "only fixed limits hold" if metric in LIMITED else "no limit holds"
-        return f"{n}; no usual range is learned of it, {limits}"
+        shown = "" if metric in LIMITED or metric in VITALS else "shown as a trend and not judged: "
+        return f"{n}; {shown}{short or 'no usual range is learned of it'}, {limits}"
     known = [
         f"usual {CONTEXT_WORDS[band.context]} {band.center:.{catalogue()[metric].decimals}f} {unit_of(metric)} "
         f"({band.n_days} days)"
         for band in usual
         if band.learned
     ]
-    learning = [f"{CONTEXT_WORDS[band.context]} {band.n_days}" for band in usual if not band.learned]
+    if short:
+        known.append(short)
+    waits = [band for band in usual if not band.learned and not (seldom and band.context == CONTEXTS[ASLEEP])]
+    learning = [f"{CONTEXT_WORDS[band.context]} {band.n_days}" for band in waits]
     if learning:
         known.append(f"still learning ({', '.join(learning)} of {LEARNED} days)")
     return f"{n}; {', '.join(known)}"
+
+
+def too_seldom(one: Judged, metric: str) -> tuple[int, int] | None:
+    """Return the minutes that a night of a metric needs, and the most that any had; None where one had enough."""
+    learned = any(band.learned and band.context == CONTEXTS[ASLEEP] for band in one.usual(metric))
+    if learned or metric not in A_NIGHT:
+        return None
+    stream = one.readings[metric]
+    minutes = np.unique(stream.t_ms[stream.quality == GOOD] // MINUTE_MS)
+    local = minutes + np.array([one.recording.offset_at(minute * MINUTE_MS) for minute in minutes.tolist()], np.int64)
+    most = max(nights(local, metric).values(), default=0)
+    return (A_NIGHT[metric], most) if 0 < most < A_NIGHT[metric] else None
 
 
 def refused(one: Judged, metric: str, stream: Series) -> str:
@@ -120,6 +148,9 @@ def document(one: Judged) -> dict[str, Any]:
             metric: {
                 "readings": len(stream.t_ms),
                 "looked_at": metric in LOOKED_AT,
+                "too_seldom_for_a_night": None
+                if (seldom := too_seldom(one, metric)) is None
+                else {"needs_minutes": seldom[0], "had_minutes": seldom[1]},
                 "usual": [
                     {
                         "context": band.context,

@@ -42,6 +42,10 @@ UNKNOWN: Final = {
     "not_worn": "Not known: the device has not been worn since {since}.",
     "poor_signal": "Not known: the signal has been too weak since {since}.",
 }
+STEPS: Final = {
+    "unusual": "{your} last whole day was unusual for {you}. This is not a diagnosis.",
+    "normal": "{your} last whole day was in the usual range for what we received.",
+}
 NOT_WATCHED: Final = {
     "paused": "Watching is paused. New readings are kept. Only values that may be dangerous are told to the care team.",
     "inpatient": "The care team has noted a stay in hospital. The hospital watches, not Keepwell.",
@@ -61,8 +65,14 @@ def state(entry: dict[str, Any], zone: str, now: datetime, voice: Voice) -> str:
     if entry["state"] == "unknown":
         since = present.local(entry["since"], zone, now)
         return UNKNOWN.get(entry["cause"] or "", UNKNOWN["no_data"]).format(since=since)
+    if entry["metric"]["key"] == "steps" and entry["state"] != "learning":
+        return STEPS[entry["state"]].format(your=voice.your.capitalize(), you=voice.you)
     if entry["state"] == "unusual":
         return f"Unusual for {voice.you} right now. This is not a diagnosis."
+    if entry["state"] == "learning" and entry.get("too_seldom"):
+        return f"The device measures too seldom at night to learn what is usual for {voice.you}."
+    if entry["state"] == "learning" and entry["metric"]["key"] not in words.HAS_USUAL:
+        return f"We got it. We don't compare it with what is usual for {voice.you}."
     if entry["state"] == "learning":
         return f"We are still learning what is usual for {voice.you}."
     return f"In {voice.your} usual range for what we received."
@@ -83,6 +93,7 @@ def heard(entry: dict[str, Any], now: datetime) -> str:
 def overall(metrics: list[dict[str, Any]], voice: Voice) -> str:
     """Return all of it in one sentence, which never says more than is known."""
     states = [entry["state"] for entry in metrics]
+    learning = any(one["state"] == "learning" and one["metric"]["key"] in words.HAS_USUAL for one in metrics)
     if not states:
         return "Nothing has come in yet. Wear the device and keep it charged; the first values show up here."
     unusual, unknown = states.count("unusual"), states.count("unknown")
@@ -91,8 +102,12 @@ def overall(metrics: list[dict[str, Any]], voice: Voice) -> str:
         parts.append(f"{_things(unusual)} unusual for {voice.you} right now.")
     if unknown:
         parts.append(f"{_things(unknown)} not known right now.")
-    if not parts and "learning" in states:
+    if not parts and learning:
         return f"Keepwell is still learning what is usual for {voice.you}."
+    if not parts and "normal" not in states:
+        return f"Values have come in. They are not compared with what is usual for {voice.you}."
+    if not parts and "learning" in states:
+        return f"What we can compare is in {voice.your} usual range."
     if not parts:
         return f"What we received is in {voice.your} usual range."
     return " ".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from ingest.clock import to_ms
@@ -43,6 +44,25 @@ async def test_a_patient_shows_devices_states_and_that_limits_are_general(api: S
     assert document["metrics"][0]["age_s"] == 7200
     assert document["devices"][0]["model"] == "Ring"
     assert document["last_heard"] == "2026-11-22T19:03:05.000Z"
+
+
+async def test_a_device_that_measures_too_seldom_for_a_night_is_not_said_to_be_learning(
+    api: ServedApi, ours: ApiData
+) -> None:
+    patient = ours.patient("p1", "Grace")
+    device = ours.device(f"{ours.key}-watch", patient, "Ring")
+    ours.state(patient, "heart_rate", "learning")
+    ours.state(patient, "spo2", "learning")
+    every_20 = to_ms(NOW) // 3_600_000 * 3_600_000 - 1_200_000 * np.arange(7 * 72, 0, -1)
+    ours.readings(patient, device, "heart_rate", every_20, np.full(len(every_20), 61.0))
+    ours.readings(patient, device, "spo2", every_20, np.full(len(every_20), 97.0))
+    async with api.client(ours.token(ours.person())) as client:
+        document = await got(client, "/v1/patients/p1")
+    told = {entry["metric"]["key"]: entry["too_seldom"] for entry in document["metrics"]}
+    assert told == {
+        "heart_rate": {"needs_minutes": 180, "readings": 30},
+        "spo2": None,
+    }  # 20 readings make a night of it
 
 
 async def test_links_lead_to_what_they_name_whatever_a_key_is_made_of(api: ServedApi, ours: ApiData) -> None:

@@ -22,6 +22,8 @@ def rough_hour(number: int, seed: int) -> HourSlice:
     hour = hour_of(number, rate, seed, offset=[0, 330, -60][seed % 3])
     heart = METRICS["heart_rate"]
     gone = rng.random(hour.good.shape) < 0.1
+    if seed % 3 == 0:  # a device that measures heart rate and steps every 5 to 18 minutes
+        gone[:, (np.arange(60) + number) % (5 + seed % 14) > 0, :2] = True
     hour.good[gone], hour.mean[gone] = 0, np.nan
     hour.poor[rng.random(hour.good.shape) < 0.05] = 1
     hour.mean[rng.random(hour.good.shape) < 0.01] += 70

@@ -67,6 +67,18 @@ def test_unknown_is_never_worded_as_normal() -> None:
     assert words.no_alert(None, None, "", None, NOW) == "Nothing received yet"
 
 
+def test_what_is_not_compared_with_the_own_usual_is_no_more_than_received() -> None:
+    for key in ("systolic_pressure", "resting_heart_rate", "steps"):
+        assert words.state_words("learning", key) == "received"
+        assert "not compared" in words.no_alert("learning", None, "It", NOW, NOW, key=key)
+    assert words.state_words("learning", "heart_rate") == "learning"
+    assert words.state_words("normal", "steps") == "last whole day in usual range"
+    assert words.no_alert("unusual", None, "Steps", NOW, NOW, key="steps").startswith("Steps of the last whole day")
+    assert words.beside_state({"metric": words.metric(2), "too_seldom": None}).endswith("not judged")
+    said = words.beside_state({"metric": words.metric(1), "too_seldom": {"needs_minutes": 180, "readings": 12}})
+    assert "needs 180 minutes, had 12 readings" in said
+
+
 def test_local_times_name_their_zone_and_day() -> None:
     assert present.local("2026-11-22T18:05:00.000Z", "Europe/Berlin", NOW) == "19:05 CET"
     assert present.local("2026-11-21T18:05:00.000Z", "Europe/Berlin", NOW) == "21 Nov, 19:05 CET"

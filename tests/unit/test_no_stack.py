@@ -123,6 +123,18 @@ def test_what_could_not_be_judged_is_said(told: tuple[Path, str, Any, Path]) -> 
     assert usual["asleep"]["center"] == pytest.approx(60, abs=1)
 
 
+def test_a_metric_measured_too_seldom_for_a_night_is_said_to_be(tmp_path: Path) -> None:
+    rows = ["time,heart_rate,resting_heart_rate"]
+    for place in range(3 * 72):
+        rows.append(f"{(START + timedelta(minutes=20 * place)).isoformat()},61,{58 if place % 72 == 30 else ''}")
+    (tmp_path / "anna.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    (one,) = judge([read_csv(tmp_path / "anna.csv")])
+    said = "\n".join(lines(one))
+    assert "Heart rate: 216 readings; measured too seldom for a night: needs 180 minutes, had 30 at the most" in said
+    assert "Resting heart rate: 3 readings; shown as a trend and not judged" in said
+    assert "learning" not in said
+
+
 def test_it_is_what_the_processor_finds_in_whatever_order_the_rows_come(tmp_path: Path) -> None:
     t = int(START.timestamp()) * 1000 + 60_000 * np.arange(2000)
     rows = [f"{ms},{82 if 300 <= place < 320 else 97}" for place, ms in enumerate(t.tolist())]

@@ -37,7 +37,7 @@ def entry(key: str, state: str, cause: str | None = None, *, heard: bool = True)
 def every_state() -> list[dict[str, Any]]:
     causes: list[tuple[str, str | None]] = [(state, None) for state in words.STATES if state != "unknown"]
     causes += [("unknown", cause) for cause in words.CAUSE_WORDS]
-    return [entry("heart_rate", state, cause) for state, cause in causes]
+    return [entry(key, state, cause) for state, cause in causes for key in ("heart_rate", "steps", "glucose")]
 
 
 def test_the_pages_are_read_with_eight_years_of_school() -> None:
@@ -66,6 +66,16 @@ def test_what_is_not_known_is_never_usual_and_nothing_is_normal(voice: own_words
             assert "usual range" not in own_words.overall([one, entry("spo2", "normal")], voice)
     assert "usual" not in own_words.overall([], voice)
     assert own_words.overall([entry("spo2", "normal")], voice) == f"What we received is in {voice.your} usual range."
+
+
+def test_what_is_not_compared_is_not_said_to_be_learned_of_or_usual() -> None:
+    received = entry("systolic_pressure", "learning")
+    assert "learning" not in own_words.state(received, "UTC", NOW, own_words.OWN)
+    assert "usual range" not in own_words.overall([received], own_words.OWN)
+    assert "compare" in own_words.overall([received, entry("spo2", "normal")], own_words.OWN)
+    assert own_words.state(entry("steps", "normal"), "UTC", NOW, own_words.OWN).startswith("Your last whole day")
+    seldom = entry("heart_rate", "learning") | {"too_seldom": {"needs_minutes": 180, "readings": 12}}
+    assert "too seldom" in own_words.state(seldom, "UTC", NOW, own_words.OWN)
 
 
 def test_a_value_says_how_old_it_is() -> None:
