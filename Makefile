@@ -84,6 +84,8 @@ evaluate: install ## Judge detection on the shared real data and write docs/dete
 	@$(BIN)/keepwell evaluate onset --data $(DATA)/wearable_hr --json build/evaluate/onset_raw.json
 	@$(BIN)/keepwell evaluate calibration --data $(DATA)/onset_daily --json build/evaluate/calibration.json
 	@$(BIN)/keepwell evaluate joint --json build/evaluate/joint.json
+	@$(BIN)/keepwell evaluate swaps --json build/evaluate/swaps.json
+	@$(BIN)/keepwell evaluate variability --json build/evaluate/variability.json
 	@$(BIN)/keepwell evaluate subgroups --data $(DATA)/onset_daily --json build/evaluate/subgroups.json
 	@$(BIN)/keepwell evaluate hearts --data $(DATA)/wearable_hr --json build/evaluate/hearts.json
 	@$(BIN)/keepwell evaluate injected --data $(DATA)/wearable_hr --json build/evaluate/injected.json

@@ -10,15 +10,15 @@ from detectors.limits import DEFAULT_LIMITS
 from detectors.protocol import Condition, Rule
 
 RESTING_HEART = Rule(
-    "resting_heart_rate_rise", 4, "adaptive", ("low", "medium"), "heart_rate", "Resting heart rate rising",
+    "resting_heart_rate_rise", 5, "adaptive", ("low", "medium"), "heart_rate", "Resting heart rate rising",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 NEW_NORMAL = Rule(
-    "resting_heart_rate_new_normal", 2, "adaptive", ("low",), "heart_rate", "Resting heart rate: a new normal?",
+    "resting_heart_rate_new_normal", 3, "adaptive", ("low",), "heart_rate", "Resting heart rate: a new normal?",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 REST_HEART_HOURS = Rule(
-    "heart_rate_unusual_at_rest", 3, "adaptive", ("low",), "heart_rate", "Heart rate unusual at rest", ("paced",)
+    "heart_rate_unusual_at_rest", 4, "adaptive", ("low",), "heart_rate", "Heart rate unusual at rest", ("paced",)
 )
 NIGHT_SKIN_RISE = Rule(
     "night_skin_temperature_rise", 3, "adaptive", ("low",), "skin_temperature",
@@ -33,7 +33,7 @@ NIGHT_FALLS = Rule(
     ("night_work",),
 )  # fmt: skip
 NIGHT_TOGETHER = Rule(
-    "night_vitals_together", 1, "adaptive", ("low",), "heart_rate", "Several vitals at night somewhat unusual",
+    "night_vitals_together", 2, "adaptive", ("low",), "heart_rate", "Several vitals at night somewhat unusual",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 WEARER_IN_DOUBT = Rule(
@@ -43,14 +43,14 @@ _ASLEEP: Final[tuple[Condition, ...]] = ("night_work",)
 _HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
 
 
-def _drift(metric: str, title: str, not_for: tuple[Condition, ...]) -> Rule:
+def _drift(metric: str, title: str, not_for: tuple[Condition, ...], version: int = 2) -> Rule:
     return Rule(
-        f"{metric}_drift", 2, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
+        f"{metric}_drift", version, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
     )
 
 
 DRIFTS: Final = (
-    _drift("heart_rate", "Resting heart rate", _HEART),
+    _drift("heart_rate", "Resting heart rate", _HEART, 3),
     _drift("spo2", "Oxygen saturation at night", _ASLEEP),
     _drift("respiratory_rate", "Breathing at night", _ASLEEP),
     _drift("hrv_rmssd", "Heart rate variability at night", _HEART),

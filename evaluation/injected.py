@@ -6,7 +6,7 @@ without the event too shows nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -57,7 +57,19 @@ def evaluate(folder: Path | None, processor: Processor, told: Any = lambda *_: N
         for rival in row["rivals"]
         if row["wanted"] and row["rivals"][rival]["found"] > row["found"]
     ]
-    return {"task": "injected", "seed": SEED, "backgrounds": found, "losses": losses}
+    apart = {"behind": _apart(found, lambda low, high: high < 0), "ahead": _apart(found, lambda low, high: low > 0)}
+    return {"task": "injected", "seed": SEED, "backgrounds": found, "losses": losses, **apart}
+
+
+def _apart(found: dict[str, Any], which: Callable[[float, float], bool]) -> list[str]:
+    """Return the comparisons whose interval of the difference lies on one side of 0."""
+    return [
+        f"{group}, {case}: {rival}"
+        for group, one in found.items()
+        for case, row in one["cases"].items()
+        for rival, ahead in row["ahead"].items()
+        if row["wanted"] and which(*ahead["ci"])
+    ]
 
 
 def _group(name: str, subjects: list[Subject], processor: Processor, told: Any) -> dict[str, Any]:

@@ -262,5 +262,5 @@ def test_the_page_holds_its_markers_and_keeps_what_is_around_them() -> None:
     with pytest.raises(ValueError, match="markers of onset"):
         filled(page, {"onset": document})
     text = PAGE.read_text("utf-8")
-    for name in ("onset", "onset_raw", "injected", "calibration", "joint", "subgroups"):
+    for name in ("onset", "onset_raw", "injected", "calibration", "joint", "swaps", "variability", "subgroups"):
         assert f"<!-- {name}: made by `make evaluate` -->" in text
