@@ -29,7 +29,7 @@ from detectors.baseline import (
 )
 from detectors.days import close_days
 from detectors.pipeline import Pipeline
-from detectors.protocol import DAY_MS, HOUR_MS, Bools, Doubles, Ints, State, blank_hour
+from detectors.protocol import DAY_MS, HOUR_MS, Bools, Doubles, Longs, State, blank_hour
 from detectors.rise import LEAST_STEPS_MINUTES
 from detectors.sums import THOUSAND
 from evaluation.made_up import SEED
@@ -114,7 +114,7 @@ def _with_hours(of: Bodies) -> tuple[Doubles, Doubles]:
     return of.night + NIGHT_HOURS * night, of.rest + REST_HOURS * rest
 
 
-def live(given: People, limit: float, swap: Ints | None = None) -> Told:
+def live(given: People, limit: float, swap: Longs | None = None) -> Told:
     """Let people live their days through ``detectors.days.close_days``, as the pipeline does.
 
     ``limit`` of the slow rule; ``swap`` (N,) the day at whose noon another device comes, None: nobody's.
@@ -147,7 +147,7 @@ def _open(state: State, given: People, day: int) -> None:
     state["day"]["steps_minutes"] = LEAST_STEPS_MINUTES
 
 
-def _measure(state: State, day: int, swap: Ints) -> None:
+def _measure(state: State, day: int, swap: Longs) -> None:
     """Say which device measured: 1 before the swap's noon, 2 after it."""
     number = np.where(day >= swap, 2, 1)
     for place, pair in enumerate(devices.WATCHED):

@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors.baseline import NIGHT_HEART, REST_HEART
 from detectors.daily import LIMITS
-from detectors.protocol import Bools, Doubles, Ints
+from detectors.protocol import Bools, Doubles, Longs
 from detectors.rules import RESTING_HEART
 from evaluation.budgets import interval, resampled, rounded
 from evaluation.injected import BUDGET, NAMED
@@ -67,7 +67,7 @@ def evaluate(told: Any = lambda *_: None, cast: tuple[int, int] = CAST, first: i
     }
 
 
-def happens(well: People, day: Ints, story: Story) -> People:
+def happens(well: People, day: Longs, story: Story) -> People:
     """Return people to whom a story happens from the noon of their ``day`` (N,) on."""
     changed = well
     for pair, (from_h, to_h), first in ((NIGHT_HEART, ASLEEP_H, 1.0), (REST_HEART, REST_H, FIRST_SHARE)):
@@ -82,14 +82,14 @@ def happens(well: People, day: Ints, story: Story) -> People:
     return changed
 
 
-def risen(since: Ints, from_h: int, to_h: int) -> Doubles:
+def risen(since: Longs, from_h: int, to_h: int) -> Doubles:
     """Return the mean share of the ramp in a day's hours, ``since`` days after that of its noon."""
     case = CASES[NAMED]
     days = since[..., None] + np.linspace(from_h, to_h, 25) / 24
     return np.asarray((np.clip(days / case.rise_days, 0, 1) * (days < case.days)).mean(-1))
 
 
-def within(told: Bools, day: Ints, days: int) -> Bools:
+def within(told: Bools, day: Longs, days: int) -> Bools:
     """Return (N,) of whom something was told from their ``day`` on, up to ``days`` later."""
     since = np.arange(told.shape[1]) - day[:, None]
     return np.asarray((told & (since >= 0) & (since <= days)).any(1))

@@ -17,7 +17,7 @@ import numpy as np
 
 from detectors.baseline import NIGHT_HEART, NIGHT_HRV
 from detectors.daily import CAP, FAR, HIGH, LEARNED, LIMITS, PRIOR_DAYS, ROOM, SHIPPED, SUSPICIOUS_SHARE
-from detectors.protocol import Bools, Doubles, Ints
+from detectors.protocol import Bools, Doubles, Longs
 from detectors.rules import SHARE
 from detectors.together import CORRELATION
 from evaluation.budgets import interval, resampled, rounded
@@ -151,7 +151,7 @@ def evaluate(
     }
 
 
-def falls(well: People, day: Ints, left: float, days: int) -> People:
+def falls(well: People, day: Longs, left: float, days: int) -> People:
     """Return people whose RMSSD falls from the noon of their ``day`` on, as the injector's."""
     value = well.values[:, :, NIGHT_HRV]
     since = (np.arange(value.shape[1]) - day[:, None])[..., None] + np.linspace(*ASLEEP_H, 25) / 24
@@ -165,7 +165,7 @@ def _within(per_week: Doubles, asked: float) -> int | None:
     return first if first < len(per_week) else None
 
 
-def _judged(place: int | None, without: Bools, with_it: list[Bools], day: Ints) -> dict[str, Any] | None:
+def _judged(place: int | None, without: Bools, with_it: list[Bools], day: Longs) -> dict[str, Any] | None:
     """Return cost and findings at one limit; None: none is strict enough. Intervals resample people."""
     if place is None:
         return None
