@@ -4,7 +4,9 @@ What a metric measures depends on the device by some amount that stays. Two devi
 all values are judged, and learned, as the device of the baseline would have measured them. Source: the scalar Kalman
 filter (Kalman 1960), each device's offset a constant with a normal prior about 0. Deviations: a night that two devices
 shared counts each by its share of the minutes; nothing more is learned after ``NIGHTS`` nights, lest the offset follow
-the person; a night that could be an illness beyond ``CLEAN_Z`` of its spread teaches nothing.
+the person; a night that could be an illness beyond ``CLEAN_Z`` of its spread teaches nothing; and of a heart rate only
+the first day teaches for a while: what a device measures otherwise is there from its first reading on, an illness that
+begins with it rises over days.
 """
 
 from __future__ import annotations
@@ -33,17 +35,20 @@ from detectors.windows import SHIFTED
 WATCHED: Final = (NIGHT_HEART, NIGHT_SKIN, NIGHT_HRV, REST_HEART)
 """The baselines whose devices are told apart."""
 
-BETWEEN: Final = np.array([3.0, 1.0, 10.0, 3.0])
+BETWEEN: Final = np.array([4.0, 1.0, 10.0, 4.0])
 """SD of the difference between two devices on one person, in the metric's unit, before anything is known of it.
 
 Heart rate: whole nights' rates of four consumer devices miss an ECG by 1.7 to 3.0 % with SDs of 1.5 to 2.8 % (Dial et
 al. 2025, 13 adults, 536 nights), so two of them lie 2 to 3 /min apart. Single pulse rates lie -16 to 14 /min apart
 (meta-analysis, JMIR 2024 e62769), which a night averages out for the most part. Skin temperature and RMSSD: no figure
 was found; a wrist and a finger differ by a degree, and RMSSD by a quarter of what is usual. At rest by day a heart rate
-is taken to differ as at night.
+is taken to differ as at night. A heart rate's is taken as wider than that, since one day alone teaches it at first.
 """
 
 NIGHTS: Final = 14
+FIRST_WEEK: Final = 7
+"""So many days from a device's first on, no day after the first one it learned from teaches what a heart rate differs
+by: what comes on top in these days is the person's."""
 CLEAN_Z: Final = 3.0
 SHARE: Final = 0.25  # of a night: a device with less neither is remembered nor was learned from
 PRESENT, FORMER = 0, 1
@@ -63,6 +68,7 @@ DEVICE_DTYPE: Final = np.dtype(
 )
 _PAIR: Final = np.array(WATCHED)
 _BETWEEN2: Final = BETWEEN**2
+_WAITS: Final = np.isin(_PAIR, (NIGHT_HEART, REST_HEART))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +172,7 @@ def learn(state: State, night: Night, missed: Doubles, variance: Doubles, clean:
     devices, miss, all_of = state["devices"], missed[:, _PAIR, None], variance[:, _PAIR, None]
     with np.errstate(invalid="ignore"):
         near = clean[:, _PAIR, None] & (miss**2 <= CLEAN_Z**2 * all_of)
-    taught = near & _open(devices) & (night.share > 0)
+    taught = near & _open(devices) & (night.share > 0) & ~_waiting(state)
     gain = np.where(taught, night.share * devices["doubt"] / all_of, 0)
     moved = devices["offset"] + gain * np.where(taught, miss, 0) * HUNDRED
     devices["offset"] = np.clip(np.rint(moved), -MOST, MOST)
@@ -185,6 +191,12 @@ def young(devices: State) -> Bools:
 
 def _open(devices: State) -> Bools:
     return np.asarray((devices["doubt"] > 0) & (devices["nights"] < NIGHTS))
+
+
+def _waiting(state: State) -> Bools:
+    """Return (R, W, 2) of which devices nothing is learned yet beyond the first day that taught something."""
+    age = state["open_day"][:, None, None] - state["devices"]["since"].astype(np.int64)
+    return np.asarray(_WAITS[:, None] & (state["devices"]["nights"] > 0) & (age < FIRST_WEEK))
 
 
 def rebase(state: State, pair: int) -> None:

@@ -230,6 +230,38 @@ def _hearts(d: Mapping[str, Any]) -> list[Sheet]:
     ]
 
 
+def _swaps(d: Mapping[str, Any]) -> list[Sheet]:
+    text = (
+        f"{d['n']} made-up people, others than those by whom it was chosen, {d['events']} events, judged by the slow "
+        f"rule's limit for {d['budget']} a week: of how many it tells something from the day of the event on, over 7 "
+        "days where they fall ill (+5 /min over 3 days) and over 14 where only the device changes. Another device "
+        "measures 2 % and 1.5 /min higher, or as much lower. Intervals resample people."
+    )
+    rows = [(name, _share(one)) for name, one in d["stories"].items()]
+    return [Sheet(text, ("what happens", "told"), rows)]
+
+
+def _variability(d: Mapping[str, Any]) -> list[Sheet]:
+    events = [f"{1 - one['share_left']:.0%} lower, {one['days']} days".replace("%", " %") for one in d["events"]]
+    text = (
+        f"{d['n']} made-up people, others than the {d['chosen_by']} by whom limits were chosen; "
+        f"{d['configurations_tried']} candidates were tried, none of which runs. Points of people in whom a fall of "
+        "RMSSD asleep is told, what is told without it taken off, at each rate asked (intervals resample people; -: no "
+        "limit tried is strict enough):"
+    )
+    rows = [
+        (name, f"≤ {asked}", *(_candidate(one) if one else ("-",) * (len(events) + 2)))
+        for name, rates in d["candidates"].items()
+        for asked, one in rates.items()
+    ]
+    return [Sheet(text, ("candidate", "asked", "limit", "alerts a week", *events), rows)]
+
+
+def _candidate(one: Mapping[str, Any]) -> tuple[str, ...]:
+    found = (between(100 * each["more"], [100 * end for end in each["ci"]]) for each in one["found"])
+    return number(one["limit"]), between(one["rate"], one["rate_ci"], 3), *found
+
+
 _SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
     "onset": onset,
     "injected": injected,
@@ -239,4 +271,6 @@ _SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
     "subgroups": _subgroups,
     "nab": _nab,
     "hearts": _hearts,
+    "swaps": _swaps,
+    "variability": _variability,
 }

@@ -16,7 +16,18 @@ from rich.table import Table
 
 from services.cli.refusal import refuse
 
-TASKS: Final = ("onset", "injected", "exchanged", "calibration", "joint", "subgroups", "hearts", "nab")
+TASKS: Final = (
+    "onset",
+    "injected",
+    "exchanged",
+    "calibration",
+    "joint",
+    "swaps",
+    "variability",
+    "subgroups",
+    "hearts",
+    "nab",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +59,9 @@ def register(app: typer.Typer) -> None:
         calibration: does it speak as often as asked (where it can be asked), by age of the baseline and with 10, 25
         and 50 % of days missing, do bands of 95 % hold 95 %, and do p-values say what they promise? Made-up people
         stand beside those of DATA, who are mostly too few for it. joint: do all adaptive rules together keep to an
-        alert budget? Made-up people with all vitals; no DATA. subgroups: rates and lift by group of people, as gaps to
+        alert budget? Made-up people with all vitals; no DATA. swaps: an illness that begins with another device;
+        variability: what rules of heart rate variability alone, which do not run, would find; both of made-up people.
+        subgroups: rates and lift by group of people, as gaps to
         everybody else. DATA of the others as for onset. hearts: which heart rate of a day tells most, asleep, at rest
         by day, both or a circadian model's; DATA of raw recordings. nab: the Numenta Anomaly Benchmark, with a
         setting of the daily detector made for it, not the one that runs; DATA is a checkout of it.
@@ -71,8 +84,8 @@ def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
 
     try:
         with _progress() as told:
-            if task == "joint":
-                return _joint(told)
+            if task in _MADE_UP:
+                return _MADE_UP[task](told)
             if task in ("injected", "exchanged") and data is None:
                 return _OTHERS[task](None, told)
             folder = _needed(task, data)
@@ -121,6 +134,18 @@ def _joint(told: Any) -> dict[str, Any]:
     return joint.evaluate(told)
 
 
+def _swaps(told: Any) -> dict[str, Any]:
+    from evaluation import swaps
+
+    return swaps.evaluate(told)
+
+
+def _variability(told: Any) -> dict[str, Any]:
+    from evaluation import variability
+
+    return variability.evaluate(told)
+
+
 def _calibration(data: Path, told: Any) -> dict[str, Any]:
     from evaluation import calibration
     from services.cli.evaluate_stream import process
@@ -146,6 +171,11 @@ def _nab(data: Path, told: Any) -> dict[str, Any]:
     return nab.evaluate(data, told)
 
 
+_MADE_UP: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
+    "joint": _joint,
+    "swaps": _swaps,
+    "variability": _variability,
+}
 _OTHERS: Final[dict[str, Callable[[Any, Any], dict[str, Any]]]] = {
     "injected": _injected,
     "exchanged": _exchanged,

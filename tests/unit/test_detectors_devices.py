@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from detectors.afresh import start_afresh
-from detectors.baseline import NIGHT_HEART, NIGHT_SKIN
-from detectors.devices import BETWEEN, DEVICE_DTYPE, NIGHTS
+from detectors.baseline import NIGHT_HEART, NIGHT_SKIN, PAIRS, REST_HEART
+from detectors.devices import BETWEEN, DEVICE_DTYPE, FIRST_WEEK, NIGHTS, WATCHED, learn, tonight
 from detectors.explain import patient_sentence, sentence
 from detectors.pipeline import PIPELINE_DTYPE, Pipeline, take
 from detectors.protocol import DAY_MS, HEART_RATE, Finding, State
@@ -159,7 +159,9 @@ def test_a_great_rise_is_told_after_the_swap_and_says_what_was_taken_off(lived: 
     finding = next(f for f in lived.findings("ill later", RISE) if f.change == "raised")
     told = finding.evidence
     assert told["measured"] - told["taken_off"] == pytest.approx(told["value"], abs=1e-3)
-    assert (told["device_since_day"], told["device_nights"]) == (night_of(SWAP), 8)
+    assert (told["device_since_day"], told["device_nights"]) == (night_of(SWAP), 3), (
+        "the first night, and two after the first week"
+    )
     off = float(f"{told['measured']:.0f}") - float(f"{told['value']:.0f}")
     date = "the device changed in the night to 3 Nov"
     assert f"; {date}: {off:.0f} /min were taken off the {told['measured']:.0f} /min measured" in sentence(RISE, told)
@@ -284,3 +286,23 @@ def test_a_finding_of_the_first_night_says_that_nothing_is_known_yet() -> None:
 
 def test_what_is_kept_of_devices_has_its_bound() -> None:
     assert PIPELINE_DTYPE["devices"].itemsize == 4 * DEVICE_DTYPE.itemsize <= 110
+
+
+def test_of_a_heart_rate_the_first_day_alone_teaches_in_a_devices_first_week() -> None:
+    """What rises after it is the person's; skin temperature, which no sum over days judges, goes on learning."""
+    state = np.zeros(1, PIPELINE_DTYPE)
+    state["devices"]["number"], state["devices"]["doubt"][:, :, 0] = (RING, WATCH), BETWEEN**2
+    state["devices"]["since"][:, :, 0] = 100
+    minutes = np.full((1, len(PAIRS)), 480, np.uint16)
+    learned = []
+    for day in range(100, 110):
+        state["open_day"] = day
+        night = tonight(state["devices"], minutes)
+        miss, every = np.ones((1, len(PAIRS))), np.ones((1, len(PAIRS)), bool)
+        learn(state, night, miss, np.full((1, len(PAIRS)), 4.0) + night.doubt, every)
+        learned.append(state["devices"]["nights"][0, :, 0].tolist())
+    hearts = [place for place, pair in enumerate(WATCHED) if pair in (NIGHT_HEART, REST_HEART)]
+    for place in range(len(WATCHED)):
+        of_days = [nights[place] for nights in learned]
+        waits = [1] * FIRST_WEEK + [2, 3, 4]
+        assert of_days == (waits if place in hearts else list(range(1, 11)))
