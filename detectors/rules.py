@@ -50,7 +50,7 @@ def _drift(metric: str, title: str, not_for: tuple[Condition, ...]) -> Rule:
 
 
 DRIFTS: Final = (
-    _drift("heart_rate", "Resting heart rate", _HEART, 3),
+    _drift("heart_rate", "Resting heart rate", _HEART),
     _drift("spo2", "Oxygen saturation at night", _ASLEEP),
     _drift("respiratory_rate", "Breathing at night", _ASLEEP),
     _drift("hrv_rmssd", "Heart rate variability at night", _HEART),

@@ -215,6 +215,33 @@ async def test_nights_that_come_at_any_time_are_told_to_the_team_and_the_patient
     )
 
 
+async def test_a_day_of_another_course_is_told_to_the_team_alone(api: ServedApi, ours: ApiData) -> None:
+    patient = ours.patient("p1", days=DAYS)
+    hours(ours, patient, "heart_rate", "2026-10-01 10:00", "2026-11-21 09:00", 70, "hour BETWEEN 7 AND 22")
+    hours(ours, patient, "heart_rate", "2026-10-01 10:00", "2026-11-21 09:00", 55, "hour NOT BETWEEN 7 AND 22")
+    hours(ours, patient, "heart_rate", "2026-11-21 10:00", "2026-11-22 09:00", 70, "hour BETWEEN 1 AND 15")
+    async with api.client(ours.token(ours.person())) as client:
+        few = (await said(client))["day_shape"]
+        hours(ours, patient, "heart_rate", "2026-11-21 16:00", "2026-11-21 23:00", 55)
+        hours(ours, patient, "heart_rate", "2026-11-22 00:00", "2026-11-22 00:00", 70)
+        told = (await said(client))["day_shape"]
+        page = (await client.get("/patients/p1")).text
+    assert (few["state"], few["hours"], few["p"]) == ("unknown", 15, None)
+    assert (told["state"], told["day"], told["since"], told["turned_hours"]) == (
+        "unlike",
+        "2026-11-22",
+        "2026-11-22",
+        -7,
+    )
+    assert (told["hours"], told["days"]) == (24, 28)
+    assert told["p"] < 0.001
+    assert f"<li>{told['sentence']}</li>" in page
+    person = ours.person("grace", "patient", "Grace")
+    teams.link_patient(ours.connection, person, patient)
+    async with api.client(ours.token(person)) as client:
+        assert "day_shape" not in await said(client)
+
+
 async def test_an_episode_is_followed_back_to_usual(api: ServedApi, ours: ApiData) -> None:
     patient = ours.patient("p1", days=DAYS)
     values = wobbling([(80, 60), (6, 70), (14, 61)])
@@ -268,7 +295,8 @@ async def test_what_says_nothing_of_somebody_is_off_and_says_why(api: ServedApi,
         assert (await client.put("/v1/patients/p1/profile", json=profile)).status_code == 200
         whole = await said(client)
         page = (await client.get("/patients/p1")).text
-    assert [one["quantity"] for one in whole["off"]] == ["resting_heart_rate", "hrv_rmssd"]
+    assert [one["quantity"] for one in whole["off"]] == ["resting_heart_rate", "hrv_rmssd", "day_shape"]
+    assert whole["day_shape"] is None
     assert {change["quantity"] for change in whole["changes"]} == {
         "respiratory_rate", "body_temperature", "weight", "steps", "rest_regularity", "wear",
     }  # fmt: skip
@@ -361,5 +389,6 @@ async def test_what_is_not_open_is_named_and_never_said_to_be_unknown(
         ours.consent(grace, "care", "withdrawn", ["vitals"])
         whole = await said(client)
         assert (whole["changes"], whole["wear"], whole["not_shown"]) == ([], None, ["activity", "vitals"])
+        assert whole["day_shape"] is None
         assert whole["weight_gain"] is None
         assert "Not shown to you: activity, vitals." in (await client.get("/patients/p1")).text

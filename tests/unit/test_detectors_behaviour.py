@@ -67,7 +67,8 @@ def some_hour(part: int) -> HourSlice:
 
 def some_day(part: int, channels: int) -> DayValues:
     rng = np.random.default_rng(part)
-    values = rng.normal(70 + 12 * (part > 60), 1, (PEOPLE, channels))
+    values = rng.normal(70 + 12 * (part > 60) - 15 * (np.arange(channels) >= 13), 1, (PEOPLE, channels))
+    values[:, : channels // 3] += 20 * (part % 30 == 20)  # a day of another shape
     values[rng.random(values.shape) < 0.1] = np.nan
     return DayValues(np.arange(PEOPLE), np.full(PEOPLE, 20_000 + part, np.int32), values)
 
@@ -267,7 +268,7 @@ def test_docstrings_and_their_examples(name: str) -> None:
     "name",
     [
         "gate", "context", "baseline", "score", "persist", "datastate", "limits", "pipeline", "daily", "incidents",
-        "early_warning", "scores.news2", "scores.mews", "scores.qsofa", "scores.shock_index",
+        "early_warning", "shape", "scores.news2", "scores.mews", "scores.qsofa", "scores.shock_index",
     ],
 )  # fmt: skip
 def test_every_algorithm_has_an_example(name: str) -> None:

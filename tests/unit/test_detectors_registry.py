@@ -61,11 +61,11 @@ def theirs(site: Path) -> Path:
 
 
 def test_ours_are_found_and_are_detectors() -> None:
-    assert {"daily", "limits", "pipeline"} <= set(registry.names())
+    assert {"daily", "day_shape", "limits", "pipeline"} <= set(registry.names())
     for name in registry.names():
         assert isinstance(registry.load(name)(), Detector)
     table = dict(re.findall(r"\| `(\w+)` \| `[\w.]+:(\w+)` \|", PAGE))
-    assert table == {name: registry.load(name).__name__ for name in ("limits", "pipeline", "daily")}
+    assert table == {name: registry.load(name).__name__ for name in ("limits", "pipeline", "daily", "day_shape")}
 
 
 def test_the_page_names_the_bound_of_the_suite() -> None:

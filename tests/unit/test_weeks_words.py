@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from detectors.courses import Recovery, Wear
 from detectors.robust import Estimate
 from detectors.trends import Change, ChangeState, Kind
 from detectors.weights import Gain
-from services.api.weeks import plain, statements, words
+from services.api.weeks import plain, shapes, statements, words
 from services.api.weeks.quantities import QUANTITIES
 from services.web import own_words, present
 from tests.unit.test_own_words import grade
@@ -77,6 +78,35 @@ def test_a_fast_gain_of_weight_is_told_with_both_its_days_and_the_unknown_with_w
     )
     assert words.gain(Gain("unknown")).endswith("not known, no weight of the weeks looked at")
     assert statements.gain(Gain("unknown", 20_779, 82.5), plain=False)["change"] is None
+
+
+def novelty(to_bed: int, *, known: int = 24, days: int = 30) -> shapes.Novelty:
+    """What a last day says that goes to bed at some hour after 10:00, where all before went at 23:00."""
+    at, rates = np.arange(24), []
+    for seed in range(days + 1):
+        bed = to_bed if seed == days else 13
+        rates.append(np.where((at - bed) % 24 < 8, 55, 70) + np.random.default_rng(seed).normal(0, 3, 24))
+    rates[-1][known:] = np.nan
+    return shapes.judge(np.array(rates), 20_779)
+
+
+def test_a_course_is_told_with_what_it_was_held_against_where_it_differs_and_what_else_looks_so() -> None:
+    told = words.day_shape(novelty(6))
+    name = "Course of the heart rate over the 24 h to 10:00 on 22 Nov: "
+    assert told.startswith(f"{name}unlike that of any day in the 4 weeks before; most at ")
+    assert "24 of 24 h known, 28 days compared" in told
+    assert told.endswith(". It is near a usual one, 7 h earlier; nights at work and another time zone look so")
+    assert words.day_shape(novelty(13)).startswith(f"{name}as far as known like that of ")
+    assert words.day_shape(novelty(6, known=15)) == f"{name}not known; 15 of the 16 hours needed are there"
+    few = novelty(6, days=6)
+    assert words.day_shape(few) == f"{name}not known; 6 of the 7 days needed to compare with are there"
+    document = statements.day_shape(few)
+    assert document["state"] == "unknown"
+    assert {document[name] for name in ("distance", "p", "most_alike", "since", "most_at_hour", "most_by")} == {None}
+    document = statements.day_shape(novelty(6))
+    assert (document["state"], document["turned_hours"], document["since"]) == ("unlike", -7, "2026-11-22")
+    for said in (novelty(6), novelty(13), few):
+        assert not re.search(r"\b(normal|stable|steady|unchanged|good|bad|should|must)\b", words.day_shape(said))
 
 
 def test_a_document_holds_a_difference_with_its_interval_or_none_at_all() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from detectors import trends
 from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, PAIRS
 from detectors.courses import recovery, wear
+from detectors.day_shape import DAY_SHAPE
 from detectors.robust import CONFIDENCE
 from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART, WHY_OFF
 from detectors.trends import SPAN, Change, Daily
@@ -25,7 +26,7 @@ from services.api.patients import Patient
 from services.api.query import every
 from services.api.times import rfc3339, zone
 from services.api.weeks import days as stored
-from services.api.weeks import statements
+from services.api.weeks import shapes, statements
 from services.api.weeks.days import Days
 from services.api.weeks.quantities import QUANTITIES, day_of, iso
 
@@ -42,6 +43,7 @@ NEEDS: Final[Mapping[str, frozenset[str]]] = {
 GAIN_OFF: Final = {
     "quantity": "weight", "title": "Fast gain of weight", "reason": "the weight rises between dialyses by itself",
 }  # fmt: skip
+SHAPE_OFF: Final = {"quantity": "day_shape", "title": "Course of the day"}
 CALENDAR: Final = ("weight", "steps", "rest_regularity", "wear")
 
 
@@ -53,7 +55,9 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     shut = await _shut(scope, patient)
     days = await stored.read(scope.connection, patient, here, today)
     who = (await individual.read(scope.connection, patient.id, now)).profile
-    off = _off(who, now)
+    off, conditions = _off(who, now), profile.conditions(who, to_ms(now))
+    shapeless = "; ".join(WHY_OFF[c] for c in DAY_SHAPE.not_for if c in conditions)
+    novelty = None if shapeless or VITALS & shut else await shapes.read(scope.connection, patient, here, night)
     shown = {key: daily for key, daily in days.of.items() if key not in off and not NEEDS.get(key, VITALS) & shut}
     whole = {
         "patient": patient.brief(),
@@ -69,9 +73,11 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
         "recoveries": await _recoveries(scope, patient, shown, here) if scope.sees("alert") else [],
         "wear": _wear(shown, days, lasts["wear"], plain=scope.plain),
         "weight_gain": None if who and who.dialysis else _gain(shown, days, today, plain=scope.plain),
+        "day_shape": None if novelty is None else statements.day_shape(novelty),
         "off": [
             *({"quantity": key, "title": QUANTITIES[key].title, "reason": why} for key, why in off.items()),
             *([GAIN_OFF] if who and who.dialysis else []),
+            *([SHAPE_OFF | {"reason": shapeless}] if shapeless else []),
         ],
         "not_shown": sorted(shut),
     }

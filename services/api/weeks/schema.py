@@ -102,10 +102,34 @@ class WeightGain(TypedDict):
 
 
 @strict
+class DayShape(TypedDict):
+    """How unlike the heart rate's course over the last day was to that of each of the 28 before it.
+
+    The distance is in the days' own mean deviations, ``p`` how often an ordinary day of this person lies so far;
+    ``turned_hours`` by how many hours later it is a usual course. The unknown has none of them.
+    """
+
+    state: Literal["unlike", "not_unlike", "unknown"]
+    day: str
+    hours: int
+    hours_needed: int
+    days: int
+    days_needed: int
+    distance: float | None
+    p: float | None
+    most_alike: str | None
+    since: str | None
+    most_at_hour: int | None
+    most_by: float | None
+    turned_hours: int | None
+    sentence: str
+
+
+@strict
 class Off(TypedDict):
     """A quantity that says nothing of somebody with this profile, and why."""
 
-    quantity: Quantity
+    quantity: Quantity | Literal["day_shape"]
     title: str
     reason: str
 
@@ -116,6 +140,7 @@ class Weeks(TypedDict, total=False):
 
     ``to`` is the day on which the last night that is over ended, ``calendar_to`` the last whole day of steps, weight,
     regularity and wear. A fast gain of weight is looked for up to the present day; null where nobody was ever weighed.
+    The course of the day is told to the team alone, null where it is off or not shown.
     """
 
     patient: Brief
@@ -127,5 +152,6 @@ class Weeks(TypedDict, total=False):
     recoveries: list[Recovery]
     wear: Wear | None
     weight_gain: WeightGain | None
+    day_shape: DayShape | None
     off: list[Off]
     not_shown: list[str]

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from detectors.apart import LEAST_HOURS
 from detectors.courses import ENOUGH_HOURS, Recovery, Wear
+from detectors.shape import LEAST_DAYS
 from detectors.trends import Change
 from detectors.weights import GAIN_DAYS, GAIN_KG, Gain
 from services.api.weeks import plain as to_patients
 from services.api.weeks import words as to_the_team
 from services.api.weeks.quantities import QUANTITIES, Quantity, iso
+from services.api.weeks.shapes import Novelty
 
 
 def change(key: str, said: Change, *, plain: bool) -> dict[str, Any]:
@@ -84,6 +89,27 @@ def gain(said: Gain, *, plain: bool) -> dict[str, Any]:
         "from_value": _round(said.from_value, quantity),
         "change": said.kilograms if known else None,
         "sentence": (to_patients if plain else to_the_team).gain(said),
+    }
+
+
+def day_shape(said: Novelty) -> dict[str, Any]:
+    """Return how unlike the course of the last day was, with its sentence; for the team alone."""
+    course, known = said.course, bool(np.isfinite(said.course.p[0]))
+    return {
+        "state": "unknown" if not known else "unlike" if course.unlike[0] else "not_unlike",
+        "day": iso(said.day),
+        "hours": int(course.hours[0]),
+        "hours_needed": LEAST_HOURS,
+        "days": int(course.days[0]),
+        "days_needed": LEAST_DAYS,
+        "distance": round(float(course.distance[0]), 3) if known else None,
+        "p": round(float(course.p[0]), 4) if known else None,
+        "most_alike": iso(int(course.nearest[0])) if known else None,
+        "since": iso(said.since),
+        "most_at_hour": said.hour,
+        "most_by": None if said.by is None else round(said.by, 1),
+        "turned_hours": int(course.turned[0]) or None,
+        "sentence": to_the_team.day_shape(said),
     }
 
 

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
+from detectors.apart import HOURS, LEAST_HOURS
 from detectors.courses import ENOUGH_HOURS, Recovery, Wear
 from detectors.robust import CONFIDENCE, Estimate
+from detectors.shape import LEAST_DAYS
 from detectors.trends import SPAN, Change
 from detectors.weights import FRESH_DAYS, GAIN_DAYS, GAIN_KG, Gain
 from services.api.weeks.quantities import Quantity, date_words, signed
+from services.api.weeks.shapes import Novelty
 
 _AGAINST: Final = {
     "first_weeks": ("in the last 4 weeks", "in", "this person's first weeks"),
@@ -86,6 +91,31 @@ def gain(said: Gain) -> str:
     sure = "" if said.state == "risen" else ", one reading so far, not confirmed"
     risen = f"Weight {said.kilograms:.1f} kg up in {days} {'day' if days == 1 else 'days'} ({levels}{sure})"
     return f"{risen}; for somebody with heart failure, teams usually ask to be told of {bound}"
+
+
+def day_shape(said: Novelty) -> str:
+    """Return how unlike the course of a day was as a sentence: to which days, where most, and what else looks so."""
+    course = said.course
+    name = f"Course of the heart rate over the 24 h to 10:00 on {date_words(said.day)}"
+    hours, days = int(course.hours[0]), int(course.days[0])
+    if not np.isfinite(course.p[0]) or said.by is None or said.hour is None:
+        if hours < LEAST_HOURS:
+            return f"{name}: not known; {hours} of the {LEAST_HOURS} hours needed are there"
+        return f"{name}: not known; {days} of the {LEAST_DAYS} days needed to compare with are there"
+    sure = f"{hours} of {HOURS} h known, {days} days compared"
+    alike = date_words(int(course.nearest[0]))
+    if not course.unlike[0]:
+        return f"{name}: as far as known like that of {alike}; {sure}"
+    since = f", so since {date_words(said.since)}" if said.since is not None and said.since < said.day else ""
+    above = "above" if said.by > 0 else "below"
+    where = f"most at {said.hour}:00, {abs(said.by):.0f} /min {above} the most alike day ({alike}), levels taken off"
+    told = f"{name}: unlike that of any day in the 4 weeks before{since}; {where}; p {course.p[0]:.2g}, {sure}"
+    if not course.turned[0]:
+        return told
+    way = "later" if course.turned[0] > 0 else "earlier"
+    return (
+        f"{told}. It is near a usual one, {abs(course.turned[0])} h {way}; nights at work and another time zone look so"
+    )
 
 
 def _slope(quantity: Quantity, said: Change, slope: Estimate, name: str) -> str:
