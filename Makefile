@@ -88,6 +88,7 @@ evaluate: install ## Judge detection on the shared real data and write docs/dete
 	@$(BIN)/keepwell evaluate hearts --data $(DATA)/wearable_hr --json build/evaluate/hearts.json
 	@$(BIN)/keepwell evaluate injected --data $(DATA)/wearable_hr --json build/evaluate/injected.json
 	@$(BIN)/keepwell evaluate exchanged --data $(DATA)/wearable_hr --json build/evaluate/exchanged.json
+	@$(BIN)/keepwell evaluate shape --data $(DATA)/wearable_hr --json build/evaluate/shape.json
 	@$(BIN)/python -m evaluation.page build/evaluate && $(BIN)/python -m evaluation.plots build/evaluate
 
 screenshots: install ## Make the pictures of the README anew with the browser test
