@@ -15,7 +15,7 @@ Us = dict[str, list[float]]  # kernel → CPU microseconds a patient, of each sa
 HOUR, DAY = 60 * len(WORN), 1440 * len(WORN)  # metric minutes
 METRIC_MINUTES: Final = {
     "limits": len(WORN), "limits_often": len(WORN), "minute": len(WORN), "hour_close": HOUR, "day_close": DAY,
-    "hour_at_once": HOUR, "daily": DAY,
+    "hour_at_once": HOUR, "daily": DAY, "shape": DAY,
 }  # fmt: skip
 NAMES: Final = {
     "limits": "safety limits, a reading a metric minute",
@@ -25,6 +25,7 @@ NAMES: Final = {
     "day_close": "close of a day",
     "hour_at_once": "an hour's minutes at once, with its close",
     "daily": "`daily`, a day's values",
+    "shape": "`day_shape`, a day's hours (on reading; not part of a day's close)",
 }
 PATHS: Final = {
     "path": ("vital path, a reading a metric minute", "limits"),

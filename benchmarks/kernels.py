@@ -26,10 +26,13 @@ from rich.console import Console
 from benchmarks import memory
 from benchmarks.costs import CADENCE, Us, figures, markdown
 from benchmarks.watch import START_MS, readings_of, worn_hour
+from detectors.apart import HOURS
 from detectors.daily import CHANNELS, LIMITS, Channel, Daily
 from detectors.limits import Limits
+from detectors.novelty import DAYS as SHAPE_DAYS
 from detectors.pipeline import Pipeline
-from detectors.protocol import HOUR_MS, Doubles, HourSlice, Readings, Rows, State
+from detectors.protocol import HOUR_MS, Doubles, HourSlice, Ints, Readings, Rows, State
+from detectors.shape import Shape
 from evaluation.page import PAGE, with_part
 from ingest.clock import SystemClock, to_datetime
 
@@ -59,6 +62,7 @@ def measure(rounds: int) -> Us:
         _live(us, state.copy(), hour, after)
         _settle(us, "hour_at_once", Pipeline(), state.copy(), hour, (0, 60))
         _days(us)
+        _shapes(us)
     return us
 
 
@@ -85,6 +89,21 @@ def _days(us: Us) -> None:
     for day in range(DAYS):
         spent: Us = us if day == DAYS - 1 else {}
         _advance(spent, daily, state, day, prior.center + prior.day * rng.normal(size=(BATCH, len(daily.channels))))
+
+
+def _shapes(us: Us) -> None:
+    """The courses of days, one day after the other, until four weeks are remembered."""
+    shape, rng = Shape(), np.random.default_rng(1)
+    state = shape.new_state(BATCH * BATCHES)
+    asleep = np.where((np.arange(HOURS) >= 13) & (np.arange(HOURS) < 21), -15.0, 0.0)
+    for day in range(SHAPE_DAYS + 1):
+        spent: Us = us if day == SHAPE_DAYS else {}
+        on, rates = np.full(BATCH, 20_000 + day, np.int32), 70 + asleep + 3 * rng.normal(size=(BATCH, HOURS))
+        _course(spent, shape, state, on, rates)
+
+
+def _course(us: Us, shape: Shape, state: State, on: Ints, rates: Doubles) -> None:
+    _each(us, "shape", lambda rows: (shape.advance, state, rows, on, rates))
 
 
 def _settle(us: Us, name: str, pipeline: Pipeline, state: State, hour: HourSlice, span: tuple[int, int]) -> None:

@@ -52,3 +52,8 @@ def listed(words: Sequence[str]) -> str:
     ('a', 'a, b and c')
     """
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def share(row: Mapping[str, Any]) -> str:
+    low, high = (number(None if end is None else 100 * end, 1) for end in row["ci"])
+    return f"{number(None if row['share'] is None else 100 * row['share'], 1)} % ({low} to {high})"

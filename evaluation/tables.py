@@ -8,9 +8,10 @@ from typing import Any, Final
 import numpy as np
 
 from evaluation.ahead import excludes_zero
-from evaluation.sheet import Sheet, between, number, percent
+from evaluation.sheet import Sheet, between, number, percent, share
 from evaluation.tables_injected import injected
 from evaluation.tables_onset import onset
+from evaluation.tables_shape import shape
 
 
 def sheets(document: Mapping[str, Any]) -> list[Sheet]:
@@ -82,7 +83,7 @@ def _p_values(found: Mapping[str, Any], people: str) -> Sheet:
         f"{people}:"
     )
     rows = [
-        (when, str(one["n"]), *(_share(one[how][level]) for how in ("student", "told") for level in ("0.05", "0.01")),
+        (when, str(one["n"]), *(share(one[how][level]) for how in ("student", "told") for level in ("0.05", "0.01")),
          *(percent(one[how]["0.05"]["between_people"]) for how in ("student", "told")))
         for when, one in found.items()
     ]  # fmt: skip
@@ -97,11 +98,6 @@ def _p_values(found: Mapping[str, Any], people: str) -> Sheet:
         "told",
     )
     return Sheet(text, head, rows)
-
-
-def _share(row: Mapping[str, Any]) -> str:
-    low, high = (number(None if end is None else 100 * end, 1) for end in row["ci"])
-    return f"{number(None if row['share'] is None else 100 * row['share'], 1)} % ({low} to {high})"
 
 
 def _rates(text: str, group: Mapping[str, Any]) -> list[Sheet]:
@@ -237,7 +233,7 @@ def _swaps(d: Mapping[str, Any]) -> list[Sheet]:
         "days where they fall ill (+5 /min over 3 days) and over 14 where only the device changes. Another device "
         "measures 2 % and 1.5 /min higher, or as much lower. Intervals resample people."
     )
-    rows = [(name, _share(one)) for name, one in d["stories"].items()]
+    rows = [(name, share(one)) for name, one in d["stories"].items()]
     return [Sheet(text, ("what happens", "told"), rows)]
 
 
@@ -273,4 +269,5 @@ _SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
     "hearts": _hearts,
     "swaps": _swaps,
     "variability": _variability,
+    "shape": shape,
 }

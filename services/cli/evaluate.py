@@ -26,6 +26,7 @@ TASKS: Final = (
     "variability",
     "subgroups",
     "hearts",
+    "shape",
     "nab",
 )
 
@@ -63,8 +64,9 @@ def register(app: typer.Typer) -> None:
         variability: what rules of heart rate variability alone, which do not run, would find; both of made-up people.
         subgroups: rates and lift by group of people, as gaps to
         everybody else. DATA of the others as for onset. hearts: which heart rate of a day tells most, asleep, at rest
-        by day, both or a circadian model's; DATA of raw recordings. nab: the Numenta Anomaly Benchmark, with a
-        setting of the daily detector made for it, not the one that runs; DATA is a checkout of it.
+        by day, both or a circadian model's; DATA of raw recordings. shape: is a day told whose heart rate takes another
+        course, and does it tell another wearer? Made-up people and, with DATA, raw recordings. nab: the Numenta Anomaly
+        Benchmark, with a setting of the daily detector made for it, not the one that runs; DATA is a checkout of it.
 
         How to read it: "found" without "control" says nothing, since a rule that is always on finds everybody. "lift"
         is found less control. "rate got" are alert episodes per patient-week in healthy spans. Intervals are 95 %,
@@ -86,7 +88,7 @@ def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
         with _progress() as told:
             if task in _MADE_UP:
                 return _MADE_UP[task](told)
-            if task in ("injected", "exchanged") and data is None:
+            if task in ("injected", "exchanged", "shape") and data is None:
                 return _OTHERS[task](None, told)
             folder = _needed(task, data)
             if task == "onset":
@@ -165,6 +167,12 @@ def _hearts(data: Path, told: Any) -> dict[str, Any]:
     return hearts.evaluate(data, told)
 
 
+def _shape(data: Path | None, told: Any) -> dict[str, Any]:
+    from evaluation import shapes
+
+    return shapes.evaluate(data, told)
+
+
 def _nab(data: Path, told: Any) -> dict[str, Any]:
     from evaluation import nab
 
@@ -182,6 +190,7 @@ _OTHERS: Final[dict[str, Callable[[Any, Any], dict[str, Any]]]] = {
     "calibration": _calibration,
     "subgroups": _subgroups,
     "hearts": _hearts,
+    "shape": _shape,
     "nab": _nab,
 }
 
