@@ -10,15 +10,21 @@ from typing import Final
 
 import numpy as np
 
-from detectors.protocol import Bytes, Counts
+from detectors.protocol import Bools, Bytes, Counts, Rows
 
 MOST: Final = 16
 _BITS: Final = np.array([0, *(1 << min(n, MOST) - 1 for n in range(1, 256))], np.uint16)
 
 
-def bits(device: Bytes) -> Counts:
-    """Return the bit of each device number, of any shape; 0, a device that is not known, has none."""
-    return np.asarray(_BITS[device])
+def add(masks: Counts, pairs: Rows, device: Bytes, chosen: Bools) -> None:
+    """Note the devices of the minutes that are ``chosen``, in place; both (P', W, R) of the baselines ``pairs`` (P',).
+
+    ``masks`` (R, P). A device that is not known, 0, has no bit. Hardly ever is any of them new.
+    """
+    mine = np.bitwise_or.reduce(_BITS.take(device) * chosen, axis=1).T
+    known = masks[:, pairs]
+    if (mine & ~known).any():
+        masks[:, pairs] = known | mine
 
 
 def numbers(mask: int) -> list[int]:

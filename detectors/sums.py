@@ -94,8 +94,7 @@ def add_minutes(
     chosen = usable.T[_METRIC[pairs]] & _IN_CONTEXT[pairs].take(context.T, axis=1)  # (pairs, W, R)
     hours["sum"][:, pairs] += np.where(chosen, thousandths.T[_METRIC[pairs]], 0).sum(1, dtype=np.int32).T
     hours["n"][:, pairs] += chosen.sum(1, dtype=np.uint8).T
-    by = measured_by.bits(minutes.device).T[_METRIC[pairs]]
-    days["devices"][:, pairs] |= np.bitwise_or.reduce(np.where(chosen, by, np.uint16(0)), axis=1).T
+    measured_by.add(days["devices"], pairs, minutes.device.T[_METRIC[pairs]], chosen)
     vital = (usable & _VITAL).any(2)
     of_heart = np.where(usable[:, :, HEART_RATE], more[:, :, 0], 0).astype(np.uint8)
     of_steps = more[:, :, 1]

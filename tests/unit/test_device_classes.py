@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from detectors.device_classes import CLASSES, MDC, NAMES, STATED, UNKNOWN, accuracy, told, within
 from detectors.explain import patient_sentence, sentence
 from detectors.limits import DEFAULT_LIMITS
-from detectors.measured_by import MOST, bits, numbers
+from detectors.measured_by import MOST, add, numbers
 from ingest.catalogue import catalogue
 from services.api import words
 from services.processor.in_memory import days
@@ -118,8 +118,10 @@ def test_a_screen_says_in_one_line_what_measured_and_how_exactly() -> None:
 
 @given(st.sets(st.integers(1, 255)))
 def test_a_mask_names_devices_as_long_as_it_can(devices: set[int]) -> None:
-    mask = int(np.bitwise_or.reduce(bits(np.array(sorted(devices | {0}), np.uint8))))
-    assert numbers(mask) == sorted({min(one, MOST) for one in devices})
+    masks, device = np.zeros((1, 2), np.uint16), np.array([*sorted(devices), 0], np.uint8)[None, :, None]
+    for chosen in (device != 0, device == 0):  # what is not chosen, or not known, adds nothing
+        add(masks, np.array([1]), device, chosen)
+    assert [numbers(int(mask)) for mask in masks[0]] == [[], sorted({min(one, MOST) for one in devices})]
 
 
 def told_of(device_class: str) -> list[AlertRow]:
