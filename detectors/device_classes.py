@@ -125,10 +125,6 @@ STATED: Final[Mapping[tuple[str, str, Over], Accuracy]] = MappingProxyType(
         ),
         ("cuff", "systolic_pressure", "reading"): _PRESSURE,
         ("cuff", "diastolic_pressure", "reading"): _PRESSURE,
-        ("thermometer", "body_temperature", "reading"): Accuracy(
-            0.3, False, "greatest error permitted in the laboratory",
-            "ISO 80601-2-56, as quoted in the Elsmar quality forum; the standard itself was not read",
-        ),
         ("scale", "weight", "reading"): Accuracy(
             0.3, False, "median error, at most", "Frija-Masson et al. 2021 (JMIR mHealth e22487), three makes"
         ),
@@ -143,7 +139,7 @@ STATED: Final[Mapping[tuple[str, str, Over], Accuracy]] = MappingProxyType(
 def accuracy(device_class: str, metric: str, over: Over = "reading") -> Accuracy | None:
     """Return what is stated of a class and metric; of a night's mean that of single readings where no other is.
 
-    >>> accuracy("thermometer", "body_temperature").error, accuracy("unknown", "heart_rate")
+    >>> accuracy("scale", "weight").error, accuracy("unknown", "heart_rate")
     (0.3, None)
     """
     return STATED.get((device_class, metric, over)) or STATED.get((device_class, metric, "reading"))

@@ -55,5 +55,6 @@ def listed(words: Sequence[str]) -> str:
 
 
 def share(row: Mapping[str, Any]) -> str:
+    """Return a share in percent with its interval."""
     low, high = (number(None if end is None else 100 * end, 1) for end in row["ci"])
     return f"{number(None if row['share'] is None else 100 * row['share'], 1)} % ({low} to {high})"

@@ -9,6 +9,7 @@ from evaluation.sheet import Sheet, between, number, percent, share
 
 
 def shape(d: Mapping[str, Any]) -> list[Sheet]:
+    """Return the tables of each background."""
     return [sheet for name, one in d["backgrounds"].items() for sheet in _shape_of(name, one, d["configurations"])]
 
 

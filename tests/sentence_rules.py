@@ -59,7 +59,6 @@ MAY_BE_OFF: Final = {
     ("patch_ecg", "heart_rate"): (2, True),
     ("finger_oximeter", "spo2"): (4, False),
     ("cuff", "systolic_pressure"): (8, False),
-    ("thermometer", "body_temperature"): (0.3, False),
     ("cgm", "glucose"): (11, True),
 }
 # Of what class each device was said to be that measured the end of a run, of its last quarter of an hour.
