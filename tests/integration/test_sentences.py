@@ -82,6 +82,36 @@ async def test_numbers_about_several_vitals_at_once_are_true_and_who_wore_it_is_
     ]
 
 
+SELDOM = {  # metric → hours between two readings, and values: beyond, and back
+    "systolic_pressure": (13, [205, 210, 130, 130]),
+    "heart_rate": (1, [140, 141, 142, 80, 81, 82, 83]),
+    "glucose": (4, [260, 270, 280, 150, 150, 150]),
+    "body_temperature": (9, [39.0, 39.2, 37, 36.9, 36.8]),
+}
+
+
+async def test_numbers_about_readings_that_come_seldom_are_true(bench: Bench) -> None:
+    """Told as readings in a row, so long apart or over so long; each alert ends as seldom."""
+    told = sorted(
+        (T0 + DAY + i * step * HOUR, metric, value)
+        for metric, (step, values) in SELDOM.items()
+        for i, value in enumerate(values)
+    )
+    for seq, (at_ms, metric, value) in enumerate(told):
+        await bench.frames([stamped(1, seq, [block(metric, at_ms, [value])])])
+    await bench.frames([stamped(1, len(told), [block("steps", told[-1][0] + HOUR, [0])])])
+    report = check(bench)
+    assert report.problems == []
+    alerts = await bench.rows(
+        "SELECT rule, state FROM alert WHERE kind = 'clinical' AND state <> 'withdrawn' ORDER BY rule"
+    )
+    rules = ("fever", "glucose_high", "systolic_high", "tachycardia_at_rest")
+    assert alerts == [(rule, "resolved") for rule in rules]
+    sentences = [text for (text,) in await bench.rows("SELECT sentence FROM alert_event WHERE change = 'raised'")]
+    assert any("at 180 mmHg or more in 2 readings in a row, 13 h apart (from " in text for text in sentences)
+    assert any("above 250 mg/dL in 3 readings in a row over 8 h (from " in text for text in sentences)
+
+
 SPOILT = [  # what is made untrue, whose sentences must be found out
     ("UPDATE reading_block SET value = (SELECT array_agg(v - 1 ORDER BY i) FROM unnest(value) WITH ORDINALITY u (v, i)) WHERE metric_id = 4", "spo2_low"),
     ("UPDATE reading_block SET t0 = t0 + interval '1 minute', t_last = t_last + interval '1 minute' WHERE metric_id = 6", "fever"),
