@@ -36,7 +36,7 @@ def needs_servers(file: str) -> bool:
 
 
 class EachHasItsServers(LoadScopeScheduling):  # type: ignore[misc]  # untyped
-    """Gives a file that needs servers to a process that has them, and the other tests one by one to whoever is free.
+    """Gives a file that needs servers to a process that has them, and the other files to whoever is free.
 
     Two processes have servers of their own (tests/fix_stack.py): what kills them disturbs nobody else. One begins with
     ``tests/integration``, but for the API, the audit and the administration; the other with those and the other folders.
@@ -45,24 +45,23 @@ class EachHasItsServers(LoadScopeScheduling):  # type: ignore[misc]  # untyped
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        name = nodeid.partition("::")[0]
-        return name if needs_servers(str(self.config.rootpath / name)) else nodeid
+        return nodeid.partition("::")[0]
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        scope = self._next(node)
-        if scope is None:
+        file = self._next(node)
+        if file is None:
             node.shutdown()  # what is left needs servers
             return
-        self.workqueue.move_to_end(scope, last=False)
+        self.workqueue.move_to_end(file, last=False)
         super()._assign_work_unit(node)
 
     def _next(self, node: WorkerController) -> str | None:
         left: list[str] = list(self.workqueue)
-        files = [scope for scope in left if "::" not in scope]
-        if files and (node.gateway.id != GAP_FILLER or len(self.nodes) == 1):
-            mine = [file for file in files if is_of_the_stream(file) == (node.gateway.id == "gw1")]
-            return mine[0] if mine else files[-1]
-        return next((scope for scope in left if "::" in scope), None)
+        with_servers = [file for file in left if needs_servers(str(self.config.rootpath / file))]
+        if with_servers and (node.gateway.id != GAP_FILLER or len(self.nodes) == 1):
+            mine = [file for file in with_servers if is_of_the_stream(file) == (node.gateway.id == "gw1")]
+            return mine[0] if mine else with_servers[-1]
+        return next((file for file in left if file not in with_servers), None)
 
 
 def is_of_the_stream(file: str) -> bool:
