@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import evaluation.circadian
+from evaluation.brief import brief
 from evaluation.circadian import daily_base
 from evaluation.days import NotEvaluable
 from evaluation.hearts import MEASURES, Minutes, compare
+from evaluation.sheet import between
 from evaluation.tables import sheets
 
 DAYS = 40
@@ -66,6 +68,8 @@ def test_who_has_no_nights_is_judged_by_what_is_known_by_day() -> None:
     (sheet,) = sheets(document)
     assert len(sheet.rows) == 3 * len(MEASURES)
     assert "3 people" in sheet.text
+    more = rows["both (what runs now)"]["0.2"]
+    assert f"{between(more['more_than_night'], more['more_than_night_ci'])} at 0.2" in brief(document)
 
 
 def test_too_few_days_are_refused_with_what_is_needed() -> None:

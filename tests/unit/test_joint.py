@@ -16,6 +16,7 @@ from detectors.pipeline import Pipeline
 from detectors.protocol import Doubles, Finding
 from detectors.rise import DETECTOR
 from detectors.rules import ADAPTIVE, NEW_NORMAL, RESTING_HEART, SHARE
+from evaluation.brief import brief
 from evaluation.cells import ALLOWED
 from evaluation.joint import Told, alerts_of, incidents, settle
 from evaluation.made_up_hours import Bodies, bodies, hours
@@ -97,7 +98,7 @@ def test_the_figures_are_told_as_tables() -> None:
         "spo2_drift": {"n": 9, **row, "share_held": False},
     }
     one = {"limit": 4.5, "incidents": 9, **row, "held": True, "looser": {"limit": 4.0, **row}, "alerts": alerts}
-    budgets = {"0.1": one, "0.2": one | {"held": False}}
+    budgets = {"0.1": one, "0.2": one | {"held": False}, "0.3": one}
     document = {"task": "joint", "n": 4, "days": 84, "weeks": 48.0, "share": 0.005, "budgets": budgets}
     together, each = sheets(document)
     assert together.rows[0] == ("≤ 0.1", "4.5", "9", "0.090 (0.080 to 0.100)", "4.0", "0.090 (0.080 to 0.100)")
@@ -105,3 +106,7 @@ def test_the_figures_are_told_as_tables() -> None:
     assert each.rows[1][0] == "`spo2_drift`"
     assert each.rows[1][1].endswith("*")
     assert not each.rows[0][1].endswith("*")
+    said = brief(document)
+    assert "**The budget does not hold at 0.2 for all adaptive rules together**" in said
+    assert "the loudest, `spo2_drift`, costs 0.0900" in said
+    assert "**The budget holds for" in brief(document | {"budgets": dict.fromkeys(budgets, one)})
