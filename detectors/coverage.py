@@ -13,7 +13,7 @@ import numpy as np
 
 from detectors.baseline import LEAST_MINUTES, MINUTE_SD, PAIR_METRIC, PAIRS
 from detectors.context import SLEEP_FROM, SLEEP_TO
-from detectors.gate import ABSENT, DOUBTED, OFF_BODY
+from detectors.gate import DOUBTED, USABLE
 from detectors.minutes import Minutes
 from detectors.protocol import HEART_RATE, STEPS, VITALS, Bools, Bytes, Counts, Doubles, Ints, Longs, State
 
@@ -23,8 +23,8 @@ STANDS: Final = 10
 APART: Final = 15
 """So many minutes apart they are neighbours still; after a longer break a reading stands for its own minute alone."""
 
-COVERED: Final = (HEART_RATE, STEPS)
-"""The metrics whose minutes are counted so: the others' days need too few readings for it to matter."""
+COVERED: Final = slice(HEART_RATE, STEPS + 1)
+"""The two metrics whose minutes are counted so: the others' days need too few readings for it to matter."""
 
 HEART_PAIRS: Final = np.flatnonzero(PAIR_METRIC == HEART_RATE)  # one a context, in their order
 _MOST_NOISE: Final = MINUTE_SD[HEART_PAIRS] ** 2 / LEAST_MINUTES[HEART_PAIRS]
@@ -40,18 +40,21 @@ def more_minutes(last: Ints, minutes: Minutes, code: Bytes) -> Bytes:
     >>> from detectors.minutes import live_minutes
     >>> from detectors.protocol import blank_hour
     >>> hour = blank_hour(rows=[0], hour_ms=[0], utc_offset_min=[0])
-    >>> code = np.full((1, 60, 7), ABSENT, np.uint8)
-    >>> code[0, [0, 1, 7, 20, 40], HEART_RATE] = 0  # 1, 6, 13 and 20 minutes apart
+    >>> code = np.full((1, 60, 7), DOUBTED, np.uint8)
+    >>> code[0, [0, 1, 7, 20, 40], HEART_RATE] = USABLE  # 1, 6, 13 and 20 minutes apart
     >>> more = more_minutes(np.zeros((1, 2), np.int32), live_minutes(hour), code)
     >>> more[0, [0, 1, 7, 20, 40], 0].tolist()
     [0, 0, 5, 9, 0]
     """
     of = code[:, :, COVERED]
-    measured = (of != ABSENT) & (of != OFF_BODY) & (of != DOUBTED)
-    latest = np.maximum.accumulate(np.where(measured, minutes.minute[:, :, None], 0), axis=1)
-    before = np.maximum(np.concatenate([last[:, None], latest[:, :-1]], axis=1), last[:, None])
+    measured = (of == USABLE) | (of > DOUBTED)
+    before = np.empty(measured.shape, np.int32)
+    before[:, :1] = last[:, None]
+    seen = np.where(measured[:, :-1], minutes.minute[:, :-1, None], 0)
+    before[:, 1:] = np.maximum(np.maximum.accumulate(seen, axis=1), last[:, None])
     apart = minutes.minute[:, :, None] - before
-    return np.where(measured & (before > 0) & (apart <= APART), np.minimum(apart, STANDS) - 1, 0).astype(np.uint8)
+    seldom = measured & (apart > 1) & (apart <= APART) & (before > 0)
+    return np.where(seldom, np.minimum(apart, STANDS) - 1, 0).astype(np.uint8)
 
 
 def nights(minute: Longs, metric: str) -> dict[int, int]:
@@ -64,7 +67,7 @@ def nights(minute: Longs, metric: str) -> dict[int, int]:
     """
     asleep = (minute % 1440 >= SLEEP_FROM) | (minute % 1440 < SLEEP_TO)
     apart = np.diff(minute, prepend=-APART - 1)
-    stands = np.where(apart <= APART, np.minimum(apart, STANDS), 1) if VITALS.index(metric) in COVERED else 1
+    stands = np.where(apart <= APART, np.minimum(apart, STANDS), 1) if metric in VITALS[COVERED] else 1
     night, which = np.unique((minute[asleep] + 1440 - SLEEP_FROM) // 1440, return_inverse=True)
     total = np.bincount(which, np.broadcast_to(stands, minute.shape)[asleep], len(night))
     return dict(zip(night.tolist(), total.astype(int).tolist(), strict=True))

@@ -132,7 +132,7 @@ class Pipeline:
         part["hour"][part["open_hour"] != open_hour] = np.zeros((), HOUR_DTYPE)
         part["open_hour"] = open_hour
         minutes = live_minutes(hour)
-        last = part["gate"]["minute"][:, COVERED]
+        last = part["gate"]["minute"][:, COVERED].copy()
         code = self._gate.judge(part["gate"], minutes)
         context = contexts(part["last_step"], minutes)
         add_falls(part["falls"], minutes, code, context)

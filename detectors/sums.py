@@ -96,25 +96,33 @@ def add_minutes(
     hours["n"][:, pairs] += chosen.sum(1, dtype=np.uint8).T
     measured_by.add(days["devices"], pairs, minutes.device.T[_METRIC[pairs]], chosen)
     vital = (usable & _VITAL).any(2)
-    of_heart = np.where(usable[:, :, HEART_RATE], more[:, :, 0], 0).astype(np.uint8)
-    of_steps = more[:, :, 1]
     for c in range(len(CONTEXTS)):
         hours["context"][:, c] += (vital & (context == c)).sum(1, dtype=np.uint8)
-        hours["more"][:, c] += np.where(context == c, of_heart, 0).sum(1, dtype=np.uint8)
     hours["usable"] += usable.sum(1, dtype=np.uint8)
     hours["poor"] += (code >= DOUBTED).sum(1, dtype=np.uint8)
     stepping = code[:, :, STEPS] != ABSENT
     silent = heard[:, None] & stepping & (code[:, :, HEART_RATE] == ABSENT)
     hours["off"] += ((minutes.not_worn & minutes.live) | silent).sum(1, dtype=np.uint8)
-    hours["steps"] += (stepping + of_steps).sum(1, dtype=np.uint8)
+    hours["steps"] += stepping.sum(1, dtype=np.uint8)
     counted = np.where(usable[:, :, STEPS], minutes.mean[:, :, STEPS], 0)
     days["steps"] += np.rint(counted).sum(1).astype(np.uint32)
-    days["steps_minutes"] += np.where(usable[:, :, STEPS], of_steps + 1, 0).sum(1, dtype=np.uint16)
+    days["steps_minutes"] += usable[:, :, STEPS].sum(1, dtype=np.uint16)
     with np.errstate(invalid="ignore"):
         beyond = usable & ((minutes.mean < alarm.low) | (minutes.mean > alarm.high_in(context)))
     alarming = days["alarming"] + beyond.sum(1, dtype=np.uint16)
-    alarming[:, HEART_RATE] += np.where(beyond[:, :, HEART_RATE], of_heart, 0).sum(1, dtype=np.uint16)
+    if more.any():
+        alarming[:, HEART_RATE] += np.where(beyond[:, :, HEART_RATE], more[:, :, 0], 0).sum(1, dtype=np.uint16)
+        _add_more(hours, days, more, usable, context)
     days["alarming"] = np.minimum(alarming, 255)
+
+
+def _add_more(hours: State, days: State, more: Bytes, usable: Bools, context: Bytes) -> None:
+    """Add what seldom readings stand for beyond their own minutes, in place."""
+    of_heart, of_steps = np.where(usable[:, :, HEART_RATE], more[:, :, 0], 0), more[:, :, 1]
+    for c in range(len(CONTEXTS)):
+        hours["more"][:, c] += np.where(context == c, of_heart, 0).sum(1, dtype=np.uint8)
+    hours["steps"] += of_steps.sum(1, dtype=np.uint8)
+    days["steps_minutes"] += np.where(usable[:, :, STEPS], of_steps, 0).sum(1, dtype=np.uint16)
 
 
 def hour_means(hours: State) -> Doubles:

@@ -95,7 +95,7 @@ def test_a_reading_stands_for_at_most_ten_minutes_and_for_none_that_another_does
         inside = kept[start : start + 60]
         hour.mean[0, inside, HEART_RATE], hour.good[0, inside, HEART_RATE] = 60, 1
         hour.low[0, inside, HEART_RATE], hour.high[0, inside, HEART_RATE] = 59, 61
-        before, minutes = state["minute"][:, coverage.COVERED], live_minutes(hour)
+        before, minutes = state["minute"][:, coverage.COVERED].copy(), live_minutes(hour)
         code = Gate().judge(state, minutes)
         assert ((code[0, :, HEART_RATE] == USABLE) == inside[first - start : last - start]).all()
         found += coverage.more_minutes(before, minutes, code)[0, :, 0].tolist()
