@@ -82,7 +82,7 @@ async def test_numbers_about_several_vitals_at_once_are_true_and_who_wore_it_is_
     ]
 
 
-SELDOM = {  # metric → hours between two readings, and values: beyond, and back
+SELDOM: dict[str, tuple[int, list[float]]] = {  # metric → hours between two readings, and values: beyond, and back
     "systolic_pressure": (13, [205, 210, 130, 130]),
     "heart_rate": (1, [140, 141, 142, 80, 81, 82, 83]),
     "glucose": (4, [260, 270, 280, 150, 150, 150]),
