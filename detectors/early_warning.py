@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -29,7 +29,7 @@ import numpy as np
 from detectors.protocol import Bools, Change, Doubles, Evidence, Finding, Floats, Longs, Readings, Rows, Shorts, State
 from detectors.rules import NEWS2_HIGH
 from detectors.scores import news2
-from detectors.scores.clinical import STATES, UNSCORED, rounded
+from detectors.scores.clinical import STATES, UNSCORED, Table, rounded
 from detectors.scores.observations import MAX_AGE_S, PARAMETERS, WHO, Observations, oxygen_by_profile
 
 LEVELS: Final = (5, 7)
@@ -53,12 +53,35 @@ EARLY_DTYPE = np.dtype(
 )
 N: Final = len(PARAMETERS)
 OXYGEN: Final = PARAMETERS.index("supplemental_oxygen")
-SPO2: Final = PARAMETERS.index("spo2")
 _STEP: Final = np.array([table.step for table in news2.TABLES])
 _MAX_AGE: Final = [MAX_AGE_S[key] for key in PARAMETERS]
 _ONCE: Final = [key not in REPEATED for key in PARAMETERS]
 _RESTS: Final = np.isin(PARAMETERS, AT_REST)
-_FULL: Final = np.iinfo(EARLY_DTYPE["value"].base)
+_NEAR: Final = 0.001  # values this near a boundary may be on either side of it
+
+
+def _usual(table: Table) -> tuple[float, float]:
+    """Return between which values a parameter surely has no points."""
+    tops = [(-np.inf, -1), *table.steps, (np.inf, table.above)]
+    place = next(place for place, (_, points) in enumerate(tops) if points == 0)
+    half = table.step / 2
+    return tops[place - 1][0] + half + _NEAR, tops[place][0] + half - _NEAR
+
+
+_USUAL_FROM, _USUAL_TO = np.array([_usual(table) for table in news2.TABLES], np.float32).T
+MOST: Final = 4095  # steps: further out there are no more points
+_SPO2_SCALES: Final = (news2.SPO2_SCALE_1, news2.SPO2_SCALE_2_AIR, news2.SPO2_SCALE_2_OXYGEN)
+
+
+def _best_points(tables: Sequence[Table]) -> Shorts:
+    """Return for each number of steps the most points that one of the tables gives."""
+    values = np.arange(MOST + 1, dtype=np.float64)
+    return np.asarray(np.max([table.points(values * table.step) for table in tables], axis=0))
+
+
+_MOST_POINTS: Final = np.stack(
+    [_best_points(_SPO2_SCALES if table.parameter == "spo2" else (table,)) for table in news2.TABLES]
+)
 
 
 class Holds(NamedTuple):
@@ -100,73 +123,80 @@ class EarlyWarning:
         ``readings.metric`` indexes PARAMETERS here; of one second the last of a parameter counts. ``holds``: whose
         profile says something.
         """
-        good = readings.good & (readings.at_rest | ~_RESTS[readings.metric])
-        taken = _Taken(
-            readings.row[good], readings.metric[good], readings.t_ms[good] // 1000,
-            _in_steps(readings.value[good], readings.metric[good]),
-        )  # fmt: skip
-        if not len(taken.row):
+        counted = readings.good & (readings.at_rest | ~_RESTS[readings.metric])
+        if not counted.all():
+            readings = Readings(*(getattr(readings, field.name)[counted] for field in fields(readings)))
+        if not len(readings.row):
             return []
-        concerned = self._concerned(state, taken, holds)
-        findings = [
-            finding
-            for row in concerned.tolist()
-            for finding in _walk(row, state[row], taken.of(row), holds.get(row, ()))
-        ]
-        rest = ~np.isin(taken.row, concerned)
-        state["at"][taken.row[rest], taken.parameter[rest]] = taken.t_s[rest]
-        state["value"][taken.row[rest], taken.parameter[rest]] = taken.steps[rest]
+        new = np.ones(len(readings.row), bool)
+        np.not_equal(readings.row[1:], readings.row[:-1], out=new[1:])
+        begins = np.flatnonzero(new)
+        rows, length = readings.row[begins], np.diff(np.append(begins, len(readings.row)))
+        concerned = self._concerned(state, readings, rows, begins, holds)
+        if not concerned.all():
+            _note(state, readings, rows, np.repeat(np.where(concerned, -1, np.arange(len(rows))), length))
+        findings: list[Finding] = []
+        for place in np.flatnonzero(concerned).tolist():
+            row, mine = int(rows[place]), slice(begins[place], begins[place] + length[place])
+            findings += _walk(row, state[row], _taken(readings, mine), holds.get(row, ()))
         return sorted(findings, key=lambda finding: (finding.at_ms, finding.row))
 
-    def _concerned(self, state: State, taken: _Taken, holds: Timelines) -> Rows:
-        """Return the rows in which something runs, or whose values could come to the first level."""
-        rows, place = np.unique(taken.row, return_inverse=True)
-        of_row = np.array([row in holds for row in rows.tolist()])
+    def _concerned(self, state: State, readings: Readings, rows: Rows, begins: Rows, holds: Timelines) -> Bools:
+        """Return (R,) in which of the rows something runs, or whose values could come to the first level."""
         running = (state["since"][rows, 0] > 0) | (state["open"][rows] > 0)
+        value, metric = readings.value, readings.metric
+        scores = (value < _USUAL_FROM[metric]) | (value > _USUAL_TO[metric])
+        able = np.logical_or.reduceat(scores, begins)
+        of_row = np.array([row in holds for row in rows.tolist()]) if holds else np.zeros(len(rows), bool)
+        doubtful = np.flatnonzero((able | of_row) & ~running)
+        if not len(doubtful):
+            return np.asarray(running)
         most = np.zeros((len(rows), N), np.int16)
-        np.maximum.at(most, (place, taken.parameter), _most_points(taken.steps, taken.parameter))
-        able = running | of_row | (most.max(axis=1) > 0)
-        kept = np.nonzero(state["at"][rows] * able[:, None])
-        steps = state["value"][rows][kept]
-        most[kept] = np.maximum(most[kept], _most_points(steps, kept[1].astype(np.int16)))
+        place = np.repeat(np.arange(len(rows)), np.diff(np.append(begins, len(value))))
+        chosen = np.flatnonzero((scores | of_row[place]) & ~running[place])
+        points = _most_points(_in_steps(value[chosen], metric[chosen]), metric[chosen])
+        np.maximum.at(most, (place[chosen], metric[chosen]), points)
+        which, parameter = np.nonzero(state["at"][rows[doubtful]])
+        kept = _most_points(state["value"][rows[doubtful]][which, parameter], parameter.astype(np.int16))
+        most[doubtful[which], parameter] = np.maximum(most[doubtful[which], parameter], kept)
         most[of_row, OXYGEN] = news2.TABLES[OXYGEN].above
-        return np.asarray(rows[running | (able & (most.sum(axis=1) >= LEVELS[0]))])
+        return np.asarray(running | (most.sum(axis=1) >= LEVELS[0]))
+
+
+def _note(state: State, readings: Readings, rows: Rows, place: Rows) -> None:
+    """Keep the last value of each parameter of the readings whose ``place`` in ``rows`` is not negative."""
+    last = np.full(len(rows) * N, -1)
+    passed = np.flatnonzero(place >= 0)
+    last[place[passed] * N + readings.metric[passed]] = passed
+    cells = np.flatnonzero(last >= 0)
+    newest, whose, parameter = last[cells], rows[cells // N], cells % N
+    state["at"][whose, parameter] = readings.t_ms[newest] // 1000
+    state["value"][whose, parameter] = _in_steps(readings.value[newest], readings.metric[newest])
 
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
-    """Good readings, sorted by (row, second)."""
+    """One person's good readings, by instant."""
 
-    row: Rows
     parameter: Shorts
     t_s: Longs
     steps: Shorts
 
-    def of(self, row: int) -> _Taken:
-        mine = slice(*np.searchsorted(self.row, [row, row + 1]).tolist())
-        return _Taken(self.row[mine], self.parameter[mine], self.t_s[mine], self.steps[mine])
+
+def _taken(readings: Readings, mine: slice) -> _Taken:
+    metric = readings.metric[mine]
+    return _Taken(metric, readings.t_ms[mine] // 1000, _in_steps(readings.value[mine], metric))
 
 
 def _in_steps(value: Floats, parameter: Shorts) -> Shorts:
     """Return values in the steps of their parameter's chart, halves up."""
-    steps = np.zeros(len(value), np.int64)
-    for place in np.unique(parameter).tolist():
-        mine = parameter == place
-        steps[mine] = rounded(value[mine].astype(np.float64), float(_STEP[place]))
-    return np.clip(steps, _FULL.min, _FULL.max).astype(np.int16)
+    steps = rounded(value.astype(np.float64), _STEP[parameter])
+    return np.minimum(np.maximum(steps, 0), MOST).astype(np.int16)
 
 
 def _most_points(steps: Shorts, parameter: Shorts) -> Shorts:
     """Return the most points each value can have, on whichever scale."""
-    points = np.zeros(len(steps), np.int16)
-    for place in np.unique(parameter).tolist():
-        mine = parameter == place
-        tables = (news2.TABLES[place],) if place != SPO2 else _SPO2_SCALES
-        points[mine] = np.max([table.points(steps[mine] * _STEP[place]) for table in tables], axis=0)
-    return points
-
-
-_SPO2_SCALES: Final = (news2.SPO2_SCALE_1, news2.SPO2_SCALE_2_AIR, news2.SPO2_SCALE_2_OXYGEN)
+    return _MOST_POINTS[parameter, steps]
 
 
 class _Occasions:

@@ -23,7 +23,7 @@ RULE_DTYPE = np.dtype(
     [
         ("phase", "u1"),
         ("level", "u1"),
-        ("n", "u4"),
+        ("n", "u2"),
         ("start_ms", "i8"),
         ("last_ms", "i8"),
         ("unseen_ms", "u4"),
@@ -91,7 +91,7 @@ class Run:
             self.phase, self.n, self.start_ms, self.unseen_ms, self.worst = PENDING, 1, t_ms, 0, value
             self._end_run()
         else:
-            self.n += 1
+            self.n = min(self.n + 1, RUN_FULL)
             self.unseen_ms += unseen_ms
             self.worst = limit.sign * max(limit.sign * self.worst, signed)
         self._go_on(limit, t_ms, value, unseen_ms, run=signed >= limit.severe)
@@ -105,7 +105,7 @@ class Run:
     def _while_open(self, limit: Numbers, t_ms: int, value: float, at_rest: bool) -> Change | None:
         signed = limit.sign * value
         if signed >= limit.mild:
-            self.n += 1
+            self.n = min(self.n + 1, RUN_FULL)
         # Under a looser limit than it began with, an episode's worst reading need not be beyond.
         self.worst = limit.sign * max(limit.sign * self.worst, signed)
         counts = at_rest or not limit.rest_only

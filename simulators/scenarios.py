@@ -30,6 +30,7 @@ ADAPTIVE: Final = frozenset(
     }
 )
 UNUSUAL_HEART: Final = frozenset({"heart_rate_unusual_at_rest"})
+SEVERAL: Final = frozenset({"news2_high"})  # whoever is ill may have points for several vitals
 
 Count = Literal["rejected", "duplicate", "quarantined"]
 
@@ -140,7 +141,7 @@ def _infection(profile: Profile, span: Span, rng: np.random.Generator) -> Scenar
         profile,
         effects=(Effect("infection", start, end, rise),),
         expected=(expected,),
-        allowed=ADAPTIVE,
+        allowed=ADAPTIVE | SEVERAL,
     )
 
 
@@ -153,7 +154,7 @@ def _desaturation(profile: Profile, span: Span, rng: np.random.Generator) -> Sce
         profile,
         effects=(Effect("desaturation", start, end, float(rng.uniform(80, 86))),),
         expected=(_clinical("spo2_low", start, end),),
-        allowed=frozenset({"spo2_low"}) | UNUSUAL_HEART,
+        allowed=frozenset({"spo2_low"}) | UNUSUAL_HEART | SEVERAL,
     )
 
 
@@ -165,7 +166,7 @@ def _fever(profile: Profile, span: Span, rng: np.random.Generator) -> Scenario:
         profile,
         effects=(Effect("fever", start, end, float(rng.uniform(38.9, 40.0))),),
         expected=(_clinical("fever", start, end),),
-        allowed=frozenset({"fever"}) | ADAPTIVE,
+        allowed=frozenset({"fever"}) | ADAPTIVE | SEVERAL,
     )
 
 
@@ -176,7 +177,7 @@ def _tachycardia(profile: Profile, span: Span, rng: np.random.Generator) -> Scen
         profile,
         effects=(effect,),
         expected=(_clinical("tachycardia_at_rest", effect.start_ms, effect.end_ms),),
-        allowed=frozenset({"tachycardia_at_rest"}) | UNUSUAL_HEART,
+        allowed=frozenset({"tachycardia_at_rest"}) | UNUSUAL_HEART | SEVERAL,
     )
 
 
@@ -195,7 +196,7 @@ def _late_burst(profile: Profile, span: Span, rng: np.random.Generator) -> Scena
         effects=(effect,),
         troubles=(offline,),
         expected=(late,),
-        allowed=frozenset({"tachycardia_at_rest"}) | UNUSUAL_HEART,
+        allowed=frozenset({"tachycardia_at_rest"}) | UNUSUAL_HEART | SEVERAL,
     )
 
 

@@ -1,4 +1,4 @@
-"""Published clinical scores that never adapt, worked out for many people at once; shown, never alerted on."""
+"""Published clinical scores that never adapt, worked out for many people at once; NEWS2 of 5 and more is told too."""
 
 from typing import Final
 

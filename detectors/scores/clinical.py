@@ -50,13 +50,14 @@ class Table:
         return np.where(known, found, np.int16(UNSCORED))
 
 
-def rounded(value: Doubles, step: float) -> Longs:
+def rounded(value: Doubles, step: float | Doubles) -> Longs:
     """Return values as whole numbers of steps, halves up.
 
     >>> rounded(np.array([38.05, 38.04]), 0.1).tolist()
     [381, 380]
     """
-    fine, of_step = np.rint(np.asarray(value) * _FINE).astype(np.int64), round(step * _FINE)
+    fine = np.rint(np.asarray(value) * _FINE).astype(np.int64)
+    of_step = np.rint(np.asarray(step) * _FINE).astype(np.int64)
     return np.asarray((2 * fine + of_step) // (2 * of_step))
 
 

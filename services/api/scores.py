@@ -1,6 +1,7 @@
 """The clinical scores of a patient as they stand: what is known of each, what it is made of, what is missing.
 
-They are shown, never alerted on (docs/detection.md), and never to patients. A partial score is told as "at least".
+They are shown to the care team, never to patients; a NEWS2 that lasts is told too (`detectors.early_warning`). A
+partial score is told as "at least".
 """
 
 from __future__ import annotations

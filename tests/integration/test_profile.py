@@ -154,7 +154,7 @@ async def test_under_16_the_limits_for_adults_are_off_from_and_to_the_day(bench:
         await bench.frames([stamped(1, hour, fast)])
     rows = await bench.rows(ALERTS, 1)
     assert [(row[0], row[3]) for row in rows] == [
-        ("spo2_low", to_datetime(T0)), ("tachycardia_at_rest", to_datetime(T0 + DAY)),
+        ("spo2_low", to_datetime(T0)), ("news2_high", to_datetime(T0 + DAY)), ("tachycardia_at_rest", to_datetime(T0 + DAY)),
     ]  # fmt: skip
 
 

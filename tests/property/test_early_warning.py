@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.early_warning import EarlyWarning, Holds, Timelines
-from detectors.protocol import Finding, Readings, Rows
+from detectors.protocol import Bools, Finding, Readings, Rows
 from detectors.scores.observations import PARAMETERS
 
 PEOPLE, T0 = 3, 1_800_000_000
@@ -73,8 +73,8 @@ def test_any_cut_gives_the_same_and_nobody_bears_on_another(seed: int, n: int, c
 
 
 class _EverybodyWalks(EarlyWarning):
-    def _concerned(self, state: Any, taken: Any, holds: Timelines) -> Rows:
-        return np.unique(taken.row)
+    def _concerned(self, state: Any, readings: Any, rows: Rows, begins: Rows, holds: Timelines) -> Bools:
+        return np.ones(len(rows), bool)
 
 
 @settings(deadline=None, max_examples=15)

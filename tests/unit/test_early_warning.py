@@ -13,6 +13,7 @@ from detectors.explain import patient_sentence, sentence
 from detectors.protocol import Finding, Readings, State
 from detectors.rules import ADAPTIVE, NEWS2_HIGH
 from detectors.scores.observations import MAX_AGE_S, PARAMETERS
+from evaluation.early import told
 
 MINUTE = 60
 T0 = 1_800_000_000  # seconds; a whole minute
@@ -209,3 +210,7 @@ def test_scale_2_and_oxygen_at_home_are_the_profile_s() -> None:
 
 def test_a_row_is_64_bytes() -> None:
     assert EARLY_DTYPE.itemsize == 64
+
+
+def test_people_who_are_well_hear_little_of_it() -> None:
+    assert len(told(20, 3, by_hand=True, home_oxygen=False)) <= 2
