@@ -23,8 +23,8 @@ READ: Final = f"""
     WHERE metric = ANY(%(metrics)s) AND {GOOD} AND t <= %(end)s AND t >= %(start)s - interval '13 hours'
       AND (metric NOT IN ('heart_rate', 'respiratory_rate') OR (true{AT_REST})) ORDER BY t"""
 PROFILE: Final = """
-    SELECT payload->'oxygen' FROM patient_change WHERE patient_id = %s AND kind = 'profile' AND effective_at <= %s
-    ORDER BY effective_at DESC, id DESC LIMIT 1"""
+    SELECT effective_at, payload->'oxygen' FROM patient_change
+    WHERE patient_id = %s AND kind = 'profile' AND effective_at <= %s ORDER BY effective_at, id"""
 
 
 class Known(NamedTuple):
@@ -65,11 +65,17 @@ class Story:
     def __init__(self, connection: psycopg.Connection[Any], patient: int, start: datetime, end: datetime) -> None:
         rows = connection.execute(READ, {"metrics": list(MAX_AGE), "start": start, "end": end}).fetchall()
         self.rows: list[tuple[str, datetime, float]] = [(metric, t, float(value)) for metric, t, value in rows]
-        said = connection.execute(PROFILE, [patient, end]).fetchone()
-        self.oxygen = (said and said[0]) or {}
-        self.scale_2 = self.oxygen.get("target") == [88, 92]
+        self.profiles = connection.execute(PROFILE, [patient, end]).fetchall()
         self.start = start
         self.occasions = sorted({t for _, t, _ in self.rows})
+
+    def oxygen(self, now: datetime) -> dict[str, Any]:
+        """What the profile that held at an instant says of oxygen."""
+        said: list[dict[str, Any] | None] = [oxygen for since, oxygen in self.profiles if since <= now]
+        return (said[-1] if said else None) or {}
+
+    def scale_2(self, now: datetime) -> bool:
+        return bool(self.oxygen(now).get("target") == [88, 92])
 
     def known(self, now: datetime, *, held: bool = False) -> dict[str, Known]:
         """Each parameter at an instant; ``held``: with what became too old since the episode began."""
@@ -81,12 +87,12 @@ class Story:
                 seen[metric] = (half_up(value, metric), now - t)
         shown: dict[str, tuple[float, timedelta | None]] = {**seen}
         fresh = now - newest["supplemental_oxygen"][0] <= HOUR if "supplemental_oxygen" in newest else False
-        home = self.oxygen.get("home")
+        home = self.oxygen(now).get("home")
         if not fresh and (home or (home is False and "supplemental_oxygen" not in newest)):
             shown["supplemental_oxygen"] = (float(home), None)
         on = shown.get("supplemental_oxygen", (0.0, None))[0] > 0
         return {
-            metric: Known(*shown[metric], points(metric, shown[metric][0], scale_2=self.scale_2, on_oxygen=on))
+            metric: Known(*shown[metric], points(metric, shown[metric][0], scale_2=self.scale_2(now), on_oxygen=on))
             for metric in MAX_AGE if metric in shown
         }  # fmt: skip
 
@@ -150,5 +156,5 @@ def expected(connection: psycopg.Connection[Any], patient: int, told: Any, text:
     if not to_team:
         return [*stayed, *when, *made_of]
     total = str(story.total(told.at))
-    scale: Expected = ["2"] if story.scale_2 else []
+    scale: Expected = ["2"] if story.scale_2(told.at) else []
     return ["2", total, str(len(now)), "7", str(level), *stayed, "5", *when, *made_of, *scale]
