@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import psycopg
 import pytest
 
 from detectors.rules import RULES
@@ -219,3 +220,20 @@ async def test_what_an_earlier_version_of_a_rule_found_stays_as_it_was_told_when
     assert rows[over] == "(resolved,f)"
     assert rows[lasts].endswith(",t)")
     assert not await bench.rows("SELECT 1 FROM alert WHERE state = 'withdrawn'")
+
+
+async def test_what_an_earlier_version_of_a_rule_told_of_is_not_listed_a_second_time(bench: Bench) -> None:
+    for n in range(36):  # two falls of 20 min within three hours
+        values = [88.0 if n in (6, 7, 8, 9, 20, 21, 22, 23) else 97.0] * 5
+        await bench.frames([stamped(1, n, [block("spo2", T0 + n * 5 * MINUTE, values)])])
+    kept = "SELECT rule_version, late FROM alert WHERE rule = 'spo2_low' ORDER BY started_at"
+    version = RULES["spo2_low"].version
+    assert await bench.rows(kept) == [(version, False)] * 2
+    with psycopg.connect(bench.settings.postgres.conninfo("admin")) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("""UPDATE alert SET id = gen_random_uuid(), rule_version = 1
+                              WHERE started_at = (SELECT min(started_at) FROM alert WHERE rule = 'spo2_low')""")
+    await bench.rows("UPDATE patient_baseline SET layout = 1 RETURNING 1")
+    await bench.take_over()
+    assert await bench.rebuild() == 1
+    assert await bench.rows(kept) == [(1, False), (version, False)]
