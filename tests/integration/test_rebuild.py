@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -237,3 +238,17 @@ async def test_what_an_earlier_version_of_a_rule_told_of_is_not_listed_a_second_
     await bench.take_over()
     assert await bench.rebuild() == 1
     assert await bench.rows(kept) == [(1, False), (version, False)]
+
+
+async def test_a_repeat_hours_after_the_first_reading_that_came_late_is_found_by_the_rebuild(bench: Bench) -> None:
+    """The late reading's own stretch is too short for it."""
+    low = [stamped(1, n, [block("spo2", T0 + hour * HOUR, [84.0])], device=2) for n, hour in enumerate((1, 9))]
+    for n in range(24):
+        at = T0 + n * HOUR // 2
+        await bench.frames([stamped(1, n, [block("heart_rate", at, [70.0] * 30)], received_ms=at + HOUR // 2)])
+        await bench.frames(low[:1] if n == 2 else [])
+    await bench.frames([msgspec.structs.replace(low[1], received_ms=T0 + 12 * HOUR)])
+    assert await bench.rows(ALERTS) == []
+    assert await bench.rebuild() == 1
+    ((priority, state, late, *_),) = await bench.rows(ALERTS)
+    assert (priority, state, late) == ("high", "active", False)  # it lasts, as far as anybody knows
