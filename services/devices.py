@@ -182,6 +182,8 @@ def classify(
 ) -> str:
     """Say of what class a device is, from ``at`` on; return what was known before. What was found stays as it was told.
 
+    Whoever is to have it later hears of it too: what their assignment said holds no more.
+
     Raises:
         EnrolmentError: an unknown class, or no such device.
     """
@@ -199,10 +201,11 @@ def classify(
             return device_class
         connection.execute("UPDATE device SET class = %s WHERE id = %s", [device_class, row[0]])
         wearers = connection.execute(
-            "SELECT patient_id FROM device_assignment WHERE device_id = %s AND valid_from <= %s AND valid_to > %s",
-            [row[0], at, at],
+            """SELECT patient_id, greatest(valid_from, %(at)s) FROM device_assignment
+               WHERE device_id = %(device)s AND valid_to > %(at)s ORDER BY valid_from""",
+            {"device": row[0], "at": at},
         ).fetchall()
-        told = [_assigned(patient_id, device, at, at, device_class) for (patient_id,) in wearers]
+        told = [_assigned(patient_id, device, since, at, device_class) for patient_id, since in wearers]
         changes.write_many(connection, told, partitions)
     return str(row[1])
 

@@ -112,7 +112,9 @@ def _patient(cells: Cells, there: Patients) -> Trouble:
         if device.patient not in (None, cells["key"]):
             yield "device", f"another key, {device.patient} has it; `keepwell admin device hand-over` hands it on"
         yield from _as_it_is("model", cells["model"], device.model)
-        yield from _as_it_is("device_class", cells["device_class"], device.device_class)
+        known_class = device.device_class
+        if cells["device_class"] in CLASSES and cells["device_class"] != known_class:
+            yield "device_class", f"{known_class}, as it is, or nothing; `keepwell admin device class` changes it"
 
 
 def _bad(rows: Sequence[Row], troubles: Callable[[Cells], Trouble]) -> Iterator[Bad]:

@@ -57,9 +57,8 @@ def take_in(core: Core, control: list[ControlRecord]) -> set[int]:
 
 def _has_measured(core: Core, hot: Hot, change: PatientChange) -> bool:
     """Tell whether a device whose class is told has measured anything that the class bears on."""
-    ids = {number for number, key in core.device_keys.items() if key == change.subject}
     return CLASS in change.payload and any(
-        int(series.partition(":")[2]) in ids and last_ms >= change.effective_ms
+        core.device_keys.get(int(series.partition(":")[2])) == change.subject and last_ms >= change.effective_ms
         for series, last_ms in hot.last_stored.items()
     )
 

@@ -33,7 +33,7 @@ from services.processor import (
 )
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
-from services.processor.hot import MAX_LATE, Hot, mark_dirty
+from services.processor.hot import MAX_LATE, Hot, devices_of, mark_dirty
 from services.processor.late import judge_late
 from services.processor.lateness import Receipts
 from services.processor.readings import Table
@@ -168,7 +168,7 @@ async def _know_devices(
     told = {core.slot_of.get(record.message.patient_id) for record in control} - {None}
     new = {slot for slot in slots | told if slot is not None} - core.named
     devices = {frame.device_id for frame in frames}
-    devices |= {int(series.partition(":")[2]) for slot in new for series in core.hot[slot].last_stored}
+    devices |= {device for slot in new for device in devices_of(core.hot[slot])}
     unknown = sorted(devices - core.device_keys.keys())
     if unknown:
         core.device_keys.update(await reader.device_keys(unknown))

@@ -127,6 +127,11 @@ def mark_dirty(hot: Hot, from_ms: int, n: int = 1) -> None:
     hot.dirty_n += n
 
 
+def devices_of(hot: Hot) -> set[int]:
+    """Return the devices that anything is stored of."""
+    return {int(series.partition(":")[2]) for series in hot.last_stored}
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Hot)
 

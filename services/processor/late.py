@@ -1,4 +1,7 @@
-"""Safety limits on what came after the reordering bound: judged on its own stretch of data, listed, never paged."""
+"""Safety limits on what came after the reordering bound: judged on its own stretch of data, listed, never paged.
+
+That is a first word, before the rebuild's: a run of readings further apart than the stretch reaches is found by that.
+"""
 
 from __future__ import annotations
 

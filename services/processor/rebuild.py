@@ -123,6 +123,7 @@ class Rebuilder:
         async with self._office.reading() as reader:
             before_ms = now.settled_ms if now.dirty_ms is None else now.dirty_ms
             start = await beginning(reader, self._core, patient_id, now, before_ms)
+            await self._know_devices(reader, hot_state.devices_of(now))  # of nobody a batch came since the start
         if not start.reaches:
             metrics.REBUILDS.labels("out_of_reach").inc()
             log.warning(
@@ -164,7 +165,6 @@ class Rebuilder:
             to_ms = min((replay.read_to_ms // SLICE_MS + 1) * SLICE_MS, end_ms)
             async with self._office.reading() as reader:
                 readings = await reader.stored(replay.patient_id, replay.read_to_ms, to_ms)
-                await self._know_devices(reader, [*readings.device.tolist(), *replay.hot.devices])
             replay.read_to_ms = to_ms
             replay.take(readings)
             for hour_ms in [*(np.unique(readings.t_ms // HOUR_MS) * HOUR_MS + HOUR_MS).tolist(), to_ms]:
@@ -172,8 +172,8 @@ class Rebuilder:
                     replay.step(min(hour_ms, to_ms), now)
                     await asyncio.sleep(0)  # live batches and heartbeats come first
 
-    async def _know_devices(self, reader: Reader, devices: list[int]) -> None:
-        unknown = sorted(set(devices) - self._core.device_keys.keys())
+    async def _know_devices(self, reader: Reader, devices: set[int]) -> None:
+        unknown = sorted(devices - self._core.device_keys.keys())
         if unknown:
             self._core.device_keys.update(await reader.device_keys(unknown))
 

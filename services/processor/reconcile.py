@@ -68,6 +68,25 @@ def rebuilt_rows(
     return {identity: row for identity, row in found.items() if row.state != "withdrawn"}
 
 
+def without_retold(
+    rebuilt: Mapping[UUID, AlertRow], known: Mapping[UUID, KnownAlert], former: Iterable[AlertRow]
+) -> dict[UUID, AlertRow]:
+    """Return the rebuilt alerts less what is over and was told, as urgently, by an earlier version of its rule.
+
+    That stands for it: else an upgrade would list everybody's past a second time.
+    ``known``: the alerts that are matched with the rebuilt ones. ``former``: those of earlier versions that are over.
+    """
+    stand = [row for row in former if row.state == "resolved"]
+    return {
+        identity: row
+        for identity, row in rebuilt.items()
+        if row.state == "active"
+        or identity in known
+        or not any(_meet(row, one) and ORDER[one.priority] >= ORDER[row.priority] for one in stand)
+        or any(_meet(row, one.row) for one in known.values())
+    }
+
+
 @dataclass(slots=True)
 class Reconciliation:
     """The matching of one patient's alerts."""
@@ -110,12 +129,7 @@ class Reconciliation:
 
     def _link(self, told: KnownAlert) -> UUID | None:
         """Return the rebuilt alert that an alert became: of its rule, overlapping, the likest."""
-        start, end = _span(told.row)
-        candidates = [
-            row
-            for row in self.rebuilt.values()
-            if row.rule == told.row.rule and row.started_ms <= end and _span(row)[1] >= start
-        ]
+        candidates = [row for row in self.rebuilt.values() if _meet(row, told.row)]
         return min(candidates, key=lambda row: _unlike(row, told)).id if candidates else None
 
     def _choose(self, told: UUID, target: UUID | None) -> None:
@@ -220,6 +234,11 @@ class Reconciliation:
         self.effects.events.append(
             AlertEvent(row.id, row.organisation_id, row.patient_id, change, row.priority, late, at_ms, row.sentence)
         )
+
+
+def _meet(one: AlertRow, other: AlertRow) -> bool:
+    """Tell whether two alerts are of one rule and overlap."""
+    return one.rule == other.rule and one.started_ms <= _span(other)[1] and _span(one)[1] >= other.started_ms
 
 
 def _span(row: AlertRow) -> tuple[int, int]:

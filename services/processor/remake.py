@@ -9,8 +9,8 @@ import msgspec
 from services.processor import settle
 from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.hot import Episode, Hot
-from services.processor.reconcile import Reconciliation, rebuilt_rows
-from services.processor.records import Effects, KnownAlert, Remade
+from services.processor.reconcile import Reconciliation, rebuilt_rows, without_retold
+from services.processor.records import AlertRow, Effects, KnownAlert, Remade
 from services.processor.replay import OF_THE_PRESENT, REPLAYED_RULES, SLOT, Replay
 from services.processor.technical import ALL_RULES
 from services.processor.watermark import marks_of
@@ -59,20 +59,27 @@ async def _reconcile(reader: Reader, live: Hot, replay: Replay, effects: Effects
         for identity in (episode.alert_id, episode.told_id)
     }
     episodes = replay.hot.episodes
-    Reconciliation(rebuilt, {one: known[one] for one in scope}, episodes, since, is_live, effects).run()
+    matched = {one: known[one] for one in scope}
+    former = [alert.row for one, alert in known.items() if one not in scope and _is_of_former(replay, alert.row)]
+    rebuilt = without_retold(rebuilt, matched, former)
+    Reconciliation(rebuilt, matched, episodes, since, is_live, effects).run()
 
 
 def _is_of(replay: Replay, alert: KnownAlert) -> bool:
     """Tell whether a stored alert would have been found by the replay, were it still true."""
     row = alert.row
-    limit = row.evidence.get("cusum_limit", replay.core.pipeline.limit)
-    if row.state != "active" and (
-        row.rule_version != ALL_RULES[row.rule].version or limit != replay.core.pipeline.limit
-    ):
-        return False  # found by an earlier version of the rule, or for another budget, and over: nothing to put right
+    if _is_of_former(replay, row):
+        return False  # nothing to put right
     if row.rule == "device_silent" and row.started_ms > replay.hot.listened_ms:
         return False  # the clock told it, and what ended it is not settled yet
     return row.found_ms >= replay.found_from(row.rule)
+
+
+def _is_of_former(replay: Replay, row: AlertRow) -> bool:
+    """Tell whether an alert was found by an earlier version of its rule, or for another budget, and is over."""
+    limit = row.evidence.get("cusum_limit", replay.core.pipeline.limit)
+    same = row.rule_version == ALL_RULES[row.rule].version and limit == replay.core.pipeline.limit
+    return row.state != "active" and not same
 
 
 def _replaced(replay: Replay) -> Remade:

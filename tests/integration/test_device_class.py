@@ -101,3 +101,20 @@ async def test_a_class_said_of_now_changes_nothing_that_was_found(bench: Bench) 
     after = await told(bench)
     assert after[: len(before) - 1] == before[:-1]  # the last one was still open
     assert [one["class"] for one in after[-1][3]["devices"]] == ["finger_oximeter"]
+
+
+async def test_a_rebuild_right_after_the_start_names_devices_that_nothing_came_from_since(bench: Bench) -> None:
+    await bench.feed(changed(bench, classified("d1", "wrist_optical", T0 - DAY)))
+    for minute in range(90):
+        at = T0 + minute * MINUTE
+        await bench.frames([stamped(1, minute, [block("heart_rate", at, [70.0])], received_ms=at + MINUTE)])
+        if minute >= 65:  # only in the hour that is not over
+            await bench.frames(
+                [stamped(1, minute - 65, [block("spo2", at, [88.0])], device=2, received_ms=at + MINUTE)]
+            )
+    await bench.feed(changed(bench, classified("d2", "finger_oximeter", T0)))
+    bench.core.device_keys.clear()  # another process
+    await bench.take_over()
+    assert await bench.rebuild() == 1
+    (found,) = await told(bench)
+    assert [(one["device"], one["class"]) for one in found[3]["devices"]] == [("d2", "finger_oximeter")]

@@ -201,6 +201,8 @@ def test_what_class_a_device_is_is_told_once_and_changed_on_purpose(doors: Doors
         for before in ("cuff", "scale"):
             assert devices.classify(connection, ORGANISATION, "kind-d", "scale", NOW, partitions=12) == before
         devices.assign(connection, "kind-d", other.patient, NOW, NOW, partitions=12)
+        devices.assign(connection, "kind-d", "kind-p", NOW + DAY, NOW, partitions=12)  # back again tomorrow
+        assert devices.classify(connection, ORGANISATION, "kind-d", "cuff", NOW, partitions=12) == "scale"
         with pytest.raises(EnrolmentError, match="'bracelet' is not known; allowed: .*, phone, unknown"):
             devices.classify(connection, ORGANISATION, "kind-d", "bracelet", NOW, partitions=12)
         with pytest.raises(EnrolmentError, match="'nobody' is not known in"):
@@ -211,7 +213,8 @@ def test_what_class_a_device_is_is_told_once_and_changed_on_purpose(doors: Doors
         ).fetchall()
     assert told == [
         ("kind-p", NOW - DAY, "unknown"), ("kind-p", NOW, "cuff"), ("kind-p", NOW, "scale"), ("kind-p", NOW, None),
-        (other.patient, NOW, "scale"),
+        (other.patient, NOW, "scale"), (other.patient, NOW + DAY, None), ("kind-p", NOW + DAY, "scale"),
+        (other.patient, NOW, "cuff"), ("kind-p", NOW + DAY, "cuff"),
     ]  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+import psycopg
 import pytest
 
 from detectors.rules import RULES
@@ -219,3 +221,34 @@ async def test_what_an_earlier_version_of_a_rule_found_stays_as_it_was_told_when
     assert rows[over] == "(resolved,f)"
     assert rows[lasts].endswith(",t)")
     assert not await bench.rows("SELECT 1 FROM alert WHERE state = 'withdrawn'")
+
+
+async def test_what_an_earlier_version_of_a_rule_told_of_is_not_listed_a_second_time(bench: Bench) -> None:
+    for n in range(36):  # two falls of 20 min within three hours
+        values = [88.0 if n in (6, 7, 8, 9, 20, 21, 22, 23) else 97.0] * 5
+        await bench.frames([stamped(1, n, [block("spo2", T0 + n * 5 * MINUTE, values)])])
+    kept = "SELECT rule_version, late FROM alert WHERE rule = 'spo2_low' ORDER BY started_at"
+    version = RULES["spo2_low"].version
+    assert await bench.rows(kept) == [(version, False)] * 2
+    with psycopg.connect(bench.settings.postgres.conninfo("admin")) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("""UPDATE alert SET id = gen_random_uuid(), rule_version = 1
+                              WHERE started_at = (SELECT min(started_at) FROM alert WHERE rule = 'spo2_low')""")
+    await bench.rows("UPDATE patient_baseline SET layout = 1 RETURNING 1")
+    await bench.take_over()
+    assert await bench.rebuild() == 1
+    assert await bench.rows(kept) == [(1, False), (version, False)]
+
+
+async def test_a_repeat_hours_after_the_first_reading_that_came_late_is_found_by_the_rebuild(bench: Bench) -> None:
+    """The late reading's own stretch is too short for it."""
+    low = [stamped(1, n, [block("spo2", T0 + hour * HOUR, [84.0])], device=2) for n, hour in enumerate((1, 9))]
+    for n in range(24):
+        at = T0 + n * HOUR // 2
+        await bench.frames([stamped(1, n, [block("heart_rate", at, [70.0] * 30)], received_ms=at + HOUR // 2)])
+        await bench.frames(low[:1] if n == 2 else [])
+    await bench.frames([msgspec.structs.replace(low[1], received_ms=T0 + 12 * HOUR)])
+    assert await bench.rows(ALERTS) == []
+    assert await bench.rebuild() == 1
+    ((priority, state, late, *_),) = await bench.rows(ALERTS)
+    assert (priority, state, late) == ("high", "active", False)  # it lasts, as far as anybody knows

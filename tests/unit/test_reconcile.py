@@ -9,7 +9,7 @@ from uuid import UUID
 from detectors.rules import RULES
 from services.processor.episodes import alert_id
 from services.processor.hot import Episode
-from services.processor.reconcile import CHANGED_RULE, NOT_BORNE_OUT, Reconciliation
+from services.processor.reconcile import CHANGED_RULE, NOT_BORNE_OUT, Reconciliation, without_retold
 from services.processor.records import AlertRow, Effects, KnownAlert
 
 MINUTE = 60_000
@@ -111,6 +111,16 @@ def test_what_an_earlier_version_of_the_rule_found_is_withdrawn_with_that_reason
     ((after, _, _),) = effects.revisions
     assert after.evidence["withdrawn"] == CHANGED_RULE
     assert CHANGED_RULE in after.sentence
+
+
+def test_what_an_earlier_version_told_of_is_not_listed_again_where_it_is_over() -> None:
+    former = [row(1, 15), row(31, None), row(60, 80, state="withdrawn", resolved_ms=None), row(91, 99)]
+    retold, lasts, of_another = row(0, 20), row(30, None), row(2, 9, rule="fever", id=UUID(int=1))
+    again, worse = row(61, 79), row(90, 99, priority="high")
+    rebuilt = {one.id: one for one in (retold, lasts, of_another, again, worse)}
+    assert without_retold(rebuilt, {}, former) == {one.id: one for one in (lasts, of_another, again, worse)}
+    for matched in (retold, row(3, None)):
+        assert without_retold({retold.id: retold}, {matched.id: KnownAlert(matched, None)}, former)
 
 
 def test_what_nobody_was_told_of_is_listed_and_told_only_if_it_lasts() -> None:
