@@ -189,6 +189,21 @@ def young(devices: State) -> Bools:
     return found
 
 
+def strange(devices: State) -> Bools:
+    """Return (R, P) where a minute of the open day was measured by a device of which not all is learned yet."""
+    measured, known = devices["minutes"] > 0, devices["number"][:, :, PRESENT] > 0
+    found = young(devices)
+    found[:, _PAIR] |= measured[:, :, 0] & _open(devices)[:, :, FORMER] | measured[:, :, 1] & known
+    return found
+
+
+def told_apart(devices: State) -> Bools:
+    """Return (R, P) of which values it is known whose they are."""
+    found = np.zeros((len(devices), len(PAIRS)), bool)
+    found[:, _PAIR] = devices["number"][:, :, PRESENT] > 0
+    return found
+
+
 def _open(devices: State) -> Bools:
     return np.asarray((devices["doubt"] > 0) & (devices["nights"] < NIGHTS))
 
