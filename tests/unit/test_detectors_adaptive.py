@@ -10,7 +10,7 @@ from detectors.afresh import start_afresh
 from detectors.baseline import LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_SPO2, REST_HEART, usual
 from detectors.daily import LIMITS
 from detectors.days import close_days
-from detectors.explain import sentence
+from detectors.explain import patient_sentence, sentence
 from detectors.limit_sets import alarm_range
 from detectors.pipeline import Pipeline
 from detectors.protocol import (
@@ -242,6 +242,8 @@ def test_what_is_held_after_a_new_normal_said_too_early_is_asked_about_again() -
     told = [f for f in found if f.rule == "spo2_drift"]
     assert {(f.row, f.change) for f in told} == {(row, "raised") for row in range(MANY)}
     assert {(f.evidence["n_days"], f.evidence["median"]) for f in told} == {(0, None)}
+    assert sentence("spo2_drift", told[0].evidence).endswith("Is this a new normal?")
+    assert "normal" not in patient_sentence("spo2_drift", told[0].evidence), "that is asked of the team"
     start_afresh(state, np.arange(MANY), VITALS.index("spo2"))
     nightly_rates(saturation[45:], state, 46, NIGHT_SPO2)
     assert (state["baselines"]["n"][:, NIGHT_SPO2] >= LEARNED).all()
