@@ -14,7 +14,7 @@ from detectors.protocol import HEART_RATE, VITALS, Rows, State
 from detectors.score import TAIL_DTYPE
 
 _NIGHT_RULES = {"skin_temperature": "skin", "respiratory_rate": "breath"}
-_DAY_SUMS = ("sum", "n", "hours_sum", "hours_square", "hours", "dirty")
+_DAY_SUMS = ("sum", "n", "hours_sum", "hours_square", "hours", "dirty", "devices")
 
 
 def start_afresh(state: State, rows: Rows, metric: int) -> None:
@@ -36,6 +36,7 @@ def start_afresh(state: State, rows: Rows, metric: int) -> None:
         part["day"][name][:, pairs] = 0
     part["day"]["alarming"][:, metric] = 0
     if metric == HEART_RATE:
+        part["day"]["more"] = 0
         part["rise"] = np.zeros((), state_dtype())
         part["rise_tails"] = np.zeros((), TAIL_DTYPE)
         part["again"] = np.zeros((), AGAIN_DTYPE)

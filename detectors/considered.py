@@ -2,7 +2,8 @@
 
 "Ruled out" means that the data exclude it, no more: readings in a minute with steps or in the ten after it are no
 readings at rest, what a device doubts itself is not counted, the device is the one that was learned, and so on. Where
-nobody knows, that is said: a cause that cannot be looked at is never ruled out.
+nobody knows, that is said: a cause that cannot be looked at is never ruled out, as another device is not of oxygen or
+breathing, whose devices are not told apart, nor somebody else by day, or by one vital.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-import numpy as np
-
 from detectors import devices, wearer
-from detectors.protocol import Bools, Evidence, State
+from detectors.baseline import PAIR_CONTEXT, PAIRS, REST_HEART
+from detectors.context import SLEEP_FROM, SLEEP_TO
+from detectors.protocol import ASLEEP, CONTEXTS, Bools, Evidence, State
 from detectors.rise import LEAST_STEPS_MINUTES
 
 Verdict = Literal["ruled_out", "possible", "unknown", "none_recorded"]
@@ -28,6 +29,9 @@ NAMES: Final[Mapping[str, str]] = {
 }
 """Each cause as people call it, in the order in which it is said."""
 
+NIGHT_STEPS_MINUTES: Final = SLEEP_FROM - SLEEP_TO + 300
+"""With steps reported, for them to be known of a night: of half of it even where they are of the whole day before."""
+
 WORDS: Final[Mapping[Verdict, str]] = {
     "ruled_out": "Ruled out",
     "possible": "Possible",
@@ -36,31 +40,41 @@ WORDS: Final[Mapping[Verdict, str]] = {
 }
 
 
-def of_day(state: State, doubted: Bools, i: int) -> Evidence:
-    """Return what was considered of the closing day of patient ``i``; ``doubted`` (R,) by whom the device was worn.
+def of_day(state: State, doubted: Bools, i: int, told: Mapping[str, Any]) -> Evidence:
+    """Return what was considered of the closing day of patient ``i``, where a finding is ``told``.
 
+    ``doubted`` (R,) by whom the device was worn.
+
+    >>> import numpy as np
     >>> from detectors.pipeline import Pipeline
-    >>> told = of_day(Pipeline().new_state(1), np.array([False]), 0)["considered"]
-    >>> told["activity"], told["device"]
-    ('unknown', 'ruled_out')
+    >>> night = {"metric": "heart_rate", "context": "asleep"}
+    >>> told = of_day(Pipeline().new_state(1), np.array([False]), 0, night)["considered"]
+    >>> told["activity"], told["device"], told["time_zone"]
+    ('unknown', 'unknown', 'ruled_out')
     """
-    row = state[i : i + 1]
-    steps_known = bool(row["day"]["steps_minutes"][0] >= LEAST_STEPS_MINUTES)
+    row, pairs = state[i : i + 1], _pairs(told)
+    needed = NIGHT_STEPS_MINUTES if ASLEEP in PAIR_CONTEXT[pairs] else LEAST_STEPS_MINUTES
+    nobody_else: Verdict = "ruled_out" if wearer.alike(row)[0] else "unknown"
     return {
         "considered": {
-            "activity": "ruled_out" if steps_known else "unknown",
+            "activity": "ruled_out" if row["day"]["steps_minutes"][0] >= needed else "unknown",
             "signal": "ruled_out",
-            "device": _unless(bool(np.any(devices.young(row["devices"])))),
-            "time_zone": _unless(bool(row["zone_since"][0])),
-            "wearer": _unless(bool(doubted[i])),
+            "device": _device(row, pairs),
+            "time_zone": "possible" if row["zone_since"][0] else "ruled_out",
+            "wearer": "possible" if doubted[i] else nobody_else,
         }
     }
 
 
 def of_hour(state: State, i: int) -> Evidence:
     """Return the same of an hour at rest: steps were reported, else it would not have been judged."""
-    told = of_day(state, state["wearer"]["active"] == wearer.ASKED, i)["considered"]
-    return {"considered": told | {"activity": "ruled_out"}}
+    doubted = state["wearer"]["active"] == wearer.ASKED
+    night = of_day(
+        state, doubted, i, {"metric": PAIRS[REST_HEART].metric, "context": CONTEXTS[PAIR_CONTEXT[REST_HEART]]}
+    )
+    return {
+        "considered": night["considered"] | {"activity": "ruled_out", "wearer": "possible" if doubted[i] else "unknown"}
+    }
 
 
 def with_medication(told: Mapping[str, Any], recorded: bool) -> Evidence:
@@ -85,5 +99,15 @@ def in_words(told: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(WORDS[verdict], ", ".join(causes)) for verdict, causes in of.items() if causes]
 
 
-def _unless(possible: bool) -> Verdict:
-    return "possible" if possible else "ruled_out"
+def _pairs(told: Mapping[str, Any]) -> list[int]:
+    """Return the baselines that a finding is about: its own, that of its other context, and those of its vitals."""
+    about = {(told["metric"], told[key]) for key in ("context", "other_context") if key in told}
+    about |= {(one["metric"], told["context"]) for one in told.get("vitals", ())}
+    return [at for at, pair in enumerate(PAIRS) if (pair.metric, CONTEXTS[PAIR_CONTEXT[at]]) in about]
+
+
+def _device(row: State, pairs: list[int]) -> Verdict:
+    """Return whether another device may have measured what a finding on one patient (1,) is about."""
+    if devices.strange(row["devices"])[0, pairs].any():
+        return "possible"
+    return "ruled_out" if devices.told_apart(row["devices"])[0, pairs].all() else "unknown"

@@ -206,7 +206,7 @@ class _Findings:
                 if self.zone_since[i]:
                     evidence["zone_since_day"] = int(self.zone_since[i])
                 if self.doubted is not None:
-                    evidence |= considered.of_day(self.state, self.doubted, i)
+                    evidence |= considered.of_day(self.state, self.doubted, i, evidence)
                     evidence |= {"wearer_in_doubt": True} if self.doubted[i] else {}
                 start, at, step = int(start_ms[i]), int(self.at[i]), 0 if level is None else max(int(level[i]) - 1, 0)
                 self.findings.append(Finding(int(self.slots[i]), rule.id, change, start, at, step, evidence))

@@ -122,7 +122,7 @@ def turn(state: State) -> None:
             _put(one, FORMER, one["other"], _BETWEEN2[place])
             counts = [counts[0], counts[2], counts[1]]
         if counts[1] > counts[0]:
-            _begin(one, state["open_day"][row])
+            _begin(one, state["open_day"][row], suspected=state["rise"]["sum"][row] > 0)
             counts = [counts[1], counts[0], counts[2]]
         one["minutes"] = counts[1:]
         if state["baselines"]["n"][row, WATCHED[place]] < LEARNED or one["number"][FORMER] == 0:
@@ -130,10 +130,19 @@ def turn(state: State) -> None:
             _put(one, FORMER, 0, 0)
 
 
-def _begin(one: np.void, day: int) -> None:
-    """Let the former device be the present one from this night on, and the other way round."""
+def _begin(one: np.void, day: int, *, suspected: bool) -> None:
+    """Let the former device be the present one from this night on, and the other way round.
+
+    One that comes back after its first week is known: it waits for no other. One that comes back within it goes on with
+    it, unless a rise is ``suspected``, which must not have begun with the device.
+    """
     for name in ("number", "offset", "doubt", "since", "nights"):
         one[name] = one[name][::-1].copy()
+    if one["since"][PRESENT] > 0 and one["nights"][PRESENT] == 1:  # else who wears two in turn would never learn more
+        if int(day) - int(one["since"][PRESENT]) >= FIRST_WEEK:
+            one["nights"][PRESENT] = 2
+        elif not suspected:
+            return
     one["since"][PRESENT] = day
 
 
@@ -189,6 +198,21 @@ def young(devices: State) -> Bools:
     return found
 
 
+def strange(devices: State) -> Bools:
+    """Return (R, P) where a minute of the open day was measured by a device of which not all is learned yet."""
+    measured, known = devices["minutes"] > 0, devices["number"][:, :, PRESENT] > 0
+    found = young(devices)
+    found[:, _PAIR] |= measured[:, :, 0] & _open(devices)[:, :, FORMER] | measured[:, :, 1] & known
+    return found
+
+
+def told_apart(devices: State) -> Bools:
+    """Return (R, P) of which values it is known whose they are."""
+    found = np.zeros((len(devices), len(PAIRS)), bool)
+    found[:, _PAIR] = devices["number"][:, :, PRESENT] > 0
+    return found
+
+
 def _open(devices: State) -> Bools:
     return np.asarray((devices["doubt"] > 0) & (devices["nights"] < NIGHTS))
 
@@ -196,7 +220,7 @@ def _open(devices: State) -> Bools:
 def _waiting(state: State) -> Bools:
     """Return (R, W, 2) of which devices nothing is learned yet beyond the first day that taught something."""
     age = state["open_day"][:, None, None] - state["devices"]["since"].astype(np.int64)
-    return np.asarray(_WAITS[:, None] & (state["devices"]["nights"] > 0) & (age < FIRST_WEEK))
+    return np.asarray(_WAITS[:, None] & (state["devices"]["nights"] == 1) & (age < FIRST_WEEK))
 
 
 def rebase(state: State, pair: int) -> None:

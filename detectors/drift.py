@@ -80,14 +80,16 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     before, confirmed = _levels(state["drift"]), _levels(state["drift_confirmed"])
     past = np.maximum(before, confirmed)
     baselines = state["baselines"][:, _PAIR]
-    known = (baselines["anchor"] > 0) & (baselines["n"] >= LEARNED)
+    learned = baselines["n"] >= LEARNED
+    known = (baselines["anchor"] > 0) & (learned | _ASKS)  # nights that are held are told though none is learned
     median, night = (_far(one, baselines["anchor"]) for one in (baselines["median"], values[:, _PAIR]))
+    median = np.where(learned, median, np.nan)
     by_median, by_night = median, night
     if room is not None:
         by_median = np.where(from_before(state["baselines"]["median"], room)[:, _PAIR], 0, median)
         by_night = np.where(from_before(values, room)[:, _PAIR], 0, night)
     counted = _count(state["drift_nights"], night, by_night, past)
-    reached = np.clip(np.floor(by_median), 0, LEVELS).astype(np.uint8)
+    reached = np.clip(np.floor(np.nan_to_num(by_median, nan=0)), 0, LEVELS).astype(np.uint8)
     after = np.where(reached > past, reached, before)
     after = np.where(counted >= NIGHTS, np.maximum(after, np.minimum(past + 1, LEVELS)), after)
     over = (median < BACK) & (counted <= -NIGHTS)
@@ -105,12 +107,16 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
 
 
 def held(state: State, values: Doubles) -> Bools:
-    """Return (R, P) where a night may not be learned: ``asks``, and further from the anchor than anybody confirmed."""
-    anchor = state["baselines"]["anchor"][:, _PAIR]
+    """Return (R, P) where a night may not be learned: ``asks``, and further from the anchor than anybody confirmed.
+
+    Beyond the last level nothing more is told, so nobody could say "new normal" to it again: once that level is
+    confirmed, nothing is held.
+    """
+    anchor, confirmed = state["baselines"]["anchor"][:, _PAIR], _levels(state["drift_confirmed"])
     far = _far(values[:, _PAIR], anchor)
     found = np.zeros(values.shape, bool)
     with np.errstate(invalid="ignore"):
-        found[:, _PAIR] = _ASKS & (anchor > 0) & (far >= _levels(state["drift_confirmed"]) + 1)
+        found[:, _PAIR] = _ASKS & (anchor > 0) & (confirmed < LEVELS) & (far >= confirmed + 1)
     return found
 
 
@@ -179,7 +185,7 @@ def evidence(state: State, values: Doubles, which: int, i: int) -> Evidence:
         "value": told,
         "usual": anchor,
         "difference": round(told - anchor, 4),
-        "median": median,
+        "median": median if baseline["n"] else None,
         "n_days": int(baseline["n"]),
         "bound": WATCHED[which].bound,
         "devices": numbers(int(state["day"]["devices"][i, pair])),

@@ -90,7 +90,7 @@ def _drift(evidence: Told, voice: Voice) -> str:
     return (
         f"{voice[1]}{_ASLEEP[metric]} {back} the first weeks: in the night to {date} it was {now} {unit}, {compared} "
         f"the first {BASELINE_DAYS} nights' {first} {unit}{_other_device(evidence, voice)}"
-        f"{'' if over else '. Is this a new normal?'}"
+        f"{'' if over or voice[0] == 'your' else '. Is this a new normal?'}"
     )
 
 

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from detectors.baseline import NIGHT_HEART, Usual
+from detectors.baseline import LEARNED, NIGHT_HEART, Usual
+from detectors.coverage import enough
 from detectors.protocol import Bools, Doubles, Evidence, Ints, State
 from detectors.together import ASLEEP, ILL, about, vitals_told
 
@@ -101,6 +102,16 @@ def forget(state: State, pairs: Any) -> None:
     if NIGHT_HEART in pairs:
         part["active"] = np.where(part["active"] == NOT, NOT, DROPPED)
     state["wearer"] = part
+
+
+def alike(state: State) -> Bools:
+    """Return (R,) whose night had two vitals at least, no two of which lie far out: another's would, as far as known.
+
+    Whichever way they lie: who is ill and who is somebody else may look the same.
+    """
+    known = (enough(state["day"]) & (state["baselines"]["n"] >= LEARNED))[:, ASLEEP]
+    second = np.sort(_vitals(np.abs(state["wearer"]["mean"])), axis=1)[:, -2]
+    return np.asarray((_vitals(known).sum(1) >= 2) & (second < FAR / 2))
 
 
 def _vitals(each: Any) -> Any:

@@ -70,7 +70,7 @@ def state(entry: dict[str, Any], zone: str, now: datetime, voice: Voice) -> str:
     if entry["state"] == "unusual":
         return f"Unusual for {voice.you} right now. This is not a diagnosis."
     if entry["state"] == "learning" and entry.get("too_seldom"):
-        return f"The device measures too seldom at night to learn what is usual for {voice.you}."
+        return f"At night the device measures too seldom, or is worn too short, to learn what is usual for {voice.you}."
     if entry["state"] == "learning" and entry["metric"]["key"] not in words.HAS_USUAL:
         return f"We got it. We don't compare it with what is usual for {voice.you}."
     if entry["state"] == "learning":
@@ -93,13 +93,19 @@ def heard(entry: dict[str, Any], now: datetime) -> str:
 def overall(metrics: list[dict[str, Any]], voice: Voice) -> str:
     """Return all of it in one sentence, which never says more than is known."""
     states = [entry["state"] for entry in metrics]
-    learning = any(one["state"] == "learning" and one["metric"]["key"] in words.HAS_USUAL for one in metrics)
+    learning = any(
+        one["state"] == "learning" and one["metric"]["key"] in words.HAS_USUAL and not one.get("too_seldom")
+        for one in metrics
+    )
     if not states:
         return "Nothing has come in yet. Wear the device and keep it charged; the first values show up here."
-    unusual, unknown = states.count("unusual"), states.count("unknown")
+    steps = any(one["state"] == "unusual" and one["metric"]["key"] == "steps" for one in metrics)
+    unusual, unknown = states.count("unusual") - steps, states.count("unknown")
     parts = []
     if unusual:
         parts.append(f"{_things(unusual)} unusual for {voice.you} right now.")
+    if steps:
+        parts.append(f"The steps of {voice.your} last whole day were unusual for {voice.you}.")
     if unknown:
         parts.append(f"{_things(unknown)} not known right now.")
     if not parts and learning:

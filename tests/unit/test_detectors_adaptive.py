@@ -10,7 +10,7 @@ from detectors.afresh import start_afresh
 from detectors.baseline import LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_SPO2, REST_HEART, usual
 from detectors.daily import LIMITS
 from detectors.days import close_days
-from detectors.explain import sentence
+from detectors.explain import patient_sentence, sentence
 from detectors.limit_sets import alarm_range
 from detectors.pipeline import Pipeline
 from detectors.protocol import (
@@ -229,6 +229,36 @@ def test_a_new_normal_said_before_the_drift_was_told_is_heeded_and_forgotten_onc
     assert "spo2_drift" not in {f.rule for f in found}
     later = nightly_rates(saturation[100:], state, 101, NIGHT_SPO2)
     assert {f.row for f in later if f.rule == "spo2_drift" and f.change == "raised"} == set(range(MANY))
+
+
+def test_what_is_held_after_a_new_normal_said_too_early_is_asked_about_again() -> None:
+    """Said while nothing had drifted yet: no night of what comes is learned, so the nights themselves must tell."""
+    saturation = np.random.default_rng(9).normal(96, 0.3, (70, MANY))
+    saturation[30:] -= 2.9
+    state = Pipeline().new_state(MANY)
+    nightly_rates(saturation[:30], state, pair=NIGHT_SPO2)
+    start_afresh(state, np.arange(MANY), VITALS.index("spo2"))
+    found = nightly_rates(saturation[30:45], state, 31, NIGHT_SPO2)
+    told = [f for f in found if f.rule == "spo2_drift"]
+    assert {(f.row, f.change) for f in told} == {(row, "raised") for row in range(MANY)}
+    assert {(f.evidence["n_days"], f.evidence["median"]) for f in told} == {(0, None)}
+    assert sentence("spo2_drift", told[0].evidence).endswith("Is this a new normal?")
+    assert "normal" not in patient_sentence("spo2_drift", told[0].evidence), "that is asked of the team"
+    start_afresh(state, np.arange(MANY), VITALS.index("spo2"))
+    nightly_rates(saturation[45:], state, 46, NIGHT_SPO2)
+    assert (state["baselines"]["n"][:, NIGHT_SPO2] >= LEARNED).all()
+
+
+def test_what_lies_beyond_the_last_level_is_learned_once_it_is_the_new_normal() -> None:
+    saturation = np.random.default_rng(10).normal(97, 0.3, (90, MANY))
+    saturation[30:] -= 7  # three and a half bounds, as who moves to the mountains
+    state = Pipeline().new_state(MANY)
+    found = nightly_rates(saturation[:60], state, pair=NIGHT_SPO2)
+    assert {f.row for f in found if f.rule == "spo2_drift" and f.change == "worsened"} == set(range(MANY))
+    assert np.abs(state["baselines"]["median"][:, NIGHT_SPO2] - 97).max() < 1
+    start_afresh(state, np.arange(MANY), VITALS.index("spo2"))
+    nightly_rates(saturation[60:], state, 61, NIGHT_SPO2)
+    assert np.abs(state["baselines"]["median"][:, NIGHT_SPO2] - 90).max() < 1
 
 
 def test_what_nothing_asks_about_is_not_learned_because_it_lasts() -> None:

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors import coverage
+from detectors.afresh import start_afresh
 from detectors.baseline import LEARNED, NIGHT_HEART, REST_HEART, usual
+from detectors.coverage import covered
 from detectors.gate import GATE_DTYPE, USABLE, Gate
 from detectors.minutes import live_minutes
 from detectors.pipeline import Pipeline
@@ -139,3 +141,11 @@ def test_steps_without_a_heart_rate_are_never_said_to_be_usual() -> None:
         hour.mean[:, :, STEPS], hour.good[:, :, STEPS] = 0, 1
         told |= set(pipeline.settle(state, hour).hours.state[:, STEPS].tolist())
     assert [DATA_STATES[code] for code in told] == ["learning"]
+
+
+def test_a_new_normal_forgets_what_the_open_day_had_of_it() -> None:
+    state = Pipeline().new_state(1)
+    state["day"]["n"][:, NIGHT_HEART], state["day"]["more"][:, 0], state["day"]["devices"][:, NIGHT_HEART] = 20, 180, 1
+    start_afresh(state, np.array([0]), HEART_RATE)
+    assert covered(state["day"])[0, NIGHT_HEART] == 0
+    assert state["day"]["devices"][0, NIGHT_HEART] == 0

@@ -10,7 +10,7 @@ import pytest
 
 from detectors.afresh import start_afresh
 from detectors.baseline import NIGHT_HEART, NIGHT_SKIN, PAIRS, REST_HEART
-from detectors.devices import BETWEEN, DEVICE_DTYPE, FIRST_WEEK, NIGHTS, WATCHED, learn, tonight
+from detectors.devices import BETWEEN, DEVICE_DTYPE, FIRST_WEEK, NIGHTS, WATCHED, learn, tonight, turn
 from detectors.explain import patient_sentence, sentence
 from detectors.pipeline import PIPELINE_DTYPE, Pipeline, take
 from detectors.protocol import DAY_MS, HEART_RATE, Finding, State
@@ -306,3 +306,24 @@ def test_of_a_heart_rate_the_first_day_alone_teaches_in_a_devices_first_week() -
         of_days = [nights[place] for nights in learned]
         waits = [1] * FIRST_WEEK + [2, 3, 4]
         assert of_days == (waits if place in hearts else list(range(1, 11)))
+
+
+@pytest.mark.parametrize("days", [(20, 21, 27, 28), (20, 22, 24, 26, 28)])
+def test_two_devices_worn_in_turn_are_learned_beyond_the_first_day(days: tuple[int, ...]) -> None:
+    """On those days the ring, the watch in between: its first week is over though it never was worn for one."""
+    state, measured = np.zeros(1, PIPELINE_DTYPE), np.full((1, len(PAIRS)), 480, np.uint16)
+    state["devices"]["number"][:, :, 0], state["baselines"]["n"] = WATCH, 14
+    for day in range(15, 30):
+        worn = RING if day in days else WATCH
+        state["open_day"], state["day"]["n"] = day, measured
+        for place in range(len(WATCHED)):
+            one = state["devices"][0, place]
+            if worn != one["number"][0]:
+                one["minutes"][:] = (480, 0) if worn == one["number"][1] else (0, 480)
+                one["other"] = 0 if worn == one["number"][1] else worn
+        turn(state)
+        night = tonight(state["devices"], measured)
+        miss, every = np.ones((1, len(PAIRS))), np.ones((1, len(PAIRS)), bool)
+        learn(state, night, miss, np.full((1, len(PAIRS)), 4.0) + night.doubt, every)
+    ring = state["devices"][0, WATCHED.index(NIGHT_HEART)]
+    assert ring["nights"][ring["number"] == RING] > 2

@@ -76,6 +76,14 @@ def test_what_is_not_compared_is_not_said_to_be_learned_of_or_usual() -> None:
     assert own_words.state(entry("steps", "normal"), "UTC", NOW, own_words.OWN).startswith("Your last whole day")
     seldom = entry("heart_rate", "learning") | {"too_seldom": {"needs_minutes": 180, "readings": 12}}
     assert "too seldom" in own_words.state(seldom, "UTC", NOW, own_words.OWN)
+    assert "learning" not in own_words.overall([seldom], own_words.OWN), "it would say so for ever"
+
+
+def test_steps_of_yesterday_are_not_said_to_be_unusual_right_now() -> None:
+    told = own_words.overall([entry("steps", "unusual"), entry("spo2", "normal")], own_words.OWN)
+    assert told == "The steps of your last whole day were unusual for you."
+    both = own_words.overall([entry("steps", "unusual"), entry("spo2", "unusual")], own_words.OWN)
+    assert both.startswith("One thing is unusual for you right now. The steps")
 
 
 def test_a_value_says_how_old_it_is() -> None:

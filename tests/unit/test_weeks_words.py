@@ -93,7 +93,7 @@ def novelty(to_bed: int, *, known: int = 24, days: int = 30) -> shapes.Novelty:
 def test_a_course_is_told_with_what_it_was_held_against_where_it_differs_and_what_else_looks_so() -> None:
     told = words.day_shape(novelty(6))
     name = "Course of the heart rate over the 24 h to 10:00 on 22 Nov: "
-    assert told.startswith(f"{name}unlike that of any day in the 4 weeks before; most at ")
+    assert told.startswith(f"{name}unlike that of any day compared of the 4 weeks before; most at ")
     assert "24 of 24 h known, 28 days compared" in told
     assert told.endswith(". It is near a usual one, 7 h earlier; nights at work and another time zone look so")
     assert words.day_shape(novelty(13)).startswith(f"{name}as far as known like that of ")

@@ -57,7 +57,8 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     who = (await individual.read(scope.connection, patient.id, now)).profile
     off, conditions = _off(who, now), profile.conditions(who, to_ms(now))
     shapeless = "; ".join(WHY_OFF[c] for c in DAY_SHAPE.not_for if c in conditions)
-    novelty = None if shapeless or VITALS & shut else await shapes.read(scope.connection, patient, here, night)
+    closed = shapeless or VITALS & shut or scope.plain  # for the team alone
+    novelty = None if closed else await shapes.read(scope.connection, patient, here, night)
     shown = {key: daily for key, daily in days.of.items() if key not in off and not NEEDS.get(key, VITALS) & shut}
     whole = {
         "patient": patient.brief(),

@@ -109,7 +109,7 @@ def day_shape(said: Novelty) -> str:
     since = f", so since {date_words(said.since)}" if said.since is not None and said.since < said.day else ""
     above = "above" if said.by > 0 else "below"
     where = f"most at {said.hour}:00, {abs(said.by):.0f} /min {above} the most alike day ({alike}), levels taken off"
-    told = f"{name}: unlike that of any day in the 4 weeks before{since}; {where}; p {course.p[0]:.2g}, {sure}"
+    told = f"{name}: unlike that of any day compared of the 4 weeks before{since}; {where}; p {course.p[0]:.2g}, {sure}"
     if not course.turned[0]:
         return told
     way = "later" if course.turned[0] > 0 else "earlier"
