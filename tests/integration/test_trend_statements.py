@@ -141,9 +141,12 @@ async def test_the_last_night_is_the_last_that_is_over(api: ServedApi, ours: Api
     nights(ours, patient, "heart_rate", wobbling([(DAYS, 60)])[: DAYS if hour == 9 else -1])
     token = ours.token(ours.person())
     api.clock.set(to_ms(NOW.replace(hour=hour, minute=0, second=0)))
-    async with api.client(token) as client:
-        whole = await said(client)
-        page = " ".join((await client.get("/patients/p1")).text.split())
+    try:
+        async with api.client(token) as client:
+            whole = await said(client)
+            page = " ".join((await client.get("/patients/p1")).text.split())
+    finally:
+        api.clock.set(to_ms(NOW))
     assert (whole["to"], whole["calendar_to"]) == (to, "2026-11-21")
     assert one(whole, "resting_heart_rate", "four_weeks_before")["days"] == 28
     assert (
