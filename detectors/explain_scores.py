@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from detectors.early_warning import BRIEF_S
+from detectors.early_runs import BRIEF_S
 from detectors.scores.observations import CONSCIOUSNESS, HOUR_S
 from detectors.wording import NAMES, UNITS, Told, Voice, duration, reading, span
 
