@@ -14,12 +14,15 @@ Us = dict[str, list[float]]  # kernel → CPU microseconds a patient, of each sa
 
 HOUR, DAY = 60 * len(WORN), 1440 * len(WORN)  # metric minutes
 METRIC_MINUTES: Final = {
-    "limits": len(WORN), "limits_often": len(WORN), "minute": len(WORN), "hour_close": HOUR, "day_close": DAY,
+    "limits": len(WORN), "limits_often": len(WORN), "news2": len(WORN), "news2_often": len(WORN),
+    "minute": len(WORN), "hour_close": HOUR, "day_close": DAY,
     "hour_at_once": HOUR, "daily": DAY, "shape": DAY,
 }  # fmt: skip
 NAMES: Final = {
     "limits": "safety limits, a reading a metric minute",
     "limits_often": "safety limits, a heart rate every 5 s",
+    "news2": "NEWS2, a reading a metric minute",
+    "news2_often": "NEWS2, a heart rate every 5 s",
     "minute": "gate, context and sums of one minute",
     "hour_close": "close of an hour",
     "day_close": "close of a day",
@@ -28,8 +31,8 @@ NAMES: Final = {
     "shape": "`day_shape`, a day's hours (on reading; not part of a day's close)",
 }
 PATHS: Final = {
-    "path": ("vital path, a reading a metric minute", "limits"),
-    "path_often": ("vital path, a heart rate every 5 s", "limits_often"),
+    "path": ("vital path, a reading a metric minute", ("limits", "news2")),
+    "path_often": ("vital path, a heart rate every 5 s", ("limits_often", "news2_often")),
 }
 AIM_US, AIM_ROW, AIM_PATIENT = 1.0, 1_900, 16_000  # a metric minute; bytes; bytes
 CADENCE: Final = {1: "a reading a metric minute", 12: "a heart rate every 5 s"}
@@ -38,18 +41,18 @@ CADENCE: Final = {1: "a reading a metric minute", 12: "a heart rate every 5 s"}
 def figures(us: Us, rivals: Mapping[str, Any] | None, remembered: Mapping[int, Memory]) -> dict[str, Any]:
     """Return medians and quartiles, the vital path's sum, the bytes, and whether every aim is kept.
 
-    The vital path is what a metric minute costs from arrival on: the limits twice (on arrival and once settled), its
-    minute, and its share of the close of its hour and day; summed sample by sample.
+    The vital path is what a metric minute costs from arrival on: limits and NEWS2 twice (on arrival and once settled),
+    its minute, and its share of the close of its hour and day; summed sample by sample.
     """
     a_minute = {name: [one / METRIC_MINUTES[name] for one in samples] for name, samples in us.items()}
     paths = {
         name: [
-            2 * limit + minute + hour + day
-            for limit, minute, hour, day in zip(
-                a_minute[limits], a_minute["minute"], a_minute["hour_close"], a_minute["day_close"], strict=True
+            2 * (limit + score) + minute + hour + day
+            for limit, score, minute, hour, day in zip(
+                *(a_minute[kernel] for kernel in (*twice, "minute", "hour_close", "day_close")), strict=True
             )
         ]
-        for name, (_, limits) in PATHS.items()
+        for name, (_, twice) in PATHS.items()
     }
     document = {
         "n": len(us["minute"]),
@@ -113,8 +116,9 @@ def markdown(d: Mapping[str, Any]) -> str:
     rows = [(NAMES[name], _told(d["kernels"][name]["call"]), _told(d["kernels"][name]["minute"])) for name in NAMES]
     sheets = [Sheet(text, head, rows), *_rivals(d["rivals"])]
     note = (
-        "The vital path is the limits twice (on arrival and once settled), the minute, and its share of the close of "
-        "its hour and day. Memory is counted by Python's allocator in the last minute of an hour; the aims are the "
+        "The vital path is limits and NEWS2 twice (on arrival and once settled), the minute, and its share of the "
+        "close of its hour and day. Of who is beyond a limit the oxygen is low too, so that their NEWS2 is told. "
+        "Memory is counted by Python's allocator in the last minute of an hour; the aims are the "
         "design's:"
     )
     return "".join(sheet.markdown() for sheet in (*sheets, Sheet(note, ("what", "figure", "aim", ""), _aims(d))))

@@ -25,9 +25,10 @@ from rich.console import Console
 
 from benchmarks import memory
 from benchmarks.costs import CADENCE, Us, figures, markdown
-from benchmarks.watch import START_MS, readings_of, worn_hour
+from benchmarks.watch import START_MS, readings_of, scored_of, worn_hour
 from detectors.apart import HOURS
 from detectors.daily import CHANNELS, LIMITS, Channel, Daily
+from detectors.early_warning import EarlyWarning
 from detectors.limits import Limits
 from detectors.novelty import DAYS as SHAPE_DAYS
 from detectors.pipeline import Pipeline
@@ -70,11 +71,16 @@ def _live(us: Us, state: State, hour: HourSlice, after: HourSlice) -> None:
     """An hour minute by minute, then its close (its last minute goes unmeasured), then that of the day."""
     pipeline, limits = Pipeline(), Limits()
     seldom, often = limits.new_state(len(state)), limits.new_state(len(state))
+    early = EarlyWarning()
+    scored, scored_often = early.new_state(len(state)), early.new_state(len(state))
     minutes: Us = {}
     for minute in range(59):
         _settle(minutes, "minute", pipeline, state, hour, (minute, minute + 1))
-        _judge(minutes, "limits", limits, seldom, readings_of(hour, minute, 1, RACING))
-        _judge(minutes, "limits_often", limits, often, readings_of(hour, minute, 12, RACING))
+        one, many = (readings_of(hour, minute, heart_rates, RACING) for heart_rates in CADENCE)
+        _judge(minutes, "limits", limits, seldom, one)
+        _judge(minutes, "limits_often", limits, often, many)
+        _judge(minutes, "news2", early, scored, scored_of(one))
+        _judge(minutes, "news2_often", early, scored_often, scored_of(many))
     for name, spent in minutes.items():
         us.setdefault(name, []).extend(np.reshape(spent, (-1, BATCHES)).mean(axis=0).tolist())
     _settle(us, "hour_close", pipeline, state, hour, (60, 60))
@@ -111,8 +117,8 @@ def _settle(us: Us, name: str, pipeline: Pipeline, state: State, hour: HourSlice
     _each(us, name, lambda rows: (pipeline.settle, state, replace(hour, rows=rows, first=first, last=last)))
 
 
-def _judge(us: Us, name: str, limits: Limits, state: State, readings: Readings) -> None:
-    _each(us, name, lambda rows: (limits.advance, state, replace(readings, row=readings.row + rows[0])))
+def _judge(us: Us, name: str, rules: Limits | EarlyWarning, state: State, readings: Readings) -> None:
+    _each(us, name, lambda rows: (rules.advance, state, replace(readings, row=readings.row + rows[0])))
 
 
 def _advance(us: Us, daily: Daily, state: State, day: int, values: Doubles) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from benchmarks.watch import START_MS, WORN, minute_means
+from detectors.early_warning import EARLY_DTYPE
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from detectors.protocol import HOUR_MS, MINUTE_MS, VITALS
@@ -36,7 +37,7 @@ class Memory(NamedTuple):
     """Bytes a patient."""
 
     total: int  # as counted by Python's own allocator, numpy's included
-    row: int  # the rows of detectors and limits
+    row: int  # of the own normal, the limits and NEWS2
     pending: int  # readings not settled yet
     readings: float  # how many of them
 
@@ -74,7 +75,7 @@ def measure(heart_rates: int, people: int = PEOPLE, hours: int = HOURS) -> Memor
         tracemalloc.stop()
     return Memory(
         total=round(total / people),
-        row=core.state.dtype.itemsize + core.limit_state.dtype.itemsize,
+        row=core.state.dtype.itemsize + core.limit_state.dtype.itemsize + EARLY_DTYPE.itemsize,
         pending=round(sum(len(one.runs) + len(one.readings) for one in core.pending) / people),
         readings=sum(map(count, core.pending)) / people,
     )

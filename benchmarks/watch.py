@@ -11,12 +11,14 @@ from typing import Final
 import numpy as np
 
 from detectors.protocol import HEART_RATE, HOUR_MS, MINUTE_MS, STEPS, VITALS, Floats, HourSlice, Readings, blank_hour
+from detectors.scores.observations import PARAMETERS
 
 SPO2: Final = VITALS.index("spo2")
 WORN: Final = ("heart_rate", "steps", "spo2")
 START_MS: Final = 20_400 * 24 * HOUR_MS  # 2025-11-08 00:00 UTC, which is the wearers' local time
 MORNING, EVENING = 8, 22
 RACING: Final = 165.0  # /min: beyond the safety limits
+LOW: Final = 84.0  # %: with it a NEWS2 of 6
 
 
 def minute_means(hour_ms: int, n: int) -> Floats:
@@ -40,6 +42,20 @@ def worn_hour(rows: Sequence[int], hour_ms: int) -> HourSlice:
     hour.good[:] = np.isfinite(hour.mean)
     hour.device[:] = 1
     return hour
+
+
+def scored_of(readings: Readings) -> Readings:
+    """Return what of the readings NEWS2 looks at, as it takes them; whose heart races has little oxygen too."""
+    metric = np.array(
+        [PARAMETERS.index(VITALS[one]) if VITALS[one] in PARAMETERS else -1 for one in range(len(VITALS))]
+    )
+    racing = np.isin(readings.row, readings.row[readings.value == RACING])
+    value = np.where(racing & (readings.metric == SPO2), np.float32(LOW), readings.value)
+    of_it = metric[readings.metric] >= 0
+    return Readings(
+        readings.row[of_it], metric[readings.metric][of_it].astype(np.int16), readings.t_ms[of_it], value[of_it],
+        readings.good[of_it], readings.at_rest[of_it],
+    )  # fmt: skip
 
 
 def readings_of(hour: HourSlice, minute: int, heart_rates: int, racing: int) -> Readings:

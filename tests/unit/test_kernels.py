@@ -10,6 +10,7 @@ import pytest
 from benchmarks import costs, kernels, memory
 from benchmarks.costs import NAMES, figures, markdown
 from benchmarks.memory import Memory
+from detectors.early_warning import EARLY_DTYPE
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from services.processor.waiting import READING, RUN
@@ -34,11 +35,13 @@ def test_every_kernel_is_measured_in_every_round_and_batch(monkeypatch: pytest.M
         assert min(samples) > 0
 
 
-def test_the_vital_path_is_both_looks_of_the_limits_the_minute_and_its_share_of_the_closes() -> None:
-    us = costing(limits=0.3, limits_often=3.0, minute=1.5, hour_close=18.0, day_close=432.0)
+def test_the_vital_path_is_both_looks_of_limits_and_score_the_minute_and_its_share_of_the_closes() -> None:
+    us = costing(
+        limits=0.15, limits_often=2.7, news2=0.15, news2_often=0.3, minute=1.5, hour_close=18.0, day_close=432.0
+    )
     document = figures(us, None, {1: SMALL})
-    assert document["paths"]["path"]["median"] == pytest.approx(2 * 0.1 + 0.5 + 0.1 + 0.1)
-    assert document["paths"]["path_often"]["median"] == pytest.approx(2 * 1.0 + 0.5 + 0.1 + 0.1)
+    assert document["paths"]["path"]["median"] == pytest.approx(2 * (0.05 + 0.05) + 0.5 + 0.1 + 0.1)
+    assert document["paths"]["path_often"]["median"] == pytest.approx(2 * (0.9 + 0.1) + 0.5 + 0.1 + 0.1)
     assert document["kernels"]["day_close"]["call"]["median"] == 432
     assert not document["kept"]  # the second is above a microsecond
     text = markdown(ABOUT | document)
@@ -77,7 +80,7 @@ def test_libraries_are_shown_with_their_versions_or_said_to_be_left_out(
 
 def test_a_patient_in_memory_is_a_row_a_hot_state_and_the_readings_of_the_open_hour() -> None:
     seldom, often = (memory.measure(rate, people=3, hours=3) for rate in (1, 12))
-    assert seldom.row == Pipeline.dtype.itemsize + Limits().dtype.itemsize
+    assert seldom.row == Pipeline.dtype.itemsize + Limits().dtype.itemsize + EARLY_DTYPE.itemsize
     assert seldom.readings == 59 * 3
     assert often.readings == 59 * 14
     assert seldom.pending == 59 * 3 * READING.itemsize + 3 * RUN.itemsize
