@@ -15,7 +15,7 @@ Us = dict[str, list[float]]  # kernel → CPU microseconds a patient, of each sa
 HOUR, DAY = 60 * len(WORN), 1440 * len(WORN)  # metric minutes
 METRIC_MINUTES: Final = {
     "limits": len(WORN), "limits_often": len(WORN), "news2": len(WORN), "news2_often": len(WORN),
-    "minute": len(WORN), "hour_close": HOUR, "day_close": DAY,
+    "news2_told": len(WORN), "minute": len(WORN), "hour_close": HOUR, "day_close": DAY,
     "hour_at_once": HOUR, "daily": DAY, "shape": DAY,
 }  # fmt: skip
 NAMES: Final = {
@@ -23,6 +23,7 @@ NAMES: Final = {
     "limits_often": "safety limits, a heart rate every 5 s",
     "news2": "NEWS2, a reading a metric minute",
     "news2_often": "NEWS2, a heart rate every 5 s",
+    "news2_told": "NEWS2, of whom as many are at 5 and more (not part of the vital path)",
     "minute": "gate, context and sums of one minute",
     "hour_close": "close of an hour",
     "day_close": "close of a day",
@@ -117,9 +118,8 @@ def markdown(d: Mapping[str, Any]) -> str:
     sheets = [Sheet(text, head, rows), *_rivals(d["rivals"])]
     note = (
         "The vital path is limits and NEWS2 twice (on arrival and once settled), the minute, and its share of the "
-        "close of its hour and day. Of who is beyond a limit the oxygen is low too, so that their NEWS2 is told. "
-        "Memory is counted by Python's allocator in the last minute of an hour; the aims are the "
-        "design's:"
+        "close of its hour and day. Whose NEWS2 is 5 and more is walked through occasion by occasion, which costs "
+        "much. Memory is counted by Python's allocator in the last minute of an hour; the aims are the design's:"
     )
     return "".join(sheet.markdown() for sheet in (*sheets, Sheet(note, ("what", "figure", "aim", ""), _aims(d))))
 

@@ -72,7 +72,7 @@ def _live(us: Us, state: State, hour: HourSlice, after: HourSlice) -> None:
     pipeline, limits = Pipeline(), Limits()
     seldom, often = limits.new_state(len(state)), limits.new_state(len(state))
     early = EarlyWarning()
-    scored, scored_often = early.new_state(len(state)), early.new_state(len(state))
+    scored, scored_often, told = (early.new_state(len(state)) for _ in range(3))
     minutes: Us = {}
     for minute in range(59):
         _settle(minutes, "minute", pipeline, state, hour, (minute, minute + 1))
@@ -81,6 +81,7 @@ def _live(us: Us, state: State, hour: HourSlice, after: HourSlice) -> None:
         _judge(minutes, "limits_often", limits, often, many)
         _judge(minutes, "news2", early, scored, scored_of(one))
         _judge(minutes, "news2_often", early, scored_often, scored_of(many))
+        _judge(minutes, "news2_told", early, told, scored_of(one, low=True))
     for name, spent in minutes.items():
         us.setdefault(name, []).extend(np.reshape(spent, (-1, BATCHES)).mean(axis=0).tolist())
     _settle(us, "hour_close", pipeline, state, hour, (60, 60))

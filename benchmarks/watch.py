@@ -44,12 +44,12 @@ def worn_hour(rows: Sequence[int], hour_ms: int) -> HourSlice:
     return hour
 
 
-def scored_of(readings: Readings) -> Readings:
-    """Return what of the readings NEWS2 looks at, as it takes them; whose heart races has little oxygen too."""
+def scored_of(readings: Readings, *, low: bool = False) -> Readings:
+    """Return what NEWS2 looks at of them, as it takes it; ``low``: whose heart races has little oxygen too."""
     metric = np.array(
         [PARAMETERS.index(VITALS[one]) if VITALS[one] in PARAMETERS else -1 for one in range(len(VITALS))]
     )
-    racing = np.isin(readings.row, readings.row[readings.value == RACING])
+    racing = low & np.isin(readings.row, readings.row[readings.value == RACING])
     value = np.where(racing & (readings.metric == SPO2), np.float32(LOW), readings.value)
     of_it = metric[readings.metric] >= 0
     return Readings(

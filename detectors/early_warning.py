@@ -73,8 +73,12 @@ def _best_points(tables: Sequence[Table]) -> Shorts:
 
 
 _MOST_POINTS: Final = np.stack(
-    [_best_points(_SPO2_SCALES if table.parameter == "spo2" else (table,)) for table in news2.TABLES]
+    [
+        np.stack([_best_points(scales if table.parameter == "spo2" else (table,)) for table in news2.TABLES])
+        for scales in (_SPO2_SCALES[:1], _SPO2_SCALES)
+    ]
 )
+"""(2, 7, steps) by everybody's scale of oxygen saturation, and by whichever a profile may say."""
 
 
 class Holds(NamedTuple):
@@ -147,10 +151,11 @@ class EarlyWarning:
         most = np.zeros((len(rows), N), np.int16)
         place = np.repeat(np.arange(len(rows)), np.diff(np.append(begins, len(value))))
         chosen = np.flatnonzero((scores | of_row[place]) & ~running[place])
-        points = _most_points(_in_steps(value[chosen], metric[chosen]), metric[chosen])
+        points = _most_points(_in_steps(value[chosen], metric[chosen]), metric[chosen], of_row[place[chosen]])
         np.maximum.at(most, (place[chosen], metric[chosen]), points)
         which, parameter = np.nonzero(state["at"][rows[doubtful]])
-        kept = _most_points(state["value"][rows[doubtful]][which, parameter], parameter.astype(np.int16))
+        values = state["value"][rows[doubtful]][which, parameter]
+        kept = _most_points(values, parameter.astype(np.int16), of_row[doubtful[which]])
         most[doubtful[which], parameter] = np.maximum(most[doubtful[which], parameter], kept)
         most[of_row, OXYGEN] = news2.TABLES[OXYGEN].above
         return np.asarray(running | (most.sum(axis=1) >= LEVELS[0]))
@@ -187,9 +192,9 @@ def _in_steps(value: Floats, parameter: Shorts) -> Shorts:
     return np.minimum(np.maximum(steps, 0), MOST).astype(np.int16)
 
 
-def _most_points(steps: Shorts, parameter: Shorts) -> Shorts:
-    """Return the most points each value can have, on whichever scale."""
-    return _MOST_POINTS[parameter, steps]
+def _most_points(steps: Shorts, parameter: Shorts, of_profile: Bools) -> Shorts:
+    """Return the most points each value can have; ``of_profile``: whose profile may say another scale."""
+    return np.asarray(_MOST_POINTS[of_profile.astype(np.intp), parameter, steps])
 
 
 class _Occasions:
