@@ -1,5 +1,4 @@
-"""Who is enrolled: organisations, people, patients, devices, assignments and tokens, by the admin role in
-SQL.
+"""Who is enrolled: organisations, patients, devices, assignments and their tokens, by the admin role in SQL.
 
 Every function takes an open connection and is one transaction, or a savepoint in the caller's: dozens of devices
 are enrolled at once or not at all. Tokens are 256 random bits; only their hashes are stored, so each is shown once.
@@ -11,23 +10,20 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psycopg
 
 from detectors.device_classes import CLASSES, UNKNOWN
-from ingest.clock import SystemClock, to_datetime
 from ingest.devices import token_hash
 from ingest.mqtt_password import password_hash
 from services import teams
-from services.roles import Role
 from services.store import changes
 from services.teams import TeamError
 
 Connection = psycopg.Connection[Any]
 
-LINK_LIFE = timedelta(minutes=15)
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")  # also an MQTT user name and a part of an address
 RESERVED = ("bridge", "probe")  # users of the MQTT broker itself
 
@@ -67,9 +63,9 @@ def new_token() -> str:
 
 def create_organisation(connection: Connection, key: str, name: str) -> int:
     """Return the organisation's id, made with its default care team where missing."""
-    _check_key("organisation", key)
+    check_key("organisation", key)
     connection.execute("INSERT INTO organisation (key, name) VALUES (%s, %s) ON CONFLICT (key) DO NOTHING", [key, name])
-    organisation_id = _one(connection, "SELECT id FROM organisation WHERE key = %s", [key], f"organisation {key}")
+    organisation_id = one_id(connection, "SELECT id FROM organisation WHERE key = %s", [key], f"organisation {key}")
     teams.create_team(connection, organisation_id, teams.DEFAULT, "Everybody")
     return organisation_id
 
@@ -80,9 +76,9 @@ def create_team(connection: Connection, organisation: str, key: str, name: str) 
     Raises:
         EnrolmentError: an impossible key or an unknown organisation.
     """
-    _check_key("team", key)
+    check_key("team", key)
     query = "SELECT id FROM organisation WHERE key = %s"
-    organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
+    organisation_id = one_id(connection, query, [organisation], f"organisation {organisation}")
     return teams.create_team(connection, organisation_id, key, name)
 
 
@@ -107,8 +103,8 @@ def enrol_many(
         organisation, patient or class.
     """
     for one in wanted:
-        _check_key("patient", one.patient)
-        _check_key("device", one.device)
+        check_key("patient", one.patient)
+        check_key("device", one.device)
         check_class(one.device_class)
     with connection.transaction():
         return _enrol(connection, organisation, wanted, at, partitions, renew=renew, team=team)
@@ -125,8 +121,8 @@ def _enrol(
     team: str | None,
 ) -> list[Enrolled]:
     query = "SELECT id FROM organisation WHERE key = %s"
-    organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
-    patients = _make_patients(connection, organisation_id, wanted, _team(connection, organisation_id, team), at)
+    organisation_id = one_id(connection, query, [organisation], f"organisation {organisation}")
+    patients = _make_patients(connection, organisation_id, wanted, team_of(connection, organisation_id, team), at)
     devices, learned = _make_devices(connection, organisation_id, wanted, at)
     made = [one for one in wanted if _assign_if_free(connection, one, devices[one.device].id, patients[one.patient])]
     told = {(one.patient, one.device): (one, at) for one in wanted if one.device in learned}
@@ -224,7 +220,7 @@ def revoke(connection: Connection, device: str, at: datetime) -> int:
     Raises:
         EnrolmentError: no such device.
     """
-    device_id = _one(connection, "SELECT id FROM device WHERE key = %s", [device], f"device {device}")
+    device_id = one_id(connection, "SELECT id FROM device WHERE key = %s", [device], f"device {device}")
     return _revoke(connection, [device_id], at)
 
 
@@ -236,68 +232,8 @@ def mqtt_passwords(connection: Connection) -> dict[str, str]:
     return dict(connection.execute(query).fetchall())
 
 
-def create_person(
-    connection: Connection, organisation: str, key: str, name: str, role: Role, *, team: str | None = None,
-    at: datetime | None = None,
-) -> int:  # fmt: skip
-    """Return the person's id, made where missing; name and role are brought up to date.
-
-    A new person is from ``at`` (else the present) on in the organisation's default team, or in ``team``; a patient or
-    a proxy is in none.
-
-    Raises:
-        EnrolmentError: an impossible key, an unknown organisation or team.
-    """
-    _check_key("person", key)
-    query = "SELECT id FROM organisation WHERE key = %s"
-    organisation_id = _one(connection, query, [organisation], f"organisation {organisation}")
-    query = "SELECT id FROM person WHERE organisation_id = %s AND key = %s"
-    known = connection.execute(query.encode(), [organisation_id, key]).fetchone()
-    connection.execute(
-        """INSERT INTO person (organisation_id, key, name, role) VALUES (%s, %s, %s, %s)
-           ON CONFLICT (organisation_id, key) DO UPDATE SET name = excluded.name, role = excluded.role""",
-        [organisation_id, key, name, role],
-    )
-    person_id = _one(connection, query, [organisation_id, key], f"person {key}")
-    if team is not None or (known is None and role not in teams.OUTSIDE_TEAMS):
-        at = at or to_datetime(SystemClock().now_ms())
-        teams.add_member(connection, _team(connection, organisation_id, team), person_id, at)
-    return person_id
-
-
-def login_token(connection: Connection, organisation: str, person: str, at: datetime) -> str:
-    """Make a login link's token for a person: it works once, within `LINK_LIFE` of ``at``.
-
-    Raises:
-        EnrolmentError: no such person.
-    """
-    return _person_token(connection, organisation, person, "login_link", at, at + LINK_LIFE)
-
-
-def api_token(connection: Connection, organisation: str, person: str, at: datetime, expires: datetime) -> str:
-    """Make a person's token for programs, sent as ``Authorization: Bearer``.
-
-    Raises:
-        EnrolmentError: no such person.
-    """
-    return _person_token(connection, organisation, person, "api", at, expires)
-
-
-def _person_token(
-    connection: Connection, organisation: str, person: str, kind: str, at: datetime, expires: datetime
-) -> str:
-    query = """SELECT p.id FROM person p JOIN organisation o ON o.id = p.organisation_id
-               WHERE o.key = %s AND p.key = %s"""
-    person_id = _one(connection, query, [organisation, person], f"person {person} in {organisation}")
-    token = new_token()
-    connection.execute(
-        "INSERT INTO person_token (hash, person_id, kind, created_at, expires_at) VALUES (%s, %s, %s, %s, %s)",
-        [token_hash(token), person_id, kind, at, expires],
-    )
-    return token
-
-
-def _team(connection: Connection, organisation_id: int, key: str | None) -> int:
+def team_of(connection: Connection, organisation_id: int, key: str | None) -> int:
+    """Return a team's id, that of the default team where none is named; raise EnrolmentError where there is none."""
     try:
         return teams.team_id(connection, organisation_id, key)
     except TeamError as error:
@@ -439,14 +375,16 @@ def _revoke(connection: Connection, device_ids: list[int], at: datetime) -> int:
     return done.rowcount
 
 
-def _check_key(what: str, key: str) -> None:
+def check_key(what: str, key: str) -> None:
+    """Raise EnrolmentError for a key that can't be a person's, patient's, device's, team's or organisation's."""
     if not KEY.fullmatch(key) or key in RESERVED:
         taken = ", ".join(RESERVED)
         msg = f"{what} key {key!r} is not possible: 1 to 63 letters, digits, _ . - and none of {taken}"
         raise EnrolmentError(msg)
 
 
-def _one(connection: Connection, query: str, values: list[Any], what: str) -> int:
+def one_id(connection: Connection, query: str, values: list[Any], what: str) -> int:
+    """Return the id a query finds; raise EnrolmentError where it finds none."""
     row = connection.execute(query, values).fetchone()
     if row is None:
         msg = f"there is no {what}; make it first"

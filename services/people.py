@@ -1,4 +1,4 @@
-"""People and programs by the admin role in SQL: invitations, and service tokens with their scopes.
+"""People and programs by the admin role in SQL: login links, invitations, and service tokens with their scopes.
 
 As in `services.devices`, every function takes an open connection; only hashes are stored, so each link and token is
 shown once.
@@ -13,16 +13,65 @@ from typing import Any, Final
 
 import psycopg
 
+from ingest.clock import SystemClock, to_datetime
 from ingest.devices import token_hash
-from services import devices
+from services import devices, teams
 from services.devices import EnrolmentError
 from services.roles import Role
 
 Connection = psycopg.Connection[Any]
 
+LINK_LIFE: Final = timedelta(minutes=15)
 INVITATION_LIFE: Final = timedelta(days=7)
 LONGEST_TOKEN: Final = timedelta(days=366)
 PREFIX: Final = "kws"  # so that a token found in the wrong place is known for what it is
+
+
+def create_person(
+    connection: Connection, organisation: str, key: str, name: str, role: Role, *, team: str | None = None,
+    at: datetime | None = None,
+) -> int:  # fmt: skip
+    """Return the person's id, made where missing; name and role are brought up to date.
+
+    A new person is from ``at`` (else the present) on in the organisation's default team, or in ``team``; a patient or
+    a proxy is in none.
+
+    Raises:
+        EnrolmentError: an impossible key, an unknown organisation or team.
+    """
+    devices.check_key("person", key)
+    query = "SELECT id FROM organisation WHERE key = %s"
+    organisation_id = devices.one_id(connection, query, [organisation], f"organisation {organisation}")
+    query = "SELECT id FROM person WHERE organisation_id = %s AND key = %s"
+    known = connection.execute(query.encode(), [organisation_id, key]).fetchone()
+    connection.execute(
+        """INSERT INTO person (organisation_id, key, name, role) VALUES (%s, %s, %s, %s)
+           ON CONFLICT (organisation_id, key) DO UPDATE SET name = excluded.name, role = excluded.role""",
+        [organisation_id, key, name, role],
+    )
+    person_id = devices.one_id(connection, query, [organisation_id, key], f"person {key}")
+    if team is not None or (known is None and role not in teams.OUTSIDE_TEAMS):
+        at = at or to_datetime(SystemClock().now_ms())
+        teams.add_member(connection, devices.team_of(connection, organisation_id, team), person_id, at)
+    return person_id
+
+
+def login_token(connection: Connection, organisation: str, person: str, at: datetime) -> str:
+    """Make a login link's token for a person: it works once, within `LINK_LIFE` of ``at``.
+
+    Raises:
+        EnrolmentError: no such person.
+    """
+    query = """SELECT p.id FROM person p JOIN organisation o ON o.id = p.organisation_id
+               WHERE o.key = %s AND p.key = %s"""
+    person_id = devices.one_id(connection, query, [organisation, person], f"person {person} in {organisation}")
+    token = devices.new_token()
+    connection.execute(
+        """INSERT INTO person_token (hash, person_id, kind, created_at, expires_at)
+           VALUES (%s, %s, 'login_link', %s, %s)""",
+        [token_hash(token), person_id, at, at + LINK_LIFE],
+    )
+    return token
 
 
 def invite(connection: Connection, organisation: str, key: str, name: str, role: Role | None, at: datetime) -> str:
@@ -40,7 +89,7 @@ def invite(connection: Connection, organisation: str, key: str, name: str, role:
         msg = f"there is no {key} in {organisation} yet; say who it is with --role"
         raise EnrolmentError(msg)
     called = name or (known[2] if known is not None else key)
-    person = devices.create_person(connection, organisation, key, called, wanted, at=at)
+    person = create_person(connection, organisation, key, called, wanted, at=at)
     connection.execute(
         "UPDATE person_token SET revoked_at = %s WHERE person_id = %s AND kind = 'invitation' AND used_at IS NULL "
         "AND revoked_at IS NULL",
@@ -72,7 +121,7 @@ def service_token(
             f"{name} is a person in {organisation}; a program's token needs a name of its own, so that it is told apart"
         )
         raise EnrolmentError(msg)
-    person = devices.create_person(connection, organisation, name, name, role, at=at)
+    person = create_person(connection, organisation, name, name, role, at=at)
     connection.execute("UPDATE person SET service = true WHERE id = %s", [person])
     prefix = f"{PREFIX}_{secrets.token_hex(4)}"
     token = f"{prefix}_{devices.new_token()}"

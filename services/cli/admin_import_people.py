@@ -69,7 +69,7 @@ def _there(at: Desk) -> People:
 def _enter(at: Desk, cells: Cells, there: People) -> dict[str, Any]:
     """Make a person where missing, and say what became of the row."""
     from services import teams
-    from services.devices import create_person
+    from services.people import create_person
 
     key, team, known = cells["key"], cells["team"] or None, there.people.get(cells["key"])
     state = "there"

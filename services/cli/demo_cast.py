@@ -18,7 +18,7 @@ from ingest.client import Credentials, DeviceClient, Door
 from ingest.clock import to_datetime
 from ingest.doors import HttpDoors, MqttDoor
 from ingest.ledger import Ledger
-from services import devices
+from services import devices, people
 from services.cli.enrol import tell_mqtt
 from services.cli.supervise import RunError
 from services.devices import Enrolment
@@ -82,8 +82,8 @@ def enrol(settings: Settings, parts: Sequence[Part], span: Span) -> tuple[dict[s
         devices.create_organisation(connection, ORGANISATION, "Demo care team")
         wanted = [Enrolment(p.patient, p.source.key, since, p.name, p.model, p.time_zone, WATCH) for p in parts]
         enrolled = devices.enrol_many(connection, ORGANISATION, wanted, now, partitions=settings.kafka.partitions)
-        devices.create_person(connection, ORGANISATION, NURSE, "Nurse on duty", "nurse")
-        login = devices.login_token(connection, ORGANISATION, NURSE, now)
+        people.create_person(connection, ORGANISATION, NURSE, "Nurse on duty", "nurse")
+        login = people.login_token(connection, ORGANISATION, NURSE, now)
         passwords = devices.mqtt_passwords(connection)
     if trouble := tell_mqtt(settings.stack.home, passwords):
         raise RunError(trouble)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from detectors.device_classes import CLASSES, UNKNOWN
 from ingest.clock import SystemClock, to_datetime
-from services import devices
+from services import devices, people
 from services.cli.audited import noted, noted_of
 from services.cli.say import ORGANISATION, connected, refuse
 from services.devices import Enrolment, EnrolmentError
@@ -97,7 +97,7 @@ def register(app: typer.Typer) -> None:
         settings = load().settings
         now = to_datetime(SystemClock().now_ms())
         with _connected(settings) as connection:
-            token = devices.login_token(connection, organisation, person, now)
+            token = people.login_token(connection, organisation, person, now)
             query = "SELECT id FROM organisation WHERE key = %s"
             (organisation_id,) = connection.execute(query, [organisation]).fetchone() or (None,)
             noted(connection, "person.login_link", organisation_id=organisation_id, person=person)

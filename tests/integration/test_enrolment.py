@@ -11,7 +11,7 @@ import pytest
 from ingest.clock import SystemClock, to_datetime
 from ingest.devices import DeviceRegistry, token_hash
 from ingest.mqtt_password import password_matches
-from services import devices
+from services import devices, people
 from services.devices import Enrolment, EnrolmentError
 from services.store.programmes import Who, limit_organisation
 from services.store.steps import run
@@ -162,12 +162,12 @@ def test_the_gateways_role_reads_devices_and_nothing_else(doors: Doors) -> None:
 def test_a_login_link_works_once_within_a_quarter_of_an_hour(doors: Doors) -> None:
     with doors.admin() as connection:
         devices.create_organisation(connection, ORGANISATION, "Tests")
-        person = devices.create_person(connection, ORGANISATION, "nurse", "Nurse", "nurse")
-        again = devices.create_person(connection, ORGANISATION, "nurse", "Nurse Two", "clinician")
-        late = devices.login_token(connection, ORGANISATION, "nurse", NOW)
-        link = devices.login_token(connection, ORGANISATION, "nurse", NOW)
+        person = people.create_person(connection, ORGANISATION, "nurse", "Nurse", "nurse")
+        again = people.create_person(connection, ORGANISATION, "nurse", "Nurse Two", "clinician")
+        late = people.login_token(connection, ORGANISATION, "nurse", NOW)
+        link = people.login_token(connection, ORGANISATION, "nurse", NOW)
         with pytest.raises(EnrolmentError, match="no person nobody"):
-            devices.login_token(connection, ORGANISATION, "nobody", NOW)
+            people.login_token(connection, ORGANISATION, "nobody", NOW)
     assert person == again
     exchange = "SELECT exchange_login_link(%s, %s, %s, %s)"
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from services import devices
+from services import people
 from services.settings import Settings
 from tests.api_data import ApiData
 from tests.fix_api import RunningClock, ServedApi, serve
@@ -79,7 +79,7 @@ async def test_a_wrong_password_or_code_names_the_account_and_not_what_was_typed
 
 async def test_a_link_that_works_no_more_names_whose_it_was(door: ServedApi, ours: ApiData) -> None:
     ours.person("bob")
-    link = devices.login_token(ours.connection, ours.key, "bob", at(door))
+    link = people.login_token(ours.connection, ours.key, "bob", at(door))
     async with Visitor(door, "10.7.0.2") as bob:
         assert (await bob.client.post("/login", data={"token": link})).status_code == 303
         assert (await bob.client.post("/login", data={"token": link})).status_code == 401
