@@ -69,12 +69,10 @@ def of_day(state: State, doubted: Bools, i: int, told: Mapping[str, Any]) -> Evi
 def of_hour(state: State, i: int) -> Evidence:
     """Return the same of an hour at rest: steps were reported, else it would not have been judged."""
     doubted = state["wearer"]["active"] == wearer.ASKED
-    night = of_day(
-        state, doubted, i, {"metric": PAIRS[REST_HEART].metric, "context": CONTEXTS[PAIR_CONTEXT[REST_HEART]]}
-    )
-    return {
-        "considered": night["considered"] | {"activity": "ruled_out", "wearer": "possible" if doubted[i] else "unknown"}
-    }
+    at_rest = {"metric": PAIRS[REST_HEART].metric, "context": CONTEXTS[PAIR_CONTEXT[REST_HEART]]}
+    of_its_day = of_day(state, doubted, i, at_rest)["considered"]
+    by_day: Verdict = "possible" if doubted[i] else "unknown"
+    return {"considered": of_its_day | {"activity": "ruled_out", "wearer": by_day}}
 
 
 def with_medication(told: Mapping[str, Any], recorded: bool) -> Evidence:

@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from uuid import UUID, uuid5
 
-from detectors import considered, device_classes
-from detectors.device_classes import Over
 from detectors.explain import patient_sentence, sentence
 from detectors.protocol import Finding, Priority
 from detectors.rules import ADAPTIVE, DRIFTS, NEWS2_HIGH, NIGHT_FALLS
 from detectors.wording import NAMES
 from ingest.catalogue import catalogue
 from services.monitoring import group_of
+from services.processor import beside
 from services.processor.change import PatientChange, at_hour_ms
 from services.processor.changes import Changes
 from services.processor.hot import Episode, Held, Hot
@@ -353,26 +352,8 @@ class Engine:
 
     def _whole(self, hot: Hot, patient_id: int, rule: str, at_ms: int, evidence: dict[str, Any]) -> dict[str, Any]:
         """Return what a finding tells, with the wearer's offset and what happened to the person that may bear on it."""
-        said = self._changes.said(patient_id, self._rules[rule].metric, at_ms)
-        told = {"events": [one._asdict() for one in said]} if said else {}
-        told |= self._devices(patient_id, at_ms, evidence)
-        told |= considered.with_medication(evidence, bool(said))
-        return {"utc_offset_min": offset_at(hot, at_ms), **evidence, **told}
-
-    def _devices(self, patient_id: int, at_ms: int, evidence: Mapping[str, Any]) -> dict[str, Any]:
-        """Return evidence's devices with what class they were known to be at an instant, and what is stated of it."""
-        told: dict[str, Any] = {}
-        if "devices" in evidence:
-            over: Over = "night" if evidence.get("context") == "asleep" and "value" in evidence else "reading"
-            by = [self._changes.measured_by(patient_id, one, at_ms) for one in evidence["devices"]]
-            told["devices"] = [device_classes.told(*one, evidence["metric"], over) for one in by]
-        if "vitals" in evidence:
-            asleep = ({**one, "context": "asleep"} for one in evidence["vitals"])
-            told["vitals"] = [
-                {**one, **self._devices(patient_id, at_ms, whole)}
-                for one, whole in zip(evidence["vitals"], asleep, strict=True)
-            ]
-        return told
+        said = beside.told(self._changes, patient_id, self._rules[rule].metric, at_ms, evidence)
+        return {"utc_offset_min": offset_at(hot, at_ms), **evidence, **said}
 
     def _settle(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding, revealed: Revealed | None) -> None:
         if episode.provisional:
