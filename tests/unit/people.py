@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.baseline import NIGHT_HEART
+from detectors.daily import LIMITS
+from detectors.days import close_days
 from detectors.pipeline import Pipeline
-from detectors.protocol import DAY_MS, HOUR_MS, STEPS, VITALS, HourSlice, State, blank_hour
+from detectors.protocol import DAY_MS, HOUR_MS, STEPS, VITALS, Finding, HourSlice, State, blank_hour
 from detectors.settled import Days, Settled
 
 START_MS = 1_760_486_400_000  # a midnight UTC
@@ -62,3 +65,20 @@ def nights(settled: list[Settled]) -> Days:
 def local_day(day: int) -> int:
     """The number of the local day (at UTC) that ends on day ``day`` of ``live``."""
     return START_MS // DAY_MS + day
+
+
+def nightly_rates(
+    rates: NDArray[np.float64], state: State | None = None, first: int = 1, pair: int = NIGHT_HEART
+) -> list[Finding]:
+    """What the close of each day says of nightly values (days, R) of one baseline alone; NaN is an unknown night."""
+    days, people = rates.shape
+    state = Pipeline().new_state(people) if state is None else state
+    found = []
+    for number in range(days):
+        day = local_day(first) + number
+        known = np.isfinite(rates[number])
+        state["open_day"], state["day"]["n"][:, pair] = day, np.where(known, 180, 0)
+        state["day"]["sum"][:, pair] = np.rint(np.nan_to_num(rates[number]) * 1000) * 180
+        hour = blank_hour(range(people), [day * DAY_MS + 11 * HOUR_MS] * people, [0] * people)
+        found += close_days(state, hour, np.arange(people), LIMITS["0.1"])[0]
+    return found
