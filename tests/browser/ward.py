@@ -133,8 +133,7 @@ def alerts(data: ApiData, patients: dict[str, int], nurse: int) -> dict[str, str
         "p04": data.alert(
             patients["p04"], rule="heart_rate_high", priority="high", provisional=True, evidence=fast,
             started_at=NOW - timedelta(minutes=14),
-            sentence="Heart rate was above 130 /min at rest for 10 min, up to 143 /min; no further beyond than a wrist "
-            "sensor may be off by (15 /min)",
+            sentence="Heart rate was above 130 /min at rest for 10 min, up to 143 /min",
         ),
         "p04a": data.alert(
             patients["p04"], rule="night_respiratory_rate_rise", priority="low", started_at=NOW - timedelta(hours=33),
