@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from detectors.context import STILL_MINUTES
-from detectors.early_warning import EarlyWarning, Holds, Timelines
+from detectors.early_occasions import Holds, Timelines
+from detectors.early_warning import EarlyWarning
 from detectors.protocol import MINUTE_MS, STEPS, VITALS, Doubles, HourSlice, Readings
 from detectors.scores.observations import PARAMETERS
 from evaluation.made_up import SEED

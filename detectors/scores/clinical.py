@@ -21,7 +21,7 @@ KNOWN, MISSING, TOO_OLD, NEEDS_OXYGEN, APART = range(5)
 STATES: Final[tuple[str, ...]] = ("known", "missing", "too_old", "needs_oxygen", "apart")
 """Names of the codes that say what is known of a parameter."""
 
-_FINE: Final = 10_000  # values are float32: beyond four decimals is noise
+FINE: Final = 10_000  # values are float32: beyond four decimals is noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def rounded(value: Doubles, step: float | Doubles) -> Longs:
     >>> rounded(np.array([38.05, 38.04]), 0.1).tolist()
     [381, 380]
     """
-    fine = np.rint(np.asarray(value) * _FINE).astype(np.int64)
-    of_step = np.rint(np.asarray(step) * _FINE).astype(np.int64)
+    fine = np.rint(np.asarray(value) * FINE).astype(np.int64)
+    of_step = np.rint(np.asarray(step) * FINE).astype(np.int64)
     return np.asarray((2 * fine + of_step) // (2 * of_step))
 
 

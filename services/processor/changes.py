@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from detectors import device_classes, windows
-from detectors.early_warning import Holds
+from detectors.early_occasions import Holds
 from detectors.limit_sets import LimitSet
 from services import life_events
 from services.life_events import LifeEvent, Said

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from detectors.early_warning import Holds
+from detectors.early_occasions import Holds
 from detectors.limit_sets import LimitSet
 from detectors.rules import NEWS2_HIGH
 from services import limits, profile

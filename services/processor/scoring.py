@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.early_warning import EARLY_DTYPE, EarlyWarning, Timelines
+from detectors.early_occasions import Timelines
+from detectors.early_warning import EARLY_DTYPE, EarlyWarning
 from detectors.protocol import Finding, Readings, State
 from detectors.rules import NEWS2_HIGH
 from detectors.scores.observations import PARAMETERS

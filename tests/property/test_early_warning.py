@@ -9,8 +9,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors.early_warning import EarlyWarning, Holds, Timelines
+from detectors.early_occasions import Holds, Timelines
+from detectors.early_points import MOST, in_steps
+from detectors.early_warning import EarlyWarning
 from detectors.protocol import Bools, Finding, Readings, Rows
+from detectors.scores import news2
+from detectors.scores.clinical import rounded
 from detectors.scores.observations import PARAMETERS
 
 PEOPLE, T0 = 3, 1_800_000_000
@@ -90,6 +94,18 @@ def test_who_is_passed_over_could_not_have_been_told(seed: int) -> None:
         ]
         assert found[0] == found[1]
         assert states[0].tobytes() == states[1].tobytes()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(0, len(PARAMETERS) - 1),
+    st.lists(st.floats(-100, 500, width=32) | st.integers(0, 800).map(lambda half: half / 20), min_size=1),
+)
+def test_values_are_in_the_steps_in_which_the_chart_rounds_them(parameter: int, values: list[float]) -> None:
+    given_ones = np.array(values, np.float32)
+    exact = rounded(given_ones.astype(np.float64), news2.TABLES[parameter].step)
+    steps = in_steps(given_ones, np.full(len(values), parameter, np.int16))
+    assert steps.tolist() == np.clip(exact, 0, MOST).tolist()
 
 
 def test_the_stories_tell_something() -> None:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
+from detectors.early_occasions import Holds, Timelines
 from detectors.early_runs import BRIEF_S, CLEAR_S, GAP_S, PERSIST_S
-from detectors.early_warning import EARLY_DTYPE, EarlyWarning, Holds, Timelines
+from detectors.early_warning import EARLY_DTYPE, EarlyWarning
 from detectors.explain import patient_sentence, sentence
 from detectors.protocol import Finding, Readings, State
 from detectors.rules import ADAPTIVE, NEWS2_HIGH
