@@ -86,14 +86,14 @@ class Run:
             if self.phase != IDLE:
                 self.forget()
             return None
-        unseen_ms = max(t_ms - self.last_ms - limit.gap_ms, 0)
-        if self.phase == IDLE or t_ms - self.last_ms > limit.longest_gap_ms:
+        step_ms = t_ms - self.last_ms
+        unseen_ms = step_ms - limit.gap_ms if step_ms > limit.gap_ms else 0
+        if self.phase == IDLE or step_ms > limit.longest_gap_ms:
             self.phase, self.n, self.start_ms, self.unseen_ms, self.worst = PENDING, 1, t_ms, 0, value
             self._end_run()
         else:
-            self.n = min(self.n + 1, RUN_FULL)
+            self._count(limit, value)
             self.unseen_ms += unseen_ms
-            self.worst = limit.sign * max(limit.sign * self.worst, signed)
         self._go_on(limit, t_ms, value, unseen_ms, run=signed >= limit.severe)
         severe = self.run_n >= limit.min_readings and self.run_ms >= limit.persist_ms
         counted_ms = t_ms - self.start_ms - (0 if limit.mild_in_full else self.unseen_ms)
@@ -104,18 +104,13 @@ class Run:
 
     def _while_open(self, limit: Numbers, t_ms: int, value: float, at_rest: bool) -> Change | None:
         signed = limit.sign * value
-        if signed >= limit.mild:
-            self.n = min(self.n + 1, RUN_FULL)
-        # Under a looser limit than it began with, an episode's worst reading need not be beyond.
-        self.worst = limit.sign * max(limit.sign * self.worst, signed)
-        counts = at_rest or not limit.rest_only
-        toward = self.level < limit.top and counts and signed >= limit.severe
+        self._count(limit, value)
+        toward = signed >= limit.severe and self.level < limit.top and (at_rest or not limit.rest_only)
         back = signed <= limit.sign * limit.clear
-        turned = back != (self.phase == CLEARING)
         step_ms = t_ms - self.last_ms
-        if turned or step_ms > limit.longest_gap_ms:
+        if back != (self.phase == CLEARING) or step_ms > limit.longest_gap_ms:
             self._end_run()
-        unseen_ms = max(step_ms - limit.gap_ms, 0)
+        unseen_ms = step_ms - limit.gap_ms if step_ms > limit.gap_ms else 0
         if back:  # of a run that ends it, the first step too long to follow each other does not count
             unseen_ms = step_ms if step_ms > limit.clear_gap_ms and not self.run_unseen_ms else 0
         self.phase = CLEARING if back else OPEN
@@ -150,6 +145,17 @@ class Run:
         if not new.severe <= old.severe:
             self._end_run()
 
+    def _count(self, limit: Numbers, value: float) -> None:
+        """Count a reading in the run of the mildest level, or in the episode.
+
+        Under a looser limit than it began with, an episode's worst reading need not be beyond.
+        """
+        signed = limit.sign * value
+        if signed >= limit.mild and self.n < RUN_FULL:
+            self.n += 1
+        if signed > limit.sign * self.worst:
+            self.worst = value
+
     def _go_on(self, limit: Numbers, t_ms: int, value: float, unseen_ms: int, *, run: bool) -> None:
         """Count a reading in the run beside the episode, begin that run with it, or end it.
 
@@ -163,7 +169,8 @@ class Run:
             self.run_n = min(self.run_n + 1, RUN_FULL)
             self.run_ms += max(t_ms - self.last_ms, 0)
             self.run_unseen_ms += unseen_ms
-            self.run_worst = limit.sign * max(limit.sign * self.run_worst, limit.sign * value)
+            if limit.sign * value > limit.sign * self.run_worst:
+                self.run_worst = value
         self.last_ms = t_ms
 
     def _end_run(self) -> None:

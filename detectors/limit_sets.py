@@ -78,7 +78,7 @@ class Standing:
         own = (last >= 0) & (self._place[last] >> _ROW_BITS == rows)
         return np.where(own, self._which[last], 0)
 
-    def crossed(self, rows: Rows, t_ms: Longs, metric: Shorts, value: Floats) -> Bools:
+    def crossed(self, rows: Rows, t_ms: Longs, metric: Rows, value: Floats) -> Bools:
         """Tell for each reading whether it is beyond the mildest level of a limit."""
         place = metric if len(self.sets) == 1 else self.at(rows, t_ms) * len(LIMIT_METRICS) + metric
         return np.asarray((value >= self.upper.take(place)) | (value <= self.lower.take(place)))

@@ -129,18 +129,16 @@ class Limits:
 
     def _concerned(self, state: State, readings: Readings, standing: Standing) -> tuple[Rows, Rows]:
         """Return the (row, rule) pairs with something open or crossed."""
-        metric, value = readings.metric, readings.value
+        value, metric = readings.value, readings.metric.astype(np.intp)  # once: each look-up would do it anew
         crossed = np.flatnonzero(readings.good & standing.crossed(readings.row, readings.t_ms, metric, value))
-        fresh = np.ones(len(readings.row), bool)
-        fresh[1:] = readings.row[1:] != readings.row[:-1]
-        present = readings.row[fresh]
+        present = readings.row[np.append(0, np.flatnonzero(readings.row[1:] != readings.row[:-1]) + 1)[: len(value)]]
         concerned = state["rules"]["phase"][present] != IDLE
         if len(crossed):
             mild = standing.mild[standing.at(readings.row[crossed], readings.t_ms[crossed])]
             beyond = (self._sign * value[crossed][:, None] >= mild) & (metric[crossed][:, None] == self._metric)
             of_reading, rule = np.nonzero(beyond)
             concerned[np.searchsorted(present, readings.row[crossed[of_reading]]), rule] = True
-        place, which = np.nonzero(concerned)
+        place, which = np.divmod(np.flatnonzero(concerned), len(self.limits))
         return present[place], which
 
     def _walk(
