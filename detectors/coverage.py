@@ -53,7 +53,10 @@ def more_minutes(last: Ints, minutes: Minutes, code: Bytes) -> Bytes:
     seen = np.where(measured[:, :-1], minutes.minute[:, :-1, None], 0)
     before[:, 1:] = np.maximum(np.maximum.accumulate(seen, axis=1), last[:, None])
     apart = minutes.minute[:, :, None] - before
-    seldom = measured & (apart > 1) & (apart <= APART) & (before > 0)
+    seldom = measured & (apart > 1)
+    if not seldom.any():
+        return np.zeros(measured.shape, np.uint8)
+    seldom &= (apart <= APART) & (before > 0)
     return np.where(seldom, np.minimum(apart, STANDS) - 1, 0).astype(np.uint8)
 
 

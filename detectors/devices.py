@@ -90,11 +90,12 @@ def add(devices: State, minutes: Minutes, code: Bytes, context: Bytes) -> None:
     named by the first of them.
     """
     for place, pair in enumerate(WATCHED):
-        metric = PAIR_METRIC[pair]
-        number = minutes.device[:, :, metric]
-        present = devices["number"][:, place, PRESENT, None]
-        foreign = (context == PAIR_CONTEXT[pair]) & (code[:, :, metric] == USABLE) & (number > 0) & (number != present)
-        if foreign.any():
+        usable = code[:, :, PAIR_METRIC[pair]] == USABLE
+        if not usable.any():  # what nobody measures costs nothing
+            continue
+        number = minutes.device[:, :, PAIR_METRIC[pair]]
+        strange = (number != devices["number"][:, place, PRESENT, None]) & (number > 0)
+        if strange.any() and (foreign := strange & usable & (context == PAIR_CONTEXT[pair])).any():
             _count(devices[:, place], number, foreign)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from detectors.adult_limits import MAX_LEVELS, Limit
 from detectors.limit_runs import Numbers
-from detectors.protocol import ACTIVE, CONTEXTS, LIMIT_METRICS, VITALS, Bools, Floats, Longs, Rows, Shorts
+from detectors.protocol import ACTIVE, CONTEXTS, LIMIT_METRICS, VITALS, Bools, Floats, Longs, Rows
 from detectors.sums import AlarmRange
 
 _ROW_BITS: Final = 43  # an instant in ms fits below them until the year 2248

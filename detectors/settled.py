@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -82,14 +83,16 @@ class Settled:
     days: Days
 
 
+@cache
 def no_days() -> Days:
-    """Return a table of no days."""
+    """Return a table of no days: always the same one, for most slices have none."""
     kinds = (np.intp, "i4", "i2", "u1", "f8", "i4", "f8", "f8", "i4", "f8", "f8", "f8", "?")
     return Days(*(np.zeros(0, kind) for kind in kinds))
 
 
+@cache
 def no_hours() -> tuple[HourStates, Bands]:
-    """Return tables of no hours and no bands."""
+    """Return tables of no hours and no bands: always the same ones."""
     states = [np.zeros((0, width), np.uint8) for width in (3, len(VITALS), len(VITALS))]
     bands = [np.zeros(0, kind) for kind in (np.intp, "i8", "i2", "u1", "f8", "f8", "i4")]
     return HourStates(np.zeros(0, np.intp), np.zeros(0, np.int64), *states), Bands(*bands)

@@ -99,7 +99,9 @@ def add_minutes(
     for c in range(len(CONTEXTS)):
         hours["context"][:, c] += (vital & (context == c)).sum(1, dtype=np.uint8)
     hours["usable"] += usable.sum(1, dtype=np.uint8)
-    hours["poor"] += (code >= DOUBTED).sum(1, dtype=np.uint8)
+    poor = code >= DOUBTED
+    if poor.any():
+        hours["poor"] += poor.sum(1, dtype=np.uint8)
     stepping = code[:, :, STEPS] != ABSENT
     silent = heard[:, None] & stepping & (code[:, :, HEART_RATE] == ABSENT)
     hours["off"] += ((minutes.not_worn & minutes.live) | silent).sum(1, dtype=np.uint8)
@@ -107,12 +109,21 @@ def add_minutes(
     counted = np.where(usable[:, :, STEPS], minutes.mean[:, :, STEPS], 0)
     days["steps"] += np.rint(counted).sum(1).astype(np.uint32)
     days["steps_minutes"] += usable[:, :, STEPS].sum(1, dtype=np.uint16)
+    _add_alarming(days, usable, minutes, context, alarm, more)
+    if more.any():
+        _add_more(hours, days, more, usable, context)
+
+
+def _add_alarming(
+    days: State, usable: Bools, minutes: Minutes, context: Bytes, alarm: AlarmRange, more: Bytes
+) -> None:  # fmt: skip
+    """Add the minutes beyond a safety limit, with what seldom readings stand for, in place: hardly anybody has one."""
     with np.errstate(invalid="ignore"):
         beyond = usable & ((minutes.mean < alarm.low) | (minutes.mean > alarm.high_in(context)))
+    if not beyond.any():
+        return
     alarming = days["alarming"] + beyond.sum(1, dtype=np.uint16)
-    if more.any():
-        alarming[:, HEART_RATE] += np.where(beyond[:, :, HEART_RATE], more[:, :, 0], 0).sum(1, dtype=np.uint16)
-        _add_more(hours, days, more, usable, context)
+    alarming[:, HEART_RATE] += np.where(beyond[:, :, HEART_RATE], more[:, :, 0], 0).sum(1, dtype=np.uint16)
     days["alarming"] = np.minimum(alarming, 255)
 
 

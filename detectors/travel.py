@@ -39,6 +39,8 @@ def arrive(state: State, hour: HourSlice, first: Bools) -> None:
     ([420, 360, 300, 240, 180, 120, 60, 0], [False])
     """
     offset = hour.utc_offset_min.astype(np.int32)
+    if not (abroad(state) | (state["body_min"] != offset)).any():
+        return  # everybody is where they were
     away = _away(state, offset)
     jumped = ~first & (np.abs(away) >= JUMP_MIN) & ~abroad(state)
     today = (hour.hour_ms // MINUTE_MS + offset) // 1440
