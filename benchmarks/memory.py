@@ -26,7 +26,7 @@ from services.processor.change import PatientChange
 from services.processor.core import Core
 from services.processor.records import Record
 from services.processor.waiting import count
-from services.settings import ProcessorSettings
+from services.settings_sections import ProcessorSettings
 from services.store.reader import Reader
 
 HOURS: Final = 7 * 24

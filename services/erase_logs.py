@@ -18,7 +18,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from ingest.partition import partition_of
 from services import topics
-from services.settings import KafkaSettings
+from services.settings_sections import KafkaSettings
 
 POLL_S: Final = 0.2
 REQUEST_MS: Final = 15_000

@@ -22,7 +22,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from ingest.health import Health
 from ingest.metrics import Part
 from services import metrics
-from services.settings import MetricsSettings, Settings
+from services.settings import Settings
+from services.settings_sections import MetricsSettings
 from services.watchdog import Stuck, Watchdog
 
 MAX_AT_ONCE: Final = 8

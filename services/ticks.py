@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from ingest.clock import DrivenClock
 from ingest.ticks import decode_tick
 from services import topics
-from services.settings import KafkaSettings
+from services.settings_sections import KafkaSettings
 
 NEAR_END = 64  # the last tick is among the last records, unless people changed a lot since
 CATCH_UP_S = 20.0

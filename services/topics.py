@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.settings import KafkaSettings
+from services.settings_sections import KafkaSettings
 
 READINGS: Final = "readings.v1"  # live frames
 BACKFILL: Final = "backfill.v1"  # spooled and imported history

@@ -11,7 +11,8 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from services.settings import PostgresSettings, Settings
+from services.settings import Settings
+from services.settings_sections import PostgresSettings
 from services.store.migrate import migrate_database
 
 TEMPLATE: Final = f"kw_template_{os.getpid()}"

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from playwright.async_api import Page, expect
 from pydantic import SecretStr
 
-from services.settings import IdentitySettings
+from services.settings_sections import IdentitySettings
 from tests import stand_in_provider
 from tests.fix_api import ServedApi
 from tests.fix_keycloak import CLIENT, Keycloak

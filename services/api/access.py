@@ -32,7 +32,7 @@ from services.api.identity import holders, scopes
 from services.api.identity.holders import Holder, TokenRefusedProblem
 from services.api.problems import Code, Problem
 from services.consent import PURPOSE_OF
-from services.settings import IdentitySettings
+from services.settings_sections import IdentitySettings
 from services.store import audit
 from services.store.audit import Entry, Outcome
 

@@ -39,7 +39,8 @@ from services.api.identity.front import make_identity
 from services.api.problems import Code, Problem
 from services.api.sealer import Sealer
 from services.api.stream import AlertHub
-from services.settings import PostgresSettings, Settings
+from services.settings import Settings
+from services.settings_sections import PostgresSettings
 from services.store import checkpoints
 from services.store.revision import DATABASE_UNAVAILABLE, QUERY, check_revision
 from services.web import account, me, screens, sign_in

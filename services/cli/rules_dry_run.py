@@ -23,7 +23,7 @@ from services.cli.say import JSON, ORGANISATION, moment, refuse
 if TYPE_CHECKING:
     from services.rules.dry_run import Plan
     from services.rules.form import RulesFile
-    from services.settings import ProcessorSettings
+    from services.settings_sections import ProcessorSettings
 
 ACTION: Final = "rules.dry_run"
 BURDEN: Final[Mapping[str, str]] = {

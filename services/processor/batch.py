@@ -40,7 +40,7 @@ from services.processor.readings import Table
 from services.processor.records import ControlRecord, DeadRecord, Effects, FrameFate, Record
 from services.processor.technical import ALL_RULES, Technical
 from services.reasons import DeadReason
-from services.settings import ProcessorSettings
+from services.settings_sections import ProcessorSettings
 from services.store.reader import Reader, Span
 
 INJECTED_BUG: Final = os.environ.get("KEEPWELL_INJECT_BUG", "")  # drop | double | learn-anomaly: so that checks fail

@@ -29,7 +29,8 @@ from mode import Service
 from ingest.clock import to_datetime
 from services import topics
 from services.reasons import DeadReason
-from services.settings import KafkaSettings, Settings
+from services.settings import Settings
+from services.settings_sections import KafkaSettings
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from services import topics
 from services.processor.records import Record
 from services.processor.worker import Place
-from services.settings import KafkaSettings
+from services.settings_sections import KafkaSettings
 
 Fetched = dict[TopicPartition, list[Any]]
 

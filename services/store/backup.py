@@ -21,7 +21,8 @@ import psycopg
 from psycopg import sql
 
 from ingest.clock import SystemClock, to_datetime
-from services.settings import PostgresSettings, Settings
+from services.settings import Settings
+from services.settings_sections import PostgresSettings
 from services.store.bundle import FORMAT, BackupError, Manifest, Position, Writer
 from services.store.schema import check_schema
 

@@ -14,7 +14,8 @@ from psycopg import sql
 
 from ingest.catalogue import catalogue
 from services import topics
-from services.settings import KafkaSettings, PostgresSettings, Settings
+from services.settings import Settings
+from services.settings_sections import KafkaSettings, PostgresSettings
 from services.store.schema import MIGRATIONS, SchemaError, revisions, unknown
 
 LOGIN_ROLES = ("writer", "api", "gateway", "notifier", "research")

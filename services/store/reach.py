@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services import topics
-from services.settings import KafkaSettings
+from services.settings_sections import KafkaSettings
 
 
 class Reach(NamedTuple):

@@ -12,7 +12,8 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from services.settings import PostgresSettings, Settings
+from services.settings import Settings
+from services.settings_sections import PostgresSettings
 from services.store import bundle
 from services.store.backup import Program, Told, counts, find
 from services.store.bundle import BackupError, Manifest

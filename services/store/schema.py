@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 import psycopg
 
-from services.settings import PostgresSettings, SettingsError
+from services.settings import SettingsError
+from services.settings_sections import PostgresSettings
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 _STEP: Final = re.compile(r"""^(down_)?revision = (?:None|"(\w+)")$""", re.MULTILINE)

@@ -20,7 +20,8 @@ import httpx
 from aiokafka.errors import KafkaError
 
 from ingest.frame import CONTENT_TYPE, encode
-from services.settings import MetricsSettings, Settings
+from services.settings import Settings
+from services.settings_sections import MetricsSettings
 from tests.databases import drop_database
 from tests.faults import checkerside
 from tests.faults.kafka_proxy import KafkaProxy

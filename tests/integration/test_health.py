@@ -24,7 +24,8 @@ from ingest.frame import Block, Frame
 from ingest.ledger import Ledger
 from ingest.verdict import Accepted
 from services import metrics
-from services.settings import MetricsSettings, Settings
+from services.settings import Settings
+from services.settings_sections import MetricsSettings
 from tests.databases import drop_database
 from tests.fix_doors import Doors, Process, environment, free_port, migrated_settings, wait_until
 from tests.fix_stack import LiveStack

@@ -18,7 +18,8 @@ from ingest.clock import SystemClock
 from ingest.doors import HttpDoors
 from ingest.frame import FRAME_VERSION, Block, Frame
 from ingest.ledger import Ledger
-from services.settings import ProcessorSettings, Settings
+from services.settings import Settings
+from services.settings_sections import ProcessorSettings
 from tests.cast import DAY, HOUR, MINUTE, cast
 from tests.databases import drop_database
 from tests.fix_doors import migrated_settings

@@ -25,7 +25,8 @@ from ingest.frame import Block, Frame
 from ingest.ledger import Ledger
 from ingest.verdict import Accepted, Busy, decode_verdicts
 from services import topics
-from services.settings import MetricsSettings, Settings
+from services.settings import Settings
+from services.settings_sections import MetricsSettings
 from tests.databases import drop_database
 from tests.faults.kafka_proxy import KafkaProxy
 from tests.fix_doors import Doors, Process, free_port, is_ready, migrated_settings, wait_until

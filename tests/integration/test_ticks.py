@@ -13,7 +13,8 @@ from ingest.clock import SystemClock
 from ingest.frame import Tick
 from ingest.ticks import write_tick
 from services import topics
-from services.settings import KafkaSettings, Settings
+from services.settings import Settings
+from services.settings_sections import KafkaSettings
 from services.store.migrate import migrate_topics
 from services.ticks import NEAR_END, follow_ticks
 

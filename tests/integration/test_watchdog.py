@@ -15,7 +15,8 @@ from ingest.frame import StampedFrame, encode
 from ingest.partition import partition_of, record_key
 from services import topics
 from services.cli.supervise import MAX_RESTARTS, Processes, RunError
-from services.settings import MetricsSettings, Settings, WatchdogSettings
+from services.settings import Settings
+from services.settings_sections import MetricsSettings, WatchdogSettings
 from services.watchdog import EXIT_STALLED
 from tests.databases import drop_database
 from tests.fix_doors import Doors, environment, free_port, migrated_settings, wait_until

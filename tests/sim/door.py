@@ -19,7 +19,7 @@ from ingest.partition import partition_of, record_key
 from ingest.publish import BrokerUnavailable, is_history
 from ingest.verdict import Accepted
 from services import topics
-from services.settings import ProcessorSettings
+from services.settings_sections import ProcessorSettings
 from tests.sim.kafka import Log
 from tests.sim.loop import Actor, Gates
 from tests.sim.plan import Delivery, Due, Junk, Plan

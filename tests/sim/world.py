@@ -17,7 +17,8 @@ from services.processor import hot as hot_state
 from services.processor import watermark
 from services.processor.consumer import StreamLoop
 from services.processor.core import Core
-from services.settings import KafkaSettings, ProcessorSettings, Settings
+from services.settings import Settings
+from services.settings_sections import KafkaSettings, ProcessorSettings
 from services.store.fence import FencedError
 from services.topics import CO_PARTITIONED
 from tests.sim import plan as plans

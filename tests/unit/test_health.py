@@ -14,7 +14,8 @@ from ingest.health import Health, NotReady
 from ingest.problems import BROKER_UNAVAILABLE
 from services import metrics
 from services.ops import OpsServer, _listen
-from services.settings import MetricsSettings, Settings
+from services.settings import Settings
+from services.settings_sections import MetricsSettings
 from tests.fix_doors import free_port
 
 

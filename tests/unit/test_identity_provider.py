@@ -11,7 +11,7 @@ from joserfc.jwk import RSAKey
 
 from services.api.identity.provider import KEPT_S, LOOK_AFTER_S, LOOK_LEAST_S, MAX_DOCUMENT, Provider
 from services.api.problems import Code, Problem
-from services.settings import IdentitySettings
+from services.settings_sections import IdentitySettings
 
 ISSUER = "https://id.example.org"
 KEYS = {kid: RSAKey.generate_key(2048, {"kid": kid}).as_dict(private=False) for kid in ("k1", "k2")}

@@ -16,7 +16,8 @@ from services.api.identity import codes, passwords, tries
 from services.api.identity.scopes import SCOPES, check
 from services.api.identity.vault import SealBrokenError, Vault, open_vault
 from services.api.problems import Code, Problem
-from services.settings import IdentitySettings, SettingsError, load
+from services.settings import SettingsError, load
+from services.settings_sections import IdentitySettings
 
 KEY = "a key of more than thirty-two characters, for tests"
 NAMES = ("ada", "Ada Lovelace", "northward", "Keepwell")

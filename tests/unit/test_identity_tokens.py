@@ -14,7 +14,7 @@ from joserfc.jwk import ECKey, Key, OctKey, RSAKey
 
 from services.api.identity.jwt import LEEWAY_S, LOGOUT_EVENT, TokenError, Verifier
 from services.api.identity.provider import public_keys
-from services.settings import IdentitySettings
+from services.settings_sections import IdentitySettings
 from tests.stand_in_provider import by_hand
 
 NOW = 1_800_000_000

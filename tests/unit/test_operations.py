@@ -105,7 +105,7 @@ def test_the_scrape_configuration_names_the_default_ports() -> None:
         one["labels"]["kind"]: int(one["targets"][0].rpartition(":")[2])
         for one in config["scrape_configs"][0]["static_configs"]
     }
-    from services.settings import MetricsSettings
+    from services.settings_sections import MetricsSettings
 
     chosen = MetricsSettings()
     assert found == {name: getattr(chosen, f"{name}_port") for name in ("gateway", "bridge", "processor", "api")}

@@ -15,7 +15,8 @@ from services.api.identity.oidc import SignIn
 from services.api.identity.provider import Provider
 from services.api.identity.subjects import ProviderSubjects
 from services.api.identity.vault import HOW, Vault, open_vault
-from services.settings import IdentitySettings, SettingsError
+from services.settings import SettingsError
+from services.settings_sections import IdentitySettings
 
 
 @dataclass(frozen=True)

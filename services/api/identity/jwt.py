@@ -19,7 +19,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import Key
 from joserfc.jwt import JWTClaimsRegistry
 
-from services.settings import IdentitySettings
+from services.settings_sections import IdentitySettings
 
 LEEWAY_S: Final = 30
 MAX_LIFE_S: Final = 24 * 3600  # an access token that lasts longer is not taken

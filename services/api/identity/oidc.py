@@ -22,7 +22,7 @@ from services.api.identity.jwt import TokenError, Verifier
 from services.api.identity.provider import Provider
 from services.api.identity.vault import SealBrokenError, Vault
 from services.api.problems import Code, Problem
-from services.settings import IdentitySettings
+from services.settings_sections import IdentitySettings
 
 BEGUN_S: Final = 600
 BACK: Final = "/login/provider/back"

@@ -18,7 +18,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key
 
 from services.api.problems import Code, Problem
-from services.settings import IdentitySettings, safe_address
+from services.settings_sections import IdentitySettings, safe_address
 
 TIMEOUT_S: Final = 5.0
 MAX_DOCUMENT: Final = 256 * 1024

@@ -15,7 +15,7 @@ from services.api.access import Person
 from services.api.identity.holders import TokenRefusedProblem
 from services.api.identity.jwt import TokenError, Verifier
 from services.api.problems import Code, Problem
-from services.settings import IdentitySettings
+from services.settings_sections import IdentitySettings
 
 MAX_SUBJECT: Final = 255
 

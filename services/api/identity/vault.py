@@ -9,7 +9,8 @@ from cryptography.fernet import Fernet, InvalidToken
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from services.settings import PLACEHOLDERS, IdentitySettings, SettingsError
+from services.settings import PLACEHOLDERS, SettingsError
+from services.settings_sections import IdentitySettings
 
 LEAST_KEY: Final = 32  # characters
 HOW: Final = "make one with `openssl rand -base64 32` and keep it beside the backups, not in them"
