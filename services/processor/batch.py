@@ -17,14 +17,18 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.frame import GOOD, IMPLAUSIBLE, MOTION, NOT_WORN, StampedFrame
+from ingest.frame import NOT_WORN, StampedFrame
 from services.processor import (
     applying,
     check_value,
     correcting,
     dedupe,
     erasing,
+    fates,
+    hearing,
     intake,
+    marking,
+    placing,
     safety,
     scoring,
     settle,
@@ -33,19 +37,15 @@ from services.processor import (
 )
 from services.processor.core import HOUR_MS, LATE, Core
 from services.processor.episodes import Engine
-from services.processor.hot import MAX_LATE, Hot, devices_of, mark_dirty
 from services.processor.late import judge_late
 from services.processor.lateness import Receipts
 from services.processor.readings import Table
-from services.processor.records import ControlRecord, DeadRecord, Effects, FrameFate, Record
+from services.processor.records import Effects, Record
 from services.processor.technical import ALL_RULES, Technical
-from services.reasons import DeadReason
 from services.settings_sections import ProcessorSettings
 from services.store.reader import Reader, Span
 
 INJECTED_BUG: Final = os.environ.get("KEEPWELL_INJECT_BUG", "")  # drop | double | learn-anomaly: so that checks fail
-
-GOOD_QUALITIES: Final = (GOOD, MOTION, IMPLAUSIBLE)  # what counts as hearing of a metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ async def process_batch(
         effects.positions[record.topic, record.partition] = record.offset + 1
     taken = intake.take_in(records)
     await erasing.take_out(core, reader, taken, effects)
-    await _place_patients(core, reader, taken, effects, records)
+    await placing.place_patients(core, reader, taken, effects, records)
     effects.touched = {core.slot_of[frame.patient_id] for frame in taken.frames}
-    await _know_devices(core, reader, taken.frames, effects.control, effects.touched | overdue.keys())
+    await placing.know_devices(core, reader, taken.frames, effects.control, effects.touched | overdue.keys())
     effects.touched |= applying.take_in(core, effects.control) | overdue.keys()
 
     readings, effects.quarantined = intake.split_quarantined(taken.readings)
@@ -112,15 +112,15 @@ async def process_batch(
     await check_value.ask(core, engine, reader, effects.quarantined, stored, offsets, received)
     _give_up_gaps(core, receipts, overdue, bounds)
     late_safety, late_minutes = _advance_watermarks(core, technical, receipts, taken.frames, stored, bounds)
-    fates = _fates(taken, verdict, sampled, effects.quarantined, stored[late_safety | late_minutes])
-    effects.fates = fates + effects.fates  # in the order of the frames first: readings name theirs by its place
-    _note_dirty(core, stored, late_safety | late_minutes, late_minutes)
-    _note_corrected(core, rewritten[behind])
-    _note_overtaken(core, stored)
+    found = fates.of_frames(taken, verdict, sampled, effects.quarantined, stored[late_safety | late_minutes])
+    effects.fates = found + effects.fates  # in the order of the frames first: readings name theirs by its place
+    marking.note_dirty(core, stored, late_safety | late_minutes, late_minutes)
+    marking.note_corrected(core, rewritten[behind])
+    marking.note_overtaken(core, stored)
 
     slots = sorted(effects.touched)
     await check_value.settle(core, engine, reader, effects.quarantined, stored, slots)
-    _hear_again(core, engine, effects, stored[~late_safety])
+    hearing.hear_again(core, engine, effects, stored[~late_safety])
     fresh = replace(stored, frame=np.where(late_minutes, LATE, -1).astype(np.int32))
     work = Table.concatenate([core.waiting(slots), fresh])
     new = np.zeros(len(work), bool)
@@ -140,49 +140,6 @@ async def process_batch(
     core.trim(slots, work)
     _last_values(core, effects, Table.concatenate([stored, rewritten]))
     return effects
-
-
-async def _place_patients(
-    core: Core, reader: Reader, taken: intake.Intake, effects: Effects, records: list[Record]
-) -> None:
-    """Give every patient a slot; a frame of an unknown patient is dead."""
-    unseen = sorted({frame.patient_id for frame in taken.frames} - core.slot_of.keys() - core.erased)
-    if unseen:
-        organisations = await reader.organisations(unseen)
-        for patient_id, organisation_id in organisations.items():
-            core.place(patient_id, Hot(organisation_id=organisation_id))
-        for patient_id, changes in (await reader.changes(list(organisations))).items():
-            core.changes.add(patient_id, changes)
-        missing = set(unseen) - organisations.keys()
-        if missing:
-            core.erased |= await reader.erased(sorted(missing))
-            _bury(taken, effects, records, missing - core.erased)
-    effects.fates += erasing.fates_of(core, taken)
-    taken.readings.slot[:] = [core.slot_of[patient_id] for patient_id in taken.readings.slot.tolist()]
-
-
-async def _know_devices(
-    core: Core, reader: Reader, frames: list[StampedFrame], control: list[ControlRecord], slots: set[int]
-) -> None:
-    """Learn the keys of the devices that measured, and of those that ever did whose findings may come up now."""
-    told = {core.slot_of.get(record.message.patient_id) for record in control} - {None}
-    new = {slot for slot in slots | told if slot is not None} - core.named
-    devices = {frame.device_id for frame in frames}
-    devices |= {device for slot in new for device in devices_of(core.hot[slot])}
-    unknown = sorted(devices - core.device_keys.keys())
-    if unknown:
-        core.device_keys.update(await reader.device_keys(unknown))
-    core.named |= new
-
-
-def _bury(taken: intake.Intake, effects: Effects, records: list[Record], missing: set[int]) -> None:
-    by_key = {b"%d" % patient_id for patient_id in missing}
-    effects.dead += [
-        DeadRecord(record, DeadReason.UNKNOWN_PATIENT, f"patient {record.key!r} is not enrolled")
-        for record in records
-        if record.key in by_key
-    ]
-    intake.leave_out(taken, missing)
 
 
 async def _sort_out(
@@ -279,67 +236,6 @@ def _give_up_gaps(core: Core, receipts: Receipts, overdue: Mapping[int, int], bo
             receipts.note(slot, hot, deadline_ms, known)
 
 
-def _fates(
-    taken: intake.Intake, verdict: dedupe.Verdict, sampled: waveforms.Verdict, quarantined: Table, late: Table
-) -> list[FrameFate]:
-    n = len(taken.frames)
-
-    def count(table: Table) -> list[int]:
-        counts: list[int] = np.bincount(table.frame, minlength=n).tolist()
-        return counts
-
-    samples = [sampled.counts.get(index, (0, 0, 0)) for index in range(n)]
-    first = np.full(n, np.iinfo(np.int64).max)
-    last = np.full(n, -1)
-    np.minimum.at(first, taken.readings.frame, taken.readings.t_ms)
-    np.maximum.at(last, taken.readings.frame, taken.readings.t_ms)
-    columns = zip(
-        taken.frames, count(verdict.stored), count(verdict.duplicate), count(verdict.conflict), count(quarantined),
-        count(late), count(verdict.corrected), samples, first.tolist(), last.tolist(), strict=True,
-    )  # fmt: skip
-    return [
-        FrameFate(
-            f.frame_id, f.organisation_id, f.patient_id, f.device_id, f.received_ms, stored + counted[0],
-            duplicate + counted[1], conflict + counted[2], bad, behind, None if t_last < 0 else t_first,
-            None if t_last < 0 else t_last, corrected=corrected,
-        )
-        for f, stored, duplicate, conflict, bad, behind, corrected, counted, t_first, t_last in columns
-    ]  # fmt: skip
-
-
-def _note_dirty(core: Core, stored: Table, behind: NDArray[np.bool_], late_minutes: NDArray[np.bool_]) -> None:
-    """Mark whose readings came late; those ``late_minutes`` stay out of their minute until the rebuild."""
-    dirty, late = stored[behind], stored[late_minutes]
-    for slot in np.unique(dirty.slot).tolist():
-        hot = core.hot[slot]
-        mine = dirty.t_ms[dirty.slot == slot]
-        mark_dirty(hot, int(mine.min()), len(mine))
-    for slot in np.unique(late.slot).tolist():
-        hot = core.hot[slot]
-        needed = core.needed_from(hot)
-        mine = late[(late.slot == slot) & (late.t_ms >= needed)]
-        for metric in hot.late.keys() | set(mine.metric.tolist()):
-            instants = {t for t in hot.late.get(metric, []) if t >= needed}
-            instants |= set(mine.t_ms[mine.metric == metric].tolist())
-            hot.late[metric] = sorted(instants)[-MAX_LATE:]
-
-
-def _note_corrected(core: Core, behind: Table) -> None:
-    """A corrected value that the detectors have seen otherwise is late data."""
-    for slot, t_ms in zip(behind.slot.tolist(), behind.t_ms.tolist(), strict=True):
-        mark_dirty(core.hot[slot], t_ms)
-
-
-def _note_overtaken(core: Core, stored: Table) -> None:
-    """Data from before an end of the monitoring that the clock has carried out already: what they show came first."""
-    for slot in np.unique(stored.slot).tolist():
-        hot = core.hot[slot]
-        if hot.ended_ms:
-            mine = stored.t_ms[(stored.slot == slot) & (stored.t_ms < hot.ended_ms)]
-            if len(mine):
-                mark_dirty(hot, int(mine.min()), len(mine))
-
-
 async def _find_words(reader: Reader, effects: Effects, unspoken: list[int]) -> None:
     """Give events of alerts of earlier batches, told only now, the sentence of their alert."""
     if unspoken:
@@ -347,32 +243,6 @@ async def _find_words(reader: Reader, effects: Effects, unspoken: list[int]) -> 
         for place in unspoken:
             event = effects.events[place]
             effects.events[place] = event._replace(sentence=sentences.get(event.alert_id, ""))
-
-
-def _hear_again(core: Core, engine: Engine, effects: Effects, stored: Table) -> None:
-    """Good data flow again: open alerts are known again, quiet metrics are no longer "no data".
-
-    What they are is known when their hour closes; until then they are learning, never the state of long ago.
-    """
-    good = stored[np.isin(stored.quality, GOOD_QUALITIES)]
-    for slot in np.unique(stored.slot).tolist():
-        hot, patient_id = core.hot[slot], int(core.patient_of[slot])
-        mine = good[good.slot == slot]
-        for metric in np.unique(mine.metric).tolist():
-            hot.good[metric] = max(hot.good.get(metric, 0), int(mine.t_ms[mine.metric == metric].max()))
-        heard = set(np.unique(mine.metric).tolist())
-        for episode in hot.episodes:
-            if episode.unknown_since_ms is not None and episode.metric_id in heard:
-                engine.known(hot, patient_id, episode, hot.good[episode.metric_id])
-        for metric in heard & set(hot.silent):
-            hot.silent.remove(metric)
-            hot.states[metric] = 0
-            effects.states.append(settle.state_row(hot.organisation_id, patient_id, metric, 0, hot.good[metric]))
-        for metric in heard:
-            if hot.states.get(metric, settle.NO_DATA_CODE) != settle.NO_DATA_CODE:
-                continue
-            hot.states[metric] = 0
-            effects.states.append(settle.state_row(hot.organisation_id, patient_id, metric, 0, hot.good[metric]))
 
 
 async def _recompute_buckets(core: Core, reader: Reader, effects: Effects, late: Table) -> None:

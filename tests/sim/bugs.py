@@ -16,7 +16,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from ingest.clock import to_datetime
 from services import topics
 from services.api import events, query
-from services.processor import batch, consumer, dedupe, rebuild, relay, watermark
+from services.processor import batch, consumer, dedupe, marking, rebuild, relay, watermark
 from services.processor.change import PatientChange
 from services.processor.changes import Changes
 from services.processor.core import Core
@@ -118,7 +118,7 @@ BUGS: Final = {
     "default-assignor": Bug(
         "partitions are assigned round robin", ((consumer, "RangePartitionAssignor", RoundRobinPartitionAssignor),)
     ),
-    "dirty-lost": Bug("late data do not mark the patient", ((batch, "_note_dirty", _nothing),)),
+    "dirty-lost": Bug("late data do not mark the patient", ((marking, "note_dirty", _nothing),)),
     "xmin-dropped": Bug("the stream reads past open transactions", ((events, "every", _unsafe),)),
     "pause-lost": Bug(
         "readings are not held back after an assignment until control is in",
