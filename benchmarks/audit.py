@@ -32,7 +32,7 @@ from rich.console import Console
 
 from deploy.local.stack import Stack
 from ingest.clock import SystemClock, to_datetime
-from services.api.access import new_token, token_hash
+from services.api.credentials import new_token, token_hash
 from services.settings import Settings, load
 from services.store.audit_verify import verify
 from services.store.migrate import migrate_database
@@ -77,7 +77,7 @@ class Slice(NamedTuple):
 def serve(port: int, audited: bool) -> None:
     """Run the API, with or without its audit, until it is told to stop."""
     from services.api import access
-    from services.api.access import Scope
+    from services.api.scope import Scope
     from services.api.sealer import Sealer
     from services.cli.api import serve_api, server_config
     from services.runtime import run
@@ -90,7 +90,7 @@ def serve(port: int, audited: bool) -> None:
         async def unsealed(self: Sealer) -> None:
             """Leave out what is measured."""
 
-        access.write_audit = unwritten
+        access.write_audit = unwritten  # type: ignore[attr-defined]
         Sealer.start = unsealed  # type: ignore[method-assign]
     settings = load({"api.port": port}).settings
     run(lambda: serve_api(settings, server_config(settings)))

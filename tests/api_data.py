@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from ingest.catalogue import catalogue
 from ingest.clock import to_datetime, to_ms
 from services import teams
-from services.api.access import new_token, token_hash
+from services.api.credentials import new_token, token_hash
 from services.consent import DEFAULT_BASIS
 from services.settings import Settings
 

@@ -3,8 +3,7 @@
 Every request that touches the database opens :meth:`Access.scoped`. It finds the person, looks the action up in the
 table of permissions, sets organisation, person and instant for row-level security and, on success, writes the audit
 row, all in one transaction: what was read is never known without having been written down. Without them every policy
-hides every row. What was refused or failed is rolled
-back, and then written down as that.
+hides every row. What was refused or failed is rolled back, and then written down as that.
 
 Sessions and tokens are judged by the host's clock, never by a time-lapse's: a login must not expire because
 the simulated month did.
@@ -12,11 +11,8 @@ the simulated month did.
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -27,158 +23,29 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.requests import HTTPConnection
 
 from ingest.clock import Clock, to_datetime
-from services.api import permissions
+from services.api.credentials import is_jwt, is_use, new_token, presented, token_hash
 from services.api.identity import holders, scopes
 from services.api.identity.holders import Holder, TokenRefusedProblem
 from services.api.problems import Code, Problem
-from services.consent import PURPOSE_OF
+from services.api.scope import (
+    Origin,
+    Person,
+    Scope,
+    check,
+    enter,
+    open_scope,
+    purpose_of,
+    set_organisation,
+    write_audit,
+)
 from services.settings_sections import IdentitySettings
 from services.store import audit
-from services.store.audit import Entry, Outcome
 
-COOKIE: Final = "keepwell_session"
-HOST_ONLY: Final = "__Host-"
-MAX_TOKEN: Final = 200
-MAX_JWT: Final = 8192
-MAX_AGENT: Final = 120  # characters of a program's own name that are kept
 REFUSALS: Final = (401, 403, 404)  # hidden is refused too: nobody is told which; the rest failed
 
 log = structlog.get_logger("keepwell.api.access")
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Who asks."""
-
-    id: int
-    organisation_id: int
-    key: str
-    name: str
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a request came from. Behind a proxy the address is what that proxy says (setting api.trusted_proxies)."""
-
-    address: str
-    agent: str
-    request_id: str
-
-    @classmethod
-    def of(cls, request: HTTPConnection) -> Origin:
-        """Return a request's origin."""
-        agent = request.headers.get("user-agent", "")[:MAX_AGENT].replace("\0", "")
-        return cls(request.client.host if request.client else "", agent, getattr(request.state, "request_id", ""))
-
-
-@dataclass(slots=True)
-class Scope:
-    """One transaction on behalf of one person; nothing is read through it but what that person may see.
-
-    ``purpose`` and ``reason`` go into the audit row; the reason must hold no finding, for the row outlives an erasure.
-    """
-
-    connection: AsyncConnection[Any]
-    person: Person
-    action: str
-    at: datetime
-    origin: Origin
-    token_id: int = 0
-    patient_id: int | None = None
-    purpose: str = audit.CARE
-    reason: str = ""
-    detail: dict[str, Any] = field(default_factory=dict)
-
-    def may(self, action: str) -> bool:
-        """Whether this person's role may do another action."""
-        return permissions.reach(action, self.person.role) != "-"
-
-    def sees(self, kind: str) -> bool:
-        """Whether this person's role sees anything of a kind of document."""
-        return permissions.sees(self.person.role, kind)
-
-    def show(self, kind: str, document: dict[str, Any]) -> dict[str, Any]:
-        """Return a document with the fields this person's role sees."""
-        return permissions.shown(self.person.role, kind, document)
-
-    @property
-    def plain(self) -> bool:
-        """Whether this person reads the sentences for patients."""
-        return self.person.role in permissions.PLAIN_WORDS
-
-    def saw(self, patient_ids: list[int]) -> None:
-        """Name the patients a list shows, for the audit row."""
-        self.detail.update(audit.patients(patient_ids))
-
-    def entry(self, outcome: Outcome = "allowed") -> Entry:
-        """Return the audit row as it stands."""
-        return Entry(
-            self.at, self.person.organisation_id, "person", self.action, self.person.id, "", self.person.role,
-            self.patient_id, self.purpose, self.reason, self.origin.address, self.origin.agent, outcome,
-            self.origin.request_id, self.detail,
-        )  # fmt: skip
-
-
-def new_token() -> str:
-    """Return a fresh 256-bit token."""
-    return secrets.token_urlsafe(32)
-
-
-def token_hash(token: str) -> bytes:
-    """Return what is stored of a token. 256 random bits need no salt and no slow hash."""
-    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
-
-
-def cookie_name(request: HTTPConnection, name: str = COOKIE) -> str:
-    """Return a cookie's name: with TLS one that only this host, over TLS and for all its paths, can have set."""
-    return HOST_ONLY + name if over_tls(request) else name
-
-
-def over_tls(request: HTTPConnection) -> bool:
-    """Whether a request came over TLS, here or at a proxy that is believed."""
-    return request.url.scheme in ("https", "wss")
-
-
-def presented(request: HTTPConnection) -> str:
-    """Return the request's bearer token or session cookie as it is.
-
-    Raises:
-        Problem: there is neither.
-    """
-    header = request.headers.get("authorization")
-    if header is not None:
-        scheme, _, token = header.partition(" ")
-        token = token.strip() if scheme.lower() == "bearer" else ""
-    else:
-        token = request.cookies.get(cookie_name(request), "")
-    if not token or len(token) > (MAX_JWT if is_jwt(token) else MAX_TOKEN):
-        raise Problem(Code.UNAUTHENTICATED, "send `Authorization: Bearer TOKEN`, or sign in")
-    return token
-
-
-def is_jwt(token: str) -> bool:
-    """Whether a token is a provider's: ours have no dots."""
-    return token.count(".") == 2
-
-
-def credential(request: HTTPConnection) -> bytes:
-    """Return the hash of the request's bearer token or session cookie.
-
-    Raises:
-        Problem: there is neither.
-    """
-    return token_hash(presented(request))
-
-
-def is_use(request: HTTPConnection) -> bool:
-    """Whether a person did something: opened a page or pressed a button. What a page fetches by itself is no use,
-    or a screen left alone would never be signed out."""
-    if request.scope.get("method") not in ("GET", "HEAD"):
-        return True
-    return request.headers.get("sec-fetch-mode", "navigate") == "navigate" and "hx-request" not in request.headers
 
 
 class Subjects(Protocol):
@@ -255,7 +122,7 @@ class Access:
                     holder = await self._holder(connection, hashed, claims, at)
                     scope = await open_scope(connection, _of(holder), action, at, origin, holder.token_id)
                     scopes.check(holder.scopes, action)
-                    _check(scope)
+                    check(scope)
                     if used:
                         await holders.touch(connection, holder, at)
                     yield scope
@@ -294,7 +161,7 @@ class Access:
                     scope = Scope(connection, tried, action, at, origin, purpose=purpose_of(tried.role))
                 if isinstance(error, Problem):
                     scope.detail["code"] = str(error.code)
-                await _enter(scope)
+                await enter(scope)
                 await audit.write_async(connection, [scope.entry("refused" if refused else "failed")])
         except psycopg.Error as unwritten:
             log.warning("audit_unwritten", action=action, error=str(unwritten).strip())
@@ -358,46 +225,5 @@ class Access:
         return await holders.open_among(connection, hashes, self.now(), self.idle)
 
 
-_SET: Final = """SELECT set_config('keepwell.organisation', %s, true), set_config('keepwell.person', %s, true),
-                        set_config('keepwell.at', %s, true)"""
-
-
-async def set_organisation(connection: AsyncConnection[Any], organisation_id: int, at: datetime) -> None:
-    """Tell row-level security for which organisation, and for nobody in it, a transaction is."""
-    await connection.execute(_SET, [str(organisation_id), "", at.isoformat()])
-
-
-async def open_scope(
-    connection: AsyncConnection[Any], person: Person, action: str, at: datetime, origin: Origin, token_id: int = 0
-) -> Scope:
-    """Tell row-level security for whom, and at which instant, a transaction is; return its scope."""
-    scope = Scope(connection, person, action, at, origin, token_id, purpose=purpose_of(person.role))
-    await _enter(scope)
-    return scope
-
-
-def purpose_of(role: str) -> str:
-    """Return what a role sees patients for, as the audit says it; a patient's own looks count as care."""
-    return PURPOSE_OF.get(role, audit.CARE)
-
-
-async def _enter(scope: Scope) -> None:
-    person = scope.person
-    await scope.connection.execute(_SET, [str(person.organisation_id), str(person.id), scope.at.isoformat()])
-
-
 def _of(holder: Holder) -> Person:
     return Person(holder.person_id, holder.organisation_id, holder.person_key, holder.name, holder.role)
-
-
-def _check(scope: Scope) -> None:
-    if not scope.may(scope.action):
-        roles = permissions.who_may(scope.action)
-        allowed = f"the roles that may: {', '.join(roles)}" if roles else "nobody may"
-        detail = f"{scope.action} is not for the role {scope.person.role}; {allowed}"
-        raise Problem(Code.ROLE_NOT_ALLOWED, detail, role=scope.person.role)
-
-
-async def write_audit(scope: Scope) -> None:
-    """Write who did what to whose data."""
-    await audit.write_async(scope.connection, [scope.entry()])

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from services.api import alerts, incidents, request_keys, words
-from services.api.access import Scope
 from services.api.incidents import Found
 from services.api.patients import Patient
 from services.api.problems import Code, Problem, invalid
 from services.api.query import Row, every
+from services.api.scope import Scope
 
 MAX_NOTE: Final = 1000
 CHANNEL: Final = "keepwell_alert"

@@ -8,10 +8,10 @@ from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from services.api import pages, withheld, words
-from services.api.access import Scope
 from services.api.patients import Patient, find, link
 from services.api.problems import invalid, not_found
 from services.api.query import Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 
 STATES: Final = ("active", "resolved", "withdrawn")

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from services.api import audit_words, pages
-from services.api.access import Scope
 from services.api.patients import Patient
 from services.api.problems import invalid, not_found
 from services.api.query import Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 
 SHOWN: Final = timedelta(days=30)

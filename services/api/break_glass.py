@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 
 from services.api import pages, request_keys
-from services.api.access import Scope
 from services.api.patients import Patient, link
 from services.api.problems import Code, Problem, invalid, not_found
 from services.api.query import Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 
 MAX_WORDS: Final = 1000  # characters

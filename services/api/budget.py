@@ -10,8 +10,8 @@ from typing import Any, Final, LiteralString
 from detectors.incidents import Incident
 from ingest.clock import to_ms
 from services.api import alerts, incidents, withheld
-from services.api.access import Scope
 from services.api.query import Row, every
+from services.api.scope import Scope
 from services.api.times import rfc3339
 from services.enrolment import WATCHED
 from services.programme import USUAL_BUDGET

@@ -10,12 +10,12 @@ from typing import Any, Final
 from detectors.baseline import PAIRS
 from ingest.clock import to_datetime, to_ms
 from services.api import pages, request_keys, words
-from services.api.access import Scope
 from services.api.acknowledge import MAX_NOTE
 from services.api.monitoring import ROWS, by, until_of
 from services.api.patients import Patient, link
 from services.api.problems import Code, Problem, invalid
 from services.api.query import Connection, Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 from services.control import Kind
 from services.monitoring import refusal

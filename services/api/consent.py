@@ -7,11 +7,11 @@ from typing import Any, Final, LiteralString
 
 from services import consent
 from services.api import withheld
-from services.api.access import Scope
 from services.api.patients import Patient, link
 from services.api.problems import Code, Problem, not_found
 from services.api.programmes import done
 from services.api.query import Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 from services.consent import DEFAULT_AGE, DEFAULT_BASIS, Wanted
 from services.store import consents as store

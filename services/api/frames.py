@@ -7,10 +7,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from services.api import withheld, words
-from services.api.access import Scope
 from services.api.patients import link
 from services.api.problems import Code, Problem
 from services.api.query import Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 from services.reasons import explain
 

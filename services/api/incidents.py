@@ -16,10 +16,10 @@ from detectors.incidents import GAP_MS, Alert, Incident, join
 from detectors.rules import ADAPTIVE
 from ingest.clock import to_datetime, to_ms
 from services.api import alerts
-from services.api.access import Scope
 from services.api.patients import Patient, link
 from services.api.problems import invalid, not_found
 from services.api.query import Connection, Row, every
+from services.api.scope import Scope
 from services.api.times import rfc3339
 
 SHOWN: Final = timedelta(days=28)

@@ -12,12 +12,12 @@ from typing import Any, Final, LiteralString, NamedTuple
 from detectors.wording import UNITS
 from services import life_events
 from services.api import changes, pages
-from services.api.access import Scope
 from services.api.monitoring import ROWS, by
 from services.api.patients import Patient, link
 from services.api.problems import Code, Problem, invalid
 from services.api.profile import Asked
 from services.api.query import Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 from services.impossible import ImpossibleError
 

@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 from detectors.limits import ONLY_BY_PROFILE
 from services.api import individual, monitoring, pages, seldom, withheld, words
-from services.api.access import Scope
 from services.api.problems import not_found
 from services.api.query import Connection, Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 
 

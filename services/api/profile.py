@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from ingest.clock import to_ms
 from services import limits, profile
 from services.api import changes, individual
-from services.api.access import Scope
 from services.api.individual import Individual
 from services.api.patients import Patient
 from services.api.problems import Problem, invalid
 from services.api.query import Row, first
+from services.api.scope import Scope
 from services.impossible import ImpossibleError
 
 

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from services import enrolment, programme
-from services.api.access import Scope
 from services.api.acknowledge import MAX_NOTE
 from services.api.changes import etag
 from services.api.patients import Patient
 from services.api.problems import Code, Problem, invalid, not_found
 from services.api.query import Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 from services.impossible import ImpossibleError
 from services.store.programmes import StaleError, UnknownProgrammeError, Who

@@ -6,9 +6,9 @@ import hashlib
 from datetime import timedelta
 from typing import Final
 
-from services.api.access import Scope
 from services.api.problems import Code, Problem, invalid
 from services.api.query import first
+from services.api.scope import Scope
 
 MAX_KEY: Final = 200
 KEY_LIFE: Final = timedelta(days=1)

@@ -24,7 +24,8 @@ from services.api import (
     worklist,
 )
 from services.api import more_documents as more
-from services.api.access import Access, credential
+from services.api.access import Access
+from services.api.credentials import credential
 from services.api.documents import STREAM, answers
 from services.api.score_documents import Scores
 from services.api.stream import AlertHub

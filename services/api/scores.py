@@ -18,10 +18,10 @@ from detectors.scores.observations import MAX_AGE_S, PARAMETERS, WHO, Observatio
 from ingest.catalogue import catalogue
 from services import profile
 from services.api import individual, observed, score_words, withheld, words
-from services.api.access import Scope
 from services.api.export import fhir
 from services.api.observed import Observed
 from services.api.patients import Patient
+from services.api.scope import Scope
 from services.api.times import rfc3339
 
 OXYGEN: Final = "supplemental_oxygen"

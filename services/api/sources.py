@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ingest.clock import to_ms
-from services.api.access import Scope
 from services.api.patients import Patient
 from services.api.query import every
+from services.api.scope import Scope
 
 HOUR: Final = timedelta(hours=1)
 MAX_SPANS: Final = 500

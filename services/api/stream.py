@@ -26,11 +26,12 @@ from psycopg import sql
 
 from services import metrics
 from services.api import events
-from services.api.access import Access, Origin, Person, purpose_of
+from services.api.access import Access
 from services.api.acknowledge import CHANNEL
 from services.api.events import Cursor, Event
 from services.api.problems import Code, Problem
 from services.api.query import Connection
+from services.api.scope import Origin, Person, purpose_of
 from services.store import audit
 from services.store.audit import Entry
 

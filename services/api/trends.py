@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ingest.catalogue import catalogue, nearest
 from ingest.clock import to_ms
 from services.api import alerts, series, sources, withheld, words
-from services.api.access import Scope
 from services.api.downsample import Points, longest_silence, reduce
 from services.api.patients import Patient
 from services.api.problems import Problem, invalid
 from services.api.query import every
+from services.api.scope import Scope
 from services.api.times import rfc3339
 
 DEFAULT_POINTS: Final = 600

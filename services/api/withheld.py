@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from services.api.access import Scope
 from services.api.problems import Code, Problem
 from services.api.query import Row, every, first
+from services.api.scope import Scope
 from services.api.times import rfc3339
 from services.consent import CLASSES, PURPOSE_OF
 

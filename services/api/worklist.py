@@ -14,11 +14,11 @@ from typing import Any, Final, LiteralString
 from detectors.rules import ADAPTIVE
 from ingest.clock import to_ms
 from services.api import incidents, pages, withheld, words
-from services.api.access import Scope
 from services.api.alerts import BEHIND, etag, metric_of
 from services.api.incidents import Found
 from services.api.patients import link
 from services.api.query import Row, every
+from services.api.scope import Scope
 from services.api.spark import baselines, last_values, sparklines
 from services.api.times import rfc3339
 from services.monitoring import STATES

@@ -13,10 +13,11 @@ from detectors.rules import ADAPTIVE
 from ingest.clock import Clock, to_datetime
 from services.api import acknowledge as acknowledging
 from services.api import alerts, incidents, patients, times, words
-from services.api.access import Access, Scope
+from services.api.access import Access
 from services.api.incidents import Found
 from services.api.patients import Patient
 from services.api.problems import Code, Problem
+from services.api.scope import Scope
 
 ALERTS: Final = 130  # of a patient on their page, open ones first: what they are joined into is shown
 SHOWN_BESIDE: Final = (Code.CHANGED_MEANWHILE, Code.ALERT_CLOSED, Code.INVALID, Code.ROLE_NOT_ALLOWED)

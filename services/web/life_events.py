@@ -10,10 +10,11 @@ from fastapi.responses import Response
 from ingest.clock import Clock
 from services import life_events as catalogue
 from services.api import life_events, patients, times
-from services.api.access import Access, Scope
+from services.api.access import Access
 from services.api.patients import Patient
 from services.api.problems import Problem
 from services.api.profile import Asked
+from services.api.scope import Scope
 from services.web.incidents import SHOWN_BESIDE, Said, Show, patient_again
 
 SHOWN: Final = 30  # the newest written; the API lists them all

@@ -12,8 +12,9 @@ from fastapi.responses import HTMLResponse, Response
 
 from ingest.clock import Clock
 from services.api import alerts, audit, events, patients, times, words
-from services.api.access import Access, Scope
+from services.api.access import Access
 from services.api.problems import Code, Problem
+from services.api.scope import Scope
 from services.api.weeks import document as weeks
 from services.web import own_consents, own_words
 from services.web.screens import is_part, render

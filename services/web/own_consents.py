@@ -12,7 +12,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from ingest.clock import Clock
 from services.api import consent, request_keys, times
-from services.api.access import Access, Scope
+from services.api.access import Access
+from services.api.scope import Scope
 from services.consent import Wanted
 from services.web import present
 

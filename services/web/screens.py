@@ -30,9 +30,10 @@ from services.api import (
     words,
     worklist,
 )
-from services.api.access import Access, Scope
+from services.api.access import Access
 from services.api.identity.front import Identity
 from services.api.problems import Code, Problem
+from services.api.scope import Scope
 from services.api.weeks import document as weeks
 from services.settings import Settings
 from services.web import life_events, own_words, present

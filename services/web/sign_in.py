@@ -7,13 +7,15 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from services.api.access import COOKIE, Access, Origin, cookie_name, credential, over_tls, token_hash
+from services.api.access import Access
+from services.api.credentials import COOKIE, cookie_name, credential, over_tls, token_hash
 from services.api.identity import codes, passwords, refusals
 from services.api.identity.front import Identity
 from services.api.identity.invitations import Invitation
 from services.api.identity.oidc import BACK, BEGUN_S
 from services.api.identity.sessions import id_token
 from services.api.problems import Code, Problem
+from services.api.scope import Origin
 from services.web.screens import login_page, render, sentence
 
 BEGUN_COOKIE: Final = "keepwell_sign_in"

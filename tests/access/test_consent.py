@@ -12,7 +12,8 @@ import pytest
 
 from services import teams
 from services.api import events, stream
-from services.api.access import Origin, Person, token_hash
+from services.api.credentials import token_hash
+from services.api.scope import Origin, Person
 from services.consent import DEFAULT_BASIS, PURPOSE_OF
 from services.roles import ROLES
 from tests.api_data import ENROLLED, NOW, ApiData, minutes

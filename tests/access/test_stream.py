@@ -11,7 +11,8 @@ import pytest
 
 from services import teams
 from services.api import events, stream
-from services.api.access import Origin, Person, token_hash
+from services.api.credentials import token_hash
+from services.api.scope import Origin, Person
 from tests.access.world import CANARIES
 from tests.api_data import NOW, ApiData
 from tests.fix_api import ServedApi

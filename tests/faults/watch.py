@@ -14,7 +14,7 @@ import httpx
 from httpx_sse import EventSource
 
 from ingest.clock import SystemClock, to_datetime
-from services.api.access import new_token, token_hash
+from services.api.credentials import new_token, token_hash
 from tests.fix_doors import ORGANISATION
 from tests.fix_faults import System
 

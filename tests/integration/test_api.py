@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from ingest.clock import to_ms
-from services.api.access import token_hash
+from services.api.credentials import token_hash
 from services.settings import Settings
 from tests.api_data import HOUR_MS, NOW, ApiData, minutes
 from tests.fix_api import ServedApi
@@ -118,7 +118,8 @@ async def test_a_connection_returned_to_the_pool_remembers_no_organisation(api: 
 
     settings: Settings = api.app.state.settings
     async with make_pool(settings.postgres, size=1) as pool:
-        from services.api.access import Access, Origin
+        from services.api.access import Access
+        from services.api.scope import Origin
 
         access = Access(pool, api.credential_clock, settings.identity)
         async with access.for_credential(

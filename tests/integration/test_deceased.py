@@ -18,7 +18,7 @@ from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from ingest.clock import FrozenClock, to_datetime
 from services import metrics, teams, topics
-from services.api.access import new_token, token_hash
+from services.api.credentials import new_token, token_hash
 from services.processor.core import Core
 from services.processor.records import Record
 from services.processor.relay import OutboxRelay

@@ -20,7 +20,7 @@ from psycopg.types.json import Jsonb
 from ingest.clock import FrozenClock, SystemClock, to_ms
 from ingest.frame import GOOD, MOTION, POOR_SIGNAL
 from services import teams
-from services.api.access import new_token, token_hash
+from services.api.credentials import new_token, token_hash
 from services.settings import Settings
 from tests.api_data import ENROLLED, NOW, ApiData
 from tests.databases import drop_database

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.api import pages, words
-from services.api.access import token_hash
+from services.api.credentials import token_hash
 from services.api.events import Cursor
 from services.api.problems import TITLES, Code, Problem
 from services.api.times import age, parse, rfc3339

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 from deploy.local import tls
 from ingest.clock import SystemClock
-from services.api.access import cookie_name
 from services.api.app import create_api, make_pool
+from services.api.credentials import cookie_name
 from services.cli import api, doors
 from services.settings import Settings, load
 from services.web.sign_in import BEGUN_COOKIE, forget

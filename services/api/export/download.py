@@ -14,11 +14,12 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from services.api import withheld
-from services.api.access import Access, Scope
+from services.api.access import Access
 from services.api.export import bundle, tables
 from services.api.export.source import Source
 from services.api.patients import Patient, opened
 from services.api.problems import Code, Problem, invalid
+from services.api.scope import Scope
 
 AT_ONCE: Final = 2  # exports of one process: each holds a connection of the pool while it lasts
 AHEAD: Final = 2  # pieces made before the client has taken them

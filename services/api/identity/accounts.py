@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from services.api.access import Access, Origin, Person, Scope
+from services.api.access import Access
 from services.api.identity import factor, passwords, refusals, sessions, tries
 from services.api.identity.vault import Vault
 from services.api.problems import Code, Problem
+from services.api.scope import Origin, Person, Scope
 
 NO_ACCOUNT: Final = "you have no password here: you sign in with a link or at your organisation"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from services.api.access import Scope
 from services.api.identity import codes
 from services.api.identity.vault import Vault
 from services.api.problems import Code, Problem
+from services.api.scope import Scope
 
 NOT_RIGHT: Final = "name, password or code is not right; each code works once, so wait for the next one"
 

@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from psycopg import AsyncConnection
 
-from services.api.access import Access, Origin, Person, token_hash
+from services.api.access import Access
+from services.api.credentials import token_hash
 from services.api.identity import codes, factor, sessions
 from services.api.identity.accounts import Accounts
 from services.api.identity.vault import SealBrokenError, Vault
 from services.api.problems import Code, Problem
+from services.api.scope import Origin, Person
 
 PAGE_S: Final = 3600  # how long an open page may be filled in
 GONE: Final = "this invitation was used before, has expired, or never was; ask for another"

@@ -16,12 +16,13 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from services.api.access import Access, Origin, open_scope, write_audit
+from services.api.access import Access
 from services.api.identity import invitations, refusals, sessions, subjects
 from services.api.identity.jwt import TokenError, Verifier
 from services.api.identity.provider import Provider
 from services.api.identity.vault import SealBrokenError, Vault
 from services.api.problems import Code, Problem
+from services.api.scope import Origin, open_scope, write_audit
 from services.settings_sections import IdentitySettings
 
 BEGUN_S: Final = 600

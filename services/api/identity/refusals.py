@@ -12,9 +12,11 @@ import psycopg
 import structlog
 from psycopg import AsyncConnection
 
-from services.api.access import Access, Origin, Person, open_scope, set_organisation, token_hash
+from services.api.access import Access
+from services.api.credentials import token_hash
 from services.api.identity import holders
 from services.api.problems import Code
+from services.api.scope import Origin, Person, open_scope, set_organisation
 from services.store import audit
 from services.store.audit import Entry
 

@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from psycopg import AsyncConnection
 
-from services.api.access import Access, Origin, Scope, new_token, token_hash
+from services.api.access import Access
+from services.api.credentials import new_token, token_hash
 from services.api.problems import Problem, not_found
+from services.api.scope import Origin, Scope
 from services.api.times import rfc3339
 
 MAX_AGENT: Final = 200

@@ -11,10 +11,10 @@ from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 
 from ingest.clock import Clock
-from services.api.access import Person
 from services.api.identity.holders import TokenRefusedProblem
 from services.api.identity.jwt import TokenError, Verifier
 from services.api.problems import Code, Problem
+from services.api.scope import Person
 from services.settings_sections import IdentitySettings
 
 MAX_SUBJECT: Final = 255

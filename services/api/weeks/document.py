@@ -21,9 +21,9 @@ from detectors.weights import gain
 from ingest.clock import to_ms
 from services import profile
 from services.api import individual, patients, withheld
-from services.api.access import Scope
 from services.api.patients import Patient
 from services.api.query import every
+from services.api.scope import Scope
 from services.api.times import rfc3339, zone
 from services.api.weeks import days as stored
 from services.api.weeks import shapes, statements
