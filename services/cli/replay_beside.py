@@ -8,7 +8,7 @@ from typing import Any, Final
 from detectors import registry
 from detectors.explain import sentence
 from detectors.protocol import DayValues, Detector, Finding, HourSlice, Priority
-from services.processor.episodes import alert_id
+from services.processor.alert_rows import alert_id
 from services.processor.in_memory import Day
 from services.processor.records import AlertChange, AlertRow, Effects
 from simulators.recording import Recording

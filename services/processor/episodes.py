@@ -1,8 +1,8 @@
 """The alert engine: findings to episodes, one open episode a patient and rule.
 
-An alert's identity is UUIDv5(patient, rule, rule version, episode start). Safety findings on unsettled data make a
-provisional alert at once; it becomes settled when the same episode is found on settled data, or withdrawn when late
-rows removed its evidence. Nothing here resolves an alert without a ``cleared`` finding on good data.
+Safety findings on unsettled data make a provisional alert at once; it becomes settled when the same episode is found
+on settled data, or withdrawn when late rows removed its evidence. Nothing here resolves an alert without a ``cleared``
+finding on good data. What comes of it is written by ``alert_rows``.
 
 What is found on history opens an episode that is listed as late; if it still lasts when its patient is live again, it
 is told then.
@@ -11,44 +11,27 @@ is told then.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
-from uuid import UUID, uuid5
+from dataclasses import replace
+from typing import Any, Final
+from uuid import UUID
 
-from detectors.explain import patient_sentence, sentence
 from detectors.protocol import Finding, Priority
 from detectors.rules import ADAPTIVE, DRIFTS, NEWS2_HIGH, NIGHT_FALLS
 from detectors.wording import NAMES
 from ingest.catalogue import catalogue
 from services.monitoring import group_of
-from services.processor import beside
+from services.processor.alert_rows import AlertRows, RuleFacts, alert_id
 from services.processor.change import PatientChange, at_hour_ms
 from services.processor.changes import Changes
 from services.processor.hot import Episode, Held, Hot
 from services.processor.lateness import Receipts, Revealed
-from services.processor.records import AlertChange, AlertEvent, AlertRow, Change, Effects, Suppressed
+from services.processor.records import AlertChange, Change, Effects
 from services.processor.watermark import offset_at
 
 NEVER_MS: Final = 1 << 50  # older than this nothing is
-NAMESPACE: Final = UUID("6f1d8c0e-4b0f-5c7e-9a53-1c1f0c0b7a11")
 OUTLASTS_ANSWERS: Final = frozenset(rule.id for rule in (*DRIFTS, NIGHT_FALLS))
 """Rules whose level stays told when "new normal" ended the alert: at the next level none is left to become worse."""
 ORDER: Final[Mapping[Priority, int]] = {"low": 0, "medium": 1, "high": 2}
-
-
-def alert_id(patient_id: int, rule: str, version: int, start_ms: int) -> UUID:
-    """Return the identity of an episode; the same input gives the same id on every run."""
-    return uuid5(NAMESPACE, f"{patient_id}/{rule}/{version}/{start_ms}")
-
-
-@dataclass(frozen=True, slots=True)
-class RuleFacts:
-    """What the engine needs to know of a rule."""
-
-    version: int
-    kind: Literal["clinical", "technical"]
-    priority: tuple[Priority, ...]
-    metric: str | None
 
 
 class Engine:
@@ -65,7 +48,7 @@ class Engine:
         """Take the batch's ``receipts``; without any, nothing is late."""
         self._rules = rules
         self._effects = effects
-        self._now_ms = now_ms
+        self._rows = AlertRows(rules, effects, now_ms, changes)
         self._changes = changes
         self._receipts = Receipts(NEVER_MS) if receipts is None else receipts
         self._hushed_at: dict[str, int] = {}  # alert id → the frame that revealed what was hushed in this batch
@@ -100,7 +83,7 @@ class Engine:
             episode.evidence = finding.evidence
             if episode.priority == episode.settled:  # told already, perhaps in the words of data that were not all
                 evidence = {"utc_offset_min": offset_at(hot, finding.at_ms), **finding.evidence}
-                self._change(hot, patient_id, episode, "settled", episode.found_ms, evidence)
+                self._rows.change(hot, patient_id, episode, "settled", episode.found_ms, evidence)
             else:
                 self._worsen(hot, patient_id, episode, finding, revealed)
         elif episode is not None:
@@ -145,7 +128,7 @@ class Engine:
         if borne_out is not None and ORDER[borne_out] < ORDER[episode.priority]:
             episode.priority = borne_out
             words = episode.evidence if episode.settled == borne_out else None
-            self._change(hot, patient_id, episode, "settled", episode.found_ms, words)
+            self._rows.change(hot, patient_id, episode, "settled", episode.found_ms, words)
 
     def raise_alert(
         self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, revealed: Revealed | None = None
@@ -161,7 +144,7 @@ class Engine:
         finding = self.since_told(patient_id, finding)
         over = finding.at_ms < hot.ended_ms
         late = over or self._receipts.is_late(revealed, finding.at_ms)
-        row = self._insert(hot, patient_id, finding, provisional=provisional, late=late)
+        row = self._rows.insert(hot, patient_id, finding, provisional=provisional, late=late)
         metric = self._rules[finding.rule].metric
         episode = Episode(
             str(row.id), finding.rule, row.kind, finding.start_ms, finding.at_ms, row.priority, provisional,
@@ -177,7 +160,7 @@ class Engine:
         if self._is_quiet(hot, patient_id, finding):
             self._suppress(hot, patient_id, finding, hold=False)
             return False
-        self._insert(hot, patient_id, finding, provisional=False, late=True)
+        self._rows.insert(hot, patient_id, finding, provisional=False, late=True)
         return True
 
     def _said_once(self, rule: str) -> bool:
@@ -186,25 +169,6 @@ class Engine:
 
     def _is_quiet(self, hot: Hot, patient_id: int, finding: Finding) -> bool:
         return not self._changes.told(patient_id, finding.rule, finding.at_ms)
-
-    def _insert(self, hot: Hot, patient_id: int, finding: Finding, *, provisional: bool, late: bool) -> AlertRow:
-        facts = self._rules[finding.rule]
-        evidence = self._whole(hot, patient_id, finding.rule, finding.at_ms, finding.evidence)
-        identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
-        priority = facts.priority[finding.level]
-        row = AlertRow(
-            id=identity, organisation_id=hot.organisation_id, patient_id=patient_id, rule=finding.rule,
-            rule_version=facts.version, kind=facts.kind, priority=priority, state="active", provisional=provisional,
-            late=late, started_ms=finding.start_ms, found_ms=finding.at_ms, raised_ms=self._now_ms,
-            last_evidence_ms=finding.at_ms, unknown_since_ms=None, resolved_ms=None,
-            sentence=sentence(finding.rule, evidence), patient_sentence=patient_sentence(finding.rule, evidence),
-            evidence=evidence,
-        )  # fmt: skip
-        # Rows are written before changes: what became of this alert earlier in the batch is over.
-        self._effects.changes[:] = [change for change in self._effects.changes if change.id != identity]
-        self._effects.alerts.append(row)
-        self._event(hot, patient_id, identity, "raised", priority, finding.at_ms, row.sentence, late=late)
-        return row
 
     def tell_if_live(self, hot: Hot, patient_id: int, slot: int, episode: Episode, before: int | None = None) -> None:
         """Tell an episode that was listed as late, if its patient was live while it lasted.
@@ -217,10 +181,10 @@ class Engine:
         episode.hushed = episode.late = False
         identity = UUID(episode.told_id or episode.alert_id)
         self._effects.changes.append(AlertChange(identity, change, episode.found_ms, episode.priority))
-        words = _words(self._effects, identity)
+        words = self._rows.words(identity)
         if not words:
             self.unspoken.append(len(self._effects.events))
-        self._event(hot, patient_id, identity, change, episode.priority, episode.found_ms, words)
+        self._rows.event(hot, patient_id, identity, change, episode.priority, episode.found_ms, words)
 
     def tell_the_live(self, slot: int, hot: Hot, patient_id: int) -> None:
         """At the end of a batch: tell what was listed as late and lasts, if the patient is live again."""
@@ -229,14 +193,12 @@ class Engine:
 
     def covers(self, patient_id: int, finding: Finding) -> bool:
         """Tell whether an alert of this very batch already stands for a finding's episode."""
-        facts = self._rules[finding.rule]
-        identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
-        return any(row.id == identity for row in self._effects.alerts)
+        return self._rows.has(patient_id, finding)
 
     def resolve(self, hot: Hot, patient_id: int, episode: Episode, at_ms: int, evidence: dict[str, Any] | None) -> None:
         """Close an episode on good data."""
         hot.episodes.remove(episode)
-        self._change(hot, patient_id, episode, "resolved", at_ms, evidence)
+        self._rows.change(hot, patient_id, episode, "resolved", at_ms, evidence)
 
     def resolve_by_person(self, hot: Hot, patient_id: int, episode: Episode, at_ms: int, change: PatientChange) -> None:
         """Close an episode because a person said so: a new normal, or the end of the monitoring."""
@@ -244,7 +206,7 @@ class Engine:
         what = f"new normal for {NAMES[change.subject]}" if change.kind == "new_normal" else change.payload["state"]
         for each in filter(None, (episode.alert_id, episode.told_id)):
             self._effects.changes.append(AlertChange(UUID(each), "resolved", at_ms, episode.priority))
-        self._event(
+        self._rows.event(
             hot, patient_id, UUID(episode.told_id or episode.alert_id), "resolved", episode.priority, at_ms,
             f"Resolved by a person: {what.replace('_', ' ')}", person_id=change.person_id,
         )  # fmt: skip
@@ -319,41 +281,29 @@ class Engine:
         facts = self._rules[finding.rule]
         identity = alert_id(patient_id, finding.rule, facts.version, finding.start_ms)
         self._effects.changes.append(AlertChange(identity, "resolved", finding.at_ms))
-        self._event(hot, patient_id, identity, "resolved", facts.priority[finding.level], finding.at_ms, "", late=True)
+        self._rows.event(
+            hot, patient_id, identity, "resolved", facts.priority[finding.level], finding.at_ms, "", late=True
+        )
 
     def withdraw(self, hot: Hot, patient_id: int, episode: Episode, at_ms: int) -> None:
         """Take a provisional alert back; it stays visible and counted."""
         hot.episodes.remove(episode)
-        self._change(hot, patient_id, episode, "withdrawn", at_ms, None)
+        self._rows.change(hot, patient_id, episode, "withdrawn", at_ms, None)
 
     def unknown(self, hot: Hot, patient_id: int, episode: Episode, since_ms: int) -> None:
         """Say that an open alert's metric has gone quiet: active, now unknown since."""
         episode.unknown_since_ms = since_ms
-        self._change(hot, patient_id, episode, "unknown", since_ms, None)
+        self._rows.change(hot, patient_id, episode, "unknown", since_ms, None)
 
     def known(self, hot: Hot, patient_id: int, episode: Episode, at_ms: int) -> None:
         """Say that data flow again for an open alert."""
         episode.unknown_since_ms = None
-        self._change(hot, patient_id, episode, "known", at_ms, None)
+        self._rows.change(hot, patient_id, episode, "known", at_ms, None)
 
     def _suppress(self, hot: Hot, patient_id: int, finding: Finding, *, hold: bool) -> None:
-        evidence = self._whole(hot, patient_id, finding.rule, finding.at_ms, finding.evidence)
-        evidence["utc_offset_min"] = offset_at(hot, finding.at_ms)
-        self._effects.suppressed.append(
-            Suppressed(
-                hot.organisation_id, patient_id, finding.rule, finding.start_ms, finding.at_ms,
-                self._rules[finding.rule].priority[finding.level],
-                self._changes.quiet_by(patient_id, finding.rule, finding.at_ms) or "active",
-                sentence(finding.rule, evidence),
-            )
-        )  # fmt: skip
+        self._rows.suppress(hot, patient_id, finding)
         if hold:
             hot.held[finding.rule] = Held(finding.start_ms, finding.at_ms, finding.level, finding.evidence)
-
-    def _whole(self, hot: Hot, patient_id: int, rule: str, at_ms: int, evidence: dict[str, Any]) -> dict[str, Any]:
-        """Return what a finding tells, with the wearer's offset and what happened to the person that may bear on it."""
-        said = beside.told(self._changes, patient_id, self._rules[rule].metric, at_ms, evidence)
-        return {"utc_offset_min": offset_at(hot, at_ms), **evidence, **said}
 
     def _settle(self, hot: Hot, patient_id: int, episode: Episode, finding: Finding, revealed: Revealed | None) -> None:
         if episode.provisional:
@@ -362,7 +312,7 @@ class Engine:
             episode.settled = self._rules[finding.rule].priority[finding.level]
             episode.evidence = finding.evidence
             worse = ORDER[episode.priority] > ORDER[episode.settled]  # told already: its words stand for it
-            self._change(hot, patient_id, episode, "settled", finding.at_ms, None if worse else finding.evidence)
+            self._rows.change(hot, patient_id, episode, "settled", finding.at_ms, None if worse else finding.evidence)
             if episode.late and revealed is not None:
                 self._hush(episode, revealed)
             self._worsen(hot, patient_id, episode, finding, revealed)  # its limit may have become a stricter one
@@ -372,45 +322,13 @@ class Engine:
         if ORDER[priority] > ORDER[episode.priority]:
             episode.priority, episode.worse_ms = priority, finding.at_ms
             late = self._receipts.is_late(revealed, finding.at_ms)
-            self._change(hot, patient_id, episode, "worsened", finding.at_ms, finding.evidence, late=late)
+            self._rows.change(hot, patient_id, episode, "worsened", finding.at_ms, finding.evidence, late=late)
             if late and revealed is not None:
                 self._hush(episode, revealed)
 
     def _hush(self, episode: Episode, revealed: Revealed) -> None:
         episode.hushed = True
         self._hushed_at[episode.alert_id] = revealed.place
-
-    def _change(
-        self, hot: Hot, patient_id: int, episode: Episode, change: Change, at_ms: int, evidence: dict[str, Any] | None,
-        *, late: bool = False,
-    ) -> None:  # fmt: skip
-        told = told_to_patient = None
-        if evidence is not None:
-            evidence = self._whole(hot, patient_id, episode.rule, at_ms, evidence)
-            told = sentence(episode.rule, evidence)
-            told_to_patient = patient_sentence(episode.rule, evidence)
-        for each in filter(None, (episode.alert_id, episode.told_id)):
-            self._effects.changes.append(
-                AlertChange(UUID(each), change, at_ms, episode.priority, told, told_to_patient, evidence)
-            )
-        identity = UUID(episode.told_id or episode.alert_id)  # people know of one of them
-        late = late or episode.late
-        self._event(hot, patient_id, identity, change, episode.priority, at_ms, told or "", late=late)
-
-    def _event(
-        self, hot: Hot, patient_id: int, identity: UUID, change: Change, priority: Priority, at_ms: int, told: str,
-        *, late: bool = False, person_id: int | None = None,
-    ) -> None:  # fmt: skip
-        self._effects.events.append(
-            AlertEvent(identity, hot.organisation_id, patient_id, change, priority, late, at_ms, told, person_id)
-        )
-
-
-def _words(effects: Effects, identity: UUID) -> str:
-    """Return what this batch says of an alert so far, empty where it says nothing."""
-    changed = [change.sentence for change in effects.changes if change.id == identity and change.sentence]
-    raised = [row.sentence for row in effects.alerts if row.id == identity]
-    return (changed or raised or [""])[-1]
 
 
 def _follow(hot: Hot, finding: Finding) -> None:

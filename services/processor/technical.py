@@ -12,8 +12,9 @@ from detectors.protocol import VITALS, Finding, HourSlice, Rule
 from detectors.rules import RULES
 from ingest.catalogue import catalogue
 from ingest.frame import StampedFrame
+from services.processor.alert_rows import RuleFacts
 from services.processor.core import Core
-from services.processor.episodes import Engine, RuleFacts
+from services.processor.episodes import Engine
 from services.processor.hot import Hot
 from services.processor.readings import Table
 

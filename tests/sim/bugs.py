@@ -17,10 +17,10 @@ from ingest.clock import to_datetime
 from services import topics
 from services.api import events, query
 from services.processor import batch, consumer, dedupe, marking, rebuild, relay, watermark
+from services.processor.alert_rows import AlertRows
 from services.processor.change import PatientChange
 from services.processor.changes import Changes
 from services.processor.core import Core
-from services.processor.episodes import Engine
 from services.processor.hot import Hot
 from services.processor.readings import Table
 from tests.sim import expected, readers
@@ -69,7 +69,7 @@ def _remember_less(core: Core, stored: Table) -> None:
 
 _every = query.every
 _execute = readers.Connection.execute
-_insert = Engine._insert
+_insert = AlertRows.insert
 
 
 async def _unsafe(connection: Any, asked: LiteralString, values: Any = ()) -> Any:
@@ -90,7 +90,7 @@ async def _mark_first(self: Any, connection: Any, producer: Any) -> int:
     return len(rows)
 
 
-def _page_late(self: Engine, *given: Any, late: bool = False, **named: Any) -> Any:
+def _page_late(self: AlertRows, *given: Any, late: bool = False, **named: Any) -> Any:
     return _insert(self, *given, late=False, **named)
 
 
@@ -132,7 +132,7 @@ BUGS: Final = {
     ),
     "anomaly-learned": Bug("the baseline learns from every day", switch=_learn),
     "ack-first": Bug("the door answers before Kafka has", switch=_ack_first),
-    "late-paged": Bug("a late finding is raised as if live", ((Engine, "_insert", _page_late),)),
+    "late-paged": Bug("a late finding is raised as if live", ((AlertRows, "insert", _page_late),)),
     "lost-answer": Bug("after a lost connection the positions are not read again", ((SimSession, "connect", _never_new),)),
     "checkpoint-too-new": Bug(
         "a rebuild begins at the newest checkpoint, late data or not", ((rebuild, "marks_of", _always_before),)

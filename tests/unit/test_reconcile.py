@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from detectors.rules import RULES
-from services.processor.episodes import alert_id
+from services.processor.alert_rows import alert_id
 from services.processor.hot import Episode
 from services.processor.reconcile import CHANGED_RULE, NOT_BORNE_OUT, Reconciliation, without_retold
 from services.processor.records import AlertRow, Effects, KnownAlert
