@@ -118,8 +118,8 @@ def markdown(d: Mapping[str, Any]) -> str:
     sheets = [Sheet(text, head, rows), *_rivals(d["rivals"])]
     note = (
         "The vital path is limits and NEWS2 twice (on arrival and once settled), the minute, and its share of the "
-        "close of its hour and day. Whose NEWS2 is 5 and more is walked through occasion by occasion, which costs "
-        "much. Memory is counted by Python's allocator in the last minute of an hour; the aims are the design's:"
+        "close of its hour and day. Whose NEWS2 is 5 and more is scored at each occasion, which costs "
+        "more. Memory is counted by Python's allocator in the last minute of an hour; the aims are the design's:"
     )
     return "".join(sheet.markdown() for sheet in (*sheets, Sheet(note, ("what", "figure", "aim", ""), _aims(d))))
 
