@@ -105,7 +105,7 @@ WHY_OFF: Final[Mapping[Condition, str]] = MappingProxyType(
         "paced": "a pacemaker sets the heart rate at rest",
         "night_work": "sleep is judged from 22:00 to 08:00, and this person works at night",
         "no_oxygen_target": "it is for people on home oxygen with a target up to 92 %",
-        "dialysis": "between two dialyses weight rises, and falls in each",
+        "dialysis": "the weight rises between dialyses by itself",
     }
 )
 """Why a rule does not hold for whom it names in ``not_for``."""
