@@ -24,7 +24,7 @@ MORNING, WATCH = 7 * HOUR, 50
 
 def scale(patient: int, *kilograms: float | None, first: int = 0) -> list[StampedFrame]:
     """A frame each morning of the patient's scale; None: not weighed. Sent at once, as scales do."""
-    made = []
+    made: list[StampedFrame] = []
     for day, value in enumerate(kilograms, first):
         if value is not None:
             at = T0 + day * DAY + MORNING

@@ -11,6 +11,7 @@ from detectors.explain import patient_sentence, sentence
 from detectors.protocol import DAY_MS, HOUR_MS, MINUTE_MS, Finding, Readings, State
 from detectors.rules import ADAPTIVE, WEIGHT_GAIN, WHY_OFF
 from detectors.weight_gain import WEIGHT, WEIGHT_DTYPE, WeightGain
+from evaluation.weights import Way, gaining, well
 from services.profile import Profile, conditions
 
 T0 = 20_500 * DAY_MS
@@ -146,3 +147,11 @@ def test_what_the_scale_doubts_and_what_is_no_weight_counts_for_nothing() -> Non
     )  # fmt: skip
     assert gains.update(state, doubted) == []
     assert state["today"][0].tolist() == [8000, 0]
+
+
+def test_people_whose_weight_stays_are_seldom_told_of_and_large_gains_nearly_always() -> None:
+    found = well(Way(0.6), people=100)
+    assert 0 < found["a_week"] < 0.03
+    assert found["once_a_week"] > 5 * found["a_week"]  # what one reading alone would come to
+    assert gaining(Way(0.4), 4.0, 3, people=100)["told"] > 0.95
+    assert gaining(Way(0.4), 2.0, 21, people=100)["told"] == 0  # slow: the trends over weeks show it
