@@ -113,3 +113,22 @@ async def test_it_is_off_in_dialysis_and_says_so(bench: Bench) -> None:
         await bench.frames([frame])
     assert await bench.rows(TOLD, 1) == []
     assert await bench.rows("SELECT rule, monitoring FROM suppressed_finding") == [("weight_gain", "rule_off")]
+
+
+async def test_days_that_a_scale_delivers_at_once_are_told_when_they_are_rebuilt(bench: Bench) -> None:
+    hours = watch(1, 5)
+    for frame in hours[: 4 * 24]:
+        await bench.frames([frame])
+    now = T0 + 4 * DAY
+    kept = ((3 * DAY, 80.0), (2 * DAY, 80.6), (DAY, 81.5), (MINUTE, 82.7), (0, 82.6))
+    blocks = [block("weight", now - ago, [value]) for ago, value in kept]
+    await bench.frames([stamped(1, 0, blocks, received_ms=now + 5000)])
+    assert await bench.rows(TOLD, 1) == []
+    bench.now_ms = now + MINUTE
+    assert await bench.rebuild() == 1
+    (told,) = await bench.rows(TOLD, 1)
+    assert told[3:6] == ("active", True, False)
+    assert told[9].startswith("Weight rose by 2.65 kg, from 80 kg on 11 Oct to 82.65 kg on 1")
+    for frame in hours[4 * 24 :]:
+        await bench.frames([frame])
+    assert [row[3:6] for row in await bench.rows(TOLD, 1)] == [("active", False, False)]
