@@ -142,6 +142,7 @@ async def _put_on(settings: Settings, organisation: str, patient: str, spot: Spo
         (one,) = devices.enrol_many(
             connection, organisation, wanted, to_datetime(now_ms), partitions=settings.kafka.partitions, renew=True
         )
+    ((after,),) = counted(settings, "SELECT coalesce(max(id), 0) FROM alert_event")
     began = time.monotonic()
     book = _folder(settings) / f"simulate-{now_ms}.book"
     with Ledger(book) as ledger:
@@ -158,18 +159,18 @@ async def _put_on(settings: Settings, organisation: str, patient: str, spot: Spo
         f"{values[0]:g} to {values[-1]:g}; accepted as {verdict.frame_id}"
     )
     wait_s = REBUILT_S if before[0] > BACK_MS else ALERT_S
-    sentence = await _raised(settings, one.patient_id, spot.rule, now_ms, wait_s)
+    sentence = await _raised(settings, one.patient_id, spot.rule, after, wait_s)
     told = f"alert after {time.monotonic() - began:.1f} s: {sentence}" if sentence else "no alert yet; see the worklist"
     console.print(told, style="bold" if sentence else "yellow")
 
 
-async def _raised(settings: Settings, patient_id: int, rule: str, since_ms: int, wait_s: float) -> str | None:
+async def _raised(settings: Settings, patient_id: int, rule: str, after: int, wait_s: float) -> str | None:
     query = """SELECT e.sentence FROM alert_event e JOIN alert a ON a.id = e.alert_id
-               WHERE a.patient_id = %s AND a.rule = %s AND e.recorded_at >= %s AND e.change IN ('raised', 'worsened')
+               WHERE a.patient_id = %s AND a.rule = %s AND e.id > %s AND e.change IN ('raised', 'worsened')
                ORDER BY e.id LIMIT 1"""
     until = time.monotonic() + wait_s
     while time.monotonic() < until:
-        rows = counted(settings, query, patient_id, rule, to_datetime(since_ms))
+        rows = counted(settings, query, patient_id, rule, after)
         if rows:
             return str(rows[0][0])
         await asyncio.sleep(0.1)
