@@ -18,6 +18,7 @@ from detectors.early_warning import EARLY_DTYPE
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
 from detectors.protocol import HOUR_MS, MINUTE_MS, VITALS
+from detectors.weight_gain import WEIGHT_DTYPE
 from ingest.catalogue import catalogue
 from ingest.frame import STAMPED_VERSION, StampedBlock, StampedFrame, encode
 from services import topics
@@ -75,7 +76,7 @@ def measure(heart_rates: int, people: int = PEOPLE, hours: int = HOURS) -> Memor
         tracemalloc.stop()
     return Memory(
         total=round(total / people),
-        row=core.state.dtype.itemsize + core.limit_state.dtype.itemsize + EARLY_DTYPE.itemsize,
+        row=sum(one.itemsize for one in (core.state.dtype, core.limit_state.dtype, EARLY_DTYPE, WEIGHT_DTYPE)),
         pending=round(sum(len(one.runs) + len(one.readings) for one in core.pending) / people),
         readings=sum(map(count, core.pending)) / people,
     )

@@ -13,8 +13,9 @@ from typing import Final
 from detectors import device_classes
 from detectors.explain_own import OWN_NORMAL
 from detectors.explain_scores import news2
+from detectors.explain_weight import weight_gain
 from detectors.limits import DEFAULT_LIMITS
-from detectors.rules import CHECK_VALUE, NEWS2_HIGH
+from detectors.rules import CHECK_VALUE, NEWS2_HIGH, WEIGHT_GAIN
 from detectors.wording import NAMES, UNITS, Told, Voice, date_of, day_of, duration, precise, reading, since, span
 
 
@@ -173,6 +174,7 @@ def _with_unit(value: float, unit: str) -> str:
 _SENTENCES: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
     **{limit.rule: _limit for limit in DEFAULT_LIMITS},
     NEWS2_HIGH.id: news2,
+    WEIGHT_GAIN.id: weight_gain,
     **OWN_NORMAL,
     **{rule.id: _check_value for rule in CHECK_VALUE.values()},
     "device_silent": _device_silent,

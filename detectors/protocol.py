@@ -27,7 +27,9 @@ State = NDArray[np.void]  # a structured array; its dtype is the detector's
 Priority = Literal["low", "medium", "high"]
 Change = Literal["raised", "worsened", "cleared"]
 Evidence = dict[str, Any]  # plain JSON: str, int, float, list
-Condition = Literal["under_16", "pregnant", "paced", "night_work", "no_oxygen_target"]  # of a person, by the profile
+Condition = Literal[
+    "under_16", "pregnant", "paced", "night_work", "no_oxygen_target", "dialysis"
+]  # of a person, by the profile
 
 VITALS: Final[tuple[str, ...]] = (
     "heart_rate",
@@ -46,8 +48,9 @@ LIMIT_METRICS: Final[tuple[str, ...]] = (
     "diastolic_pressure",
     "glucose",
     "resting_heart_rate",
+    "weight",
 )
-"""The metrics the safety limits may look at; ``Readings.metric`` indexes this."""
+"""The metrics the safety limits, and the fast gain of weight, may look at; ``Readings.metric`` indexes this."""
 
 HEART_RATE, STEPS = VITALS.index("heart_rate"), VITALS.index("steps")
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000

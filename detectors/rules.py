@@ -1,4 +1,4 @@
-"""Every rule by its id: the safety limits, NEWS2, the adaptive rules and the values to check."""
+"""Every rule by its id: the safety limits, NEWS2, the gain of weight, the adaptive rules and the values to check."""
 
 from __future__ import annotations
 
@@ -72,6 +72,8 @@ NEWS2_HIGH: Final = Rule(
 )  # fmt: skip
 """It is about several vitals, and goes by the heart rate where something asks for one."""
 
+WEIGHT_GAIN: Final = Rule("weight_gain", 1, "safety", ("medium",), "weight", "Fast gain of weight", ("dialysis",))
+
 # A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.
 CHECK_VALUE: Final[Mapping[str, Rule]] = MappingProxyType(
     {
@@ -88,6 +90,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         for rule in (
             *(limit.about() for limit in DEFAULT_LIMITS),
             NEWS2_HIGH,
+            WEIGHT_GAIN,
             *ADAPTIVE_RULES,
             *CHECK_VALUE.values(),
         )
@@ -102,6 +105,7 @@ WHY_OFF: Final[Mapping[Condition, str]] = MappingProxyType(
         "paced": "a pacemaker sets the heart rate at rest",
         "night_work": "sleep is judged from 22:00 to 08:00, and this person works at night",
         "no_oxygen_target": "it is for people on home oxygen with a target up to 92 %",
+        "dialysis": "the weight rises between dialyses by itself",
     }
 )
 """Why a rule does not hold for whom it names in ``not_for``."""

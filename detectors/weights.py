@@ -3,7 +3,8 @@
 Source: more than 2 kg in 3 days (European Society of Cardiology, guidelines on heart failure 2021 and its pages for
 patients). Deviations: the rise is counted from the lowest of the three days before, so that a day that was left out
 hides none, and it must be confirmed by another reading of the same weighing or by another day, as one odd reading is
-no rise. Nothing is learned: what the weeks before were like makes no difference.
+no rise. Nothing is learned: what the weeks before were like makes no difference. The rule ``weight_gain`` tells what
+this calls ``risen``, reading by reading.
 """
 
 from __future__ import annotations
@@ -13,19 +14,43 @@ from typing import Final, Literal, Self
 
 import numpy as np
 
-from detectors.protocol import DAY_MS, HOUR_MS, Doubles, Longs
+from detectors.protocol import DAY_MS, Doubles, Floats, Longs
 from detectors.trends import Daily
 
 GainState = Literal["risen", "unconfirmed", "not_risen", "unknown"]
 
+UNIT: Final = 100  # weights count in tens of grams: so many are a kilogram
 GAIN_KG, GAIN_DAYS = 2.0, 3
 """More than so many kilograms, in so many days, are a fast gain."""
+
+GAIN: Final = 200  # the same in tens of grams
+JUMP: Final = 500
+"""A gain of more than so many tens of grams may also be another person or another scale; a weight so much below both
+its neighbours surely is."""
+
+ENDS: Final = 100
+"""A gain that was told is over when the weight is at most so many tens of grams above what it was counted from."""
+
+CALM: Final = 7
+"""It is over too after so many weighings that were no fast gain: at most 8 fit the state."""
 
 FRESH_DAYS: Final = 2
 """A weight that is older says nothing of now."""
 
-WEIGHING_MS: Final = HOUR_MS
+WEIGHING_S: Final = 3600
 """Readings so near the first of a day are repeats of it."""
+
+MOST_READINGS: Final = 3
+"""So many readings of a weighing count, the first ones."""
+
+
+def tens(kilograms: Floats | Doubles) -> Longs:
+    """Return weights in tens of grams, halves up.
+
+    >>> tens(np.array([80.1, 76.204], np.float32)).tolist()
+    [8010, 7620]
+    """
+    return np.clip(np.floor(kilograms.astype(np.float64) * UNIT + 0.5), 1, 65_535).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +67,8 @@ class Weighings:
         """Return the weighings of K good readings (K,) in kg at instants (K,) in ms of the local clock, in any order.
 
         A day's value is that of its first weighing, as people are asked to weigh themselves on rising: what was eaten
-        and drunk by the evening is no gain. Who steps on the scale again within the hour has one weighing.
+        and drunk by the evening is no gain. Who steps on the scale again within the hour has one weighing, of three
+        readings at the most.
 
         >>> hours = np.array([7, 7.1, 20, 31]) * 3_600_000
         >>> found = Weighings.of(hours.astype(np.int64), np.array([80.2, 80.0, 81.5, 80.4]))
@@ -50,17 +76,24 @@ class Weighings:
         ([0, 1], [80.1, 80.4], [2, 1])
         """
         order = np.argsort(local_ms, kind="stable")
-        t, v = local_ms[order], value[order]
+        t, v = local_ms[order], tens(value[order])
         days, begin = np.unique(t // DAY_MS, return_index=True)
         ends = np.append(begin, len(t))[1:]
-        parts = [v[a:b][t[a:b] - t[a] <= WEIGHING_MS] for a, b in zip(begin, ends, strict=True)]
-        middles = np.array([np.median(part) for part in parts], np.float64)
-        lowest = np.array([part.min() for part in parts], np.float64)
+        parts = [_of_one(t[a:b] // 1000, v[a:b]) for a, b in zip(begin, ends, strict=True)]
+        middles = np.array([np.floor(np.median(part) + 0.5) for part in parts], np.float64) / UNIT
+        lowest = np.array([part.min() for part in parts], np.float64) / UNIT
         return cls(days.astype(np.int64), middles, lowest, np.array([len(part) for part in parts], np.int64))
 
     def daily(self) -> Daily:
         """Return the value of each day."""
         return Daily.of(self.day, self.value)
+
+
+def _of_one(t_s: Longs, weights: Longs) -> Longs:
+    """Return the readings of a day's first weighing; of one second the first: it may have come by two ways."""
+    near = (t_s > t_s[0]) & (t_s - t_s[0] <= WEIGHING_S)
+    near[0] = True
+    return np.asarray(weights[near][:MOST_READINGS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +128,36 @@ def gain(found: Weighings, last: int) -> Gain:
         return Gain("unknown")
     newest = int(known[-1])
     day, value = int(found.day[newest]), float(found.value[newest])
-    low = _lowest_before(found, newest)
+    lows = _lows(found, newest)
+    low = lows[newest]
     if day <= last - FRESH_DAYS or low is None:
         return Gain("unknown", day, value)
     levels = day, value, int(found.day[low]), float(found.value[low])
     if not _beyond(value, levels[3]):
         return Gain("not_risen", *levels)
     repeated = found.readings[newest] > 1 and _beyond(float(found.least[newest]), levels[3])
-    return Gain("risen" if repeated or _was_beyond(found, newest) else "unconfirmed", *levels)
+    near = [i for i in range(newest) if found.day[i] >= day - GAIN_DAYS]
+    before = [(float(found.value[i]), lows[i]) for i in near]
+    again = any(low is not None and _beyond(value, float(found.value[low])) for value, low in before)
+    return Gain("risen" if repeated or again else "unconfirmed", *levels)
 
 
-def _was_beyond(found: Weighings, newest: int) -> bool:
-    """Return whether another weight of the days before was as far above its own days before."""
-    near = np.flatnonzero(found.day[:newest] >= found.day[newest] - GAIN_DAYS)
-    lows = [(i, _lowest_before(found, i)) for i in near.tolist()]
-    return any(low is not None and _beyond(float(found.value[i]), float(found.value[low])) for i, low in lows)
+def _lows(found: Weighings, newest: int) -> list[int | None]:
+    """Return for each weight up to ``newest`` the place of the lowest of the ``GAIN_DAYS`` before it, None: none.
 
-
-def _lowest_before(found: Weighings, i: int) -> int | None:
-    """Return the place of the lowest weight of the ``GAIN_DAYS`` before weight ``i``, None where there is none."""
-    before = np.flatnonzero((found.day < found.day[i]) & (found.day >= found.day[i] - GAIN_DAYS))
-    return int(before[np.argmin(found.value[before])]) if len(before) else None
+    One that lies more than ``JUMP`` below both its neighbours was somebody else's, and is none.
+    """
+    day, weight = found.day.tolist(), tens(found.value).tolist()
+    kept: list[int] = []
+    lows: list[int | None] = []
+    for i in range(newest + 1):
+        near = [j for j in kept if day[j] >= day[i] - GAIN_DAYS]
+        if len(near) > 1 and min(weight[near[-2]], weight[i]) - weight[near[-1]] > JUMP:
+            kept.remove(near.pop())
+        lows.append(min(near, key=weight.__getitem__, default=None))
+        kept.append(i)
+    return lows
 
 
 def _beyond(value: float, level: float) -> bool:
-    return round(value - level, 3) > GAIN_KG
+    return round((value - level) * UNIT) > GAIN

@@ -18,6 +18,7 @@ NAMES: Final[Mapping[str, str]] = {
     "systolic_pressure": "systolic blood pressure",
     "diastolic_pressure": "diastolic blood pressure",
     "glucose": "glucose",
+    "weight": "weight",
 }
 UNITS: Final[Mapping[str, str]] = {
     "heart_rate": "/min",
@@ -31,6 +32,7 @@ UNITS: Final[Mapping[str, str]] = {
     "systolic_pressure": "mmHg",
     "diastolic_pressure": "mmHg",
     "glucose": "mg/dL",
+    "weight": "kg",
 }
 DECIMALS: Final[Mapping[str, int]] = {
     "heart_rate": 0,
@@ -44,6 +46,7 @@ DECIMALS: Final[Mapping[str, int]] = {
     "systolic_pressure": 0,
     "diastolic_pressure": 0,
     "glucose": 0,
+    "weight": 2,
 }
 """Decimals of averages (and of the usual value they are compared with)."""
 

@@ -124,6 +124,8 @@ def conditions(profile: Profile | None, at_ms: int) -> frozenset[Condition]:
         found.add("pregnant")
     if profile.pacemaker:
         found.add("paced")
+    if profile.dialysis:
+        found.add("dialysis")
     if profile.night_work:
         found.add("night_work")
     if profile.oxygen is None or not profile.oxygen.home or profile.oxygen.target[1] > SCALE_2_HIGH:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 
-from tests import night_falls, sentence_limits, sentence_news2
+from tests import night_falls, sentence_limits, sentence_news2, sentence_weight
 from tests.sentence_rules import (
     ASLEEP,
     AT_REST,
@@ -188,6 +188,8 @@ class _Patient:
             return self._of_limit(told, LIMITS[told.rule], text, tokens)
         if told.rule == "news2_high":
             return sentence_news2.expected(self._connection, self._patient, told, text, tokens)
+        if told.rule == "weight_gain":
+            return sentence_weight.expected(self._connection, told, text)
         if told.rule in DRIFT:
             return self._of_drift(told)
         if told.rule in SLOW:

@@ -9,7 +9,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 from detectors.adult_limits import Limit
 from detectors.limit_sets import LimitSet
 from detectors.limits import DEFAULT_LIMITS, ONLY_BY_PROFILE, Limits
-from detectors.rules import ADAPTIVE_RULES, NEWS2_HIGH, RULES, WHY_OFF
+from detectors.rules import ADAPTIVE_RULES, NEWS2_HIGH, RULES, WEIGHT_GAIN, WHY_OFF
 from ingest.clock import to_datetime, to_ms
 from services import profile
 from services.api import words
@@ -71,7 +71,7 @@ def limits(one: Individual) -> list[dict[str, Any]]:
     """Return each rule as it holds for the patient: its numbers, where they come from, or why it is off."""
     own = one.limits
     shown = [_limit(one, own, limit) for limit in own.limits]
-    others = (NEWS2_HIGH, *ADAPTIVE_RULES)
+    others = (NEWS2_HIGH, WEIGHT_GAIN, *ADAPTIVE_RULES)
     return shown + [{"rule": r.id, "title": r.title, "kind": r.kind} | _state(one, own, r.id) for r in others]
 
 

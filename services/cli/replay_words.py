@@ -11,6 +11,7 @@ from detectors.adult_limits import ADULT_LIMITS
 from detectors.baseline import LEARNED, PAIR_CONTEXT, PAIRS
 from detectors.coverage import nights
 from detectors.protocol import ASLEEP, CONTEXTS, MINUTE_MS, VITALS
+from detectors.rules import WEIGHT_GAIN
 from detectors.wording import UNITS
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, OUT_OF_RANGE, UNIT_SUSPECTED
@@ -63,6 +64,8 @@ def judged(one: Judged, metric: str) -> str:
     usual = one.usual(metric)
     seldom = too_seldom(one, metric)
     short = f"measured too seldom for a night: needs {seldom[0]} minutes, had {seldom[1]} at the most" if seldom else ""
+    if metric == WEIGHT_GAIN.metric:
+        return f"{n}; a fast gain of it would be told, no usual range is learned of it"
     if not usual:
         limits = "only fixed limits hold" if metric in LIMITED else "no limit holds"
         shown = "" if metric in LIMITED or metric in VITALS else "shown as a trend and not judged: "

@@ -13,6 +13,7 @@ import psycopg
 import typer
 from rich.console import Console
 
+from detectors.wording import duration
 from ingest.client import Credentials, DeviceClient, DoorClosed, NotDelivered
 from ingest.clock import SystemClock, to_datetime, to_ms
 from ingest.doors import HttpDoors
@@ -24,11 +25,12 @@ from services.cli.demo_run import PREFIX, counted
 from services.devices import Enrolment
 from services.settings import Settings, load
 from simulators.scenarios import AT_ONCE
-from simulators.series import MINUTE_MS, blocks, series
+from simulators.series import DAY_MS, MINUTE_MS, blocks, series
 
 ORGANISATION = typer.Option("demo", help="key of the organisation (the tenant)")
 BACK_MS: Final = 15 * MINUTE_MS  # how far back a spot device's first reading lies
 ALERT_S: Final = 15.0
+REBUILT_S: Final = 60.0  # what lies days back is judged by a rebuild, when nothing late has come for a while
 REQUESTS: Final = "requests"
 
 
@@ -39,16 +41,25 @@ class Spot(NamedTuple):
     device_class: str
     metric: str
     rule: str
-    first: float
-    last: float
-    every_ms: int
+    readings: tuple[tuple[int, float], ...]  # how long ago each was (ms) and its value, the oldest first
+
+
+def _lately(first: float, last: float, every_ms: int) -> tuple[tuple[int, float], ...]:
+    """Return readings of the time that lies at most ``BACK_MS`` back, from one value evenly to another."""
+    before = range(BACK_MS, -1, -every_ms)
+    return tuple(zip(before, np.linspace(first, last, len(before)).round(1).tolist(), strict=True))
 
 
 # What a second device can show at once, because its metric is quiet on the patient's own one.
 SPOTS: Final = {
-    "fever": Spot("thermometer", "thermometer", "body_temperature", "fever", 38.9, 39.4, 3 * MINUTE_MS),
-    "desaturation": Spot("oximeter", "finger_oximeter", "spo2", "spo2_low", 86, 83, MINUTE_MS),
-}
+    "fever": Spot("thermometer", "thermometer", "body_temperature", "fever", _lately(38.9, 39.4, 3 * MINUTE_MS)),
+    "desaturation": Spot("oximeter", "finger_oximeter", "spo2", "spo2_low", _lately(86, 83, MINUTE_MS)),
+    "weight": Spot(
+        "scale", "scale", "weight", "weight_gain",
+        ((3 * DAY_MS, 80.0), (2 * DAY_MS, 80.6), (DAY_MS, 81.5), (MINUTE_MS, 82.7), (0, 82.6)),
+    ),
+}  # fmt: skip
+PLAYED: Final = (*AT_ONCE, *(name for name in SPOTS if name not in AT_ONCE))
 
 
 class CannotSimulate(ValueError):
@@ -60,25 +71,29 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def simulate(
-        scenario: str = typer.Argument(..., help=", ".join(AT_ONCE)),
+        scenario: str = typer.Argument(..., help=", ".join(PLAYED)),
         patient: str = typer.Option("p07", help="key of the patient"),
         organisation: str = ORGANISATION,
     ) -> None:
         """Let something happen to a patient of a running demo, now.
 
         fever and desaturation put a second device on the patient, a thermometer or an oximeter, which delivers
-        its last 15 minutes at once: the alert follows within seconds. Everything else is played from now on by
+        its last 15 minutes at once, weight a scale with what it kept of the last three days: the alert follows within
+        seconds, of the scale within a minute. Everything else is played from now on by
         the patient's own device in the demo, and takes as long as the rule wants to see it.
         """
         console = Console(highlight=False)
-        if scenario not in AT_ONCE:
-            raise typer.BadParameter(f"{scenario!r} is no scenario; choose {', '.join(AT_ONCE)}")  # noqa: EM102
+        if scenario not in PLAYED:
+            raise typer.BadParameter(f"{scenario!r} is no scenario; choose {', '.join(PLAYED)}")  # noqa: EM102
         settings = load().settings
         try:
             known = _patient_id(settings, organisation, patient)
             spot = SPOTS.get(scenario)
             if spot and not _is_flowing(settings, known, spot.metric):
                 asyncio.run(_put_on(settings, organisation, patient, spot, console))
+            elif scenario not in AT_ONCE:
+                msg = f"{patient} used the {SPOTS[scenario].device} a moment ago; choose another patient"
+                raise CannotSimulate(msg)
             else:
                 _request(settings, patient, scenario, console)
         except (CannotSimulate, DoorClosed, NotDelivered, psycopg.OperationalError) as error:
@@ -119,14 +134,15 @@ def _is_flowing(settings: Settings, patient_id: int, metric: str) -> bool:
 async def _put_on(settings: Settings, organisation: str, patient: str, spot: Spot, console: Console) -> None:
     now_ms = SystemClock().now_ms()
     key = f"{spot.device}-{patient}"
-    since = to_datetime(now_ms - 60 * MINUTE_MS)
+    before, shown = zip(*spot.readings, strict=True)
+    times, values = now_ms - np.array(before, np.int64), np.array(shown)
+    since = to_datetime(int(times[0]) - 60 * MINUTE_MS)
     with psycopg.connect(settings.postgres.conninfo("admin")) as connection:
         wanted = [Enrolment(patient, key, since, model=f"simulated {spot.device}", device_class=spot.device_class)]
         (one,) = devices.enrol_many(
             connection, organisation, wanted, to_datetime(now_ms), partitions=settings.kafka.partitions, renew=True
         )
-    times = np.arange(now_ms - BACK_MS, now_ms + 1, spot.every_ms, dtype=np.int64)
-    values = np.round(np.linspace(spot.first, spot.last, len(times)), 1)
+    ((after,),) = counted(settings, "SELECT coalesce(max(id), 0) FROM alert_event")
     began = time.monotonic()
     book = _folder(settings) / f"simulate-{now_ms}.book"
     with Ledger(book) as ledger:
@@ -139,21 +155,22 @@ async def _put_on(settings: Settings, organisation: str, patient: str, spot: Spo
         raise CannotSimulate(msg)
     assert isinstance(verdict, Accepted)  # noqa: S101 - send returns when nothing is busy any more
     console.print(
-        f"{patient} put on a {spot.device}: {len(times)} readings of {spot.metric} from the last 15 minutes, "
+        f"{patient} uses a {spot.device}: {len(times)} readings of {spot.metric} in the last {duration(before[0])}, "
         f"{values[0]:g} to {values[-1]:g}; accepted as {verdict.frame_id}"
     )
-    sentence = await _raised(settings, one.patient_id, spot.rule, now_ms)
+    wait_s = REBUILT_S if before[0] > BACK_MS else ALERT_S
+    sentence = await _raised(settings, one.patient_id, spot.rule, after, wait_s)
     told = f"alert after {time.monotonic() - began:.1f} s: {sentence}" if sentence else "no alert yet; see the worklist"
     console.print(told, style="bold" if sentence else "yellow")
 
 
-async def _raised(settings: Settings, patient_id: int, rule: str, since_ms: int) -> str | None:
+async def _raised(settings: Settings, patient_id: int, rule: str, after: int, wait_s: float) -> str | None:
     query = """SELECT e.sentence FROM alert_event e JOIN alert a ON a.id = e.alert_id
-               WHERE a.patient_id = %s AND a.rule = %s AND e.recorded_at >= %s AND e.change IN ('raised', 'worsened')
+               WHERE a.patient_id = %s AND a.rule = %s AND e.id > %s AND e.change IN ('raised', 'worsened')
                ORDER BY e.id LIMIT 1"""
-    until = time.monotonic() + ALERT_S
+    until = time.monotonic() + wait_s
     while time.monotonic() < until:
-        rows = counted(settings, query, patient_id, rule, to_datetime(since_ms))
+        rows = counted(settings, query, patient_id, rule, after)
         if rows:
             return str(rows[0][0])
         await asyncio.sleep(0.1)

@@ -86,6 +86,7 @@ class Hot(msgspec.Struct):
     layout: int = 0  # checksum of the limits' layout; one that is not known starts them afresh
     early: bytes = b""  # NEWS2's state behind a checksum of its layout, empty when it knows nothing
     early_ms: int = 0  # up to where NEWS2 has been judged
+    weight: bytes = b""  # the weights' state likewise; judged as the safety limits, by their own mark
     states: dict[int, int] = {}
     silent: list[int] = []
     listened_ms: int = 0  # newest settled reading: silence and battery have been judged up to here

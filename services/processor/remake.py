@@ -124,7 +124,7 @@ def _take_over(core: Core, slot: int, live: Hot, replay: Replay, states: dict[in
         live, closed_ms=rebuilt.closed_ms, judged=rebuilt.judged, states=states, listened_ms=rebuilt.listened_ms,
         off_ms=rebuilt.off_ms, worn_to_ms=rebuilt.worn_to_ms, episodes=[*rebuilt.episodes, *of_the_present], late={},
         dirty_ms=None, dirty_n=0, held=rebuilt.held, ended_ms=rebuilt.ended_ms,
-        devices=rebuilt.devices, early=rebuilt.early, early_ms=rebuilt.early_ms,
+        devices=rebuilt.devices, early=rebuilt.early, early_ms=rebuilt.early_ms, weight=rebuilt.weight,
         checkpoint_day=max(rebuilt.checkpoint_day, rebuilt.closed_ms // DAY_MS),
     )  # fmt: skip
     core.state[slot] = replay.core.state[SLOT]

@@ -1,4 +1,4 @@
-"""Safety limits on arrival: never delayed, never adapting.
+"""Safety limits, and a fast gain of weight, on arrival: never delayed, never adapting.
 
 Readings up to a metric's watermark advance the kept state and are final. What is newer is judged at once on a copy
 of that state: provisional. Readings behind the watermark are judged elsewhere (``late.py``).
@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.protocol import LIMIT_METRICS, Finding, Priority, Readings, rows_of
+from detectors.rules import WEIGHT_GAIN
 from ingest.catalogue import catalogue
 from ingest.frame import GOOD, IMPLAUSIBLE
+from services.processor import weighing
 from services.processor.core import LOOK_BACK_MS, Core
 from services.processor.episodes import Engine
 from services.processor.readings import Table
@@ -33,7 +35,7 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
     """Advance the safety limits of the touched ``slots``.
 
     Args:
-        core: the state; limits of the slots are advanced in place.
+        core: the state; limits and weights of the slots are advanced in place.
         engine: takes the findings.
         work: unsettled and new readings of the slots, those late for the limits left out.
         judged_before: (slot, metric) → where that metric's watermark stood before this batch; absent: it is new.
@@ -45,15 +47,18 @@ def judge(core: Core, engine: Engine, work: Table, judged_before: dict[tuple[int
     before, after = _marks(core, work, judged_before)
     limited = index >= 0
     final = limited & (work.t_ms >= before) & (work.t_ms < after)
-    rules = {rule.id: rule.priority for rule in core.limits.rules}
-    for finding in core.limits.advance(
+    open_ones = limited & (work.t_ms >= after)
+    rules = {rule.id: rule.priority for rule in (*core.limits.rules, WEIGHT_GAIN)}
+    weighed = weighing.judge(core, work, final, open_ones)
+    beyond = core.limits.advance(
         core.limit_state, _readings(work, index, rest, final), core.standing({slot: slot for slot in slots})
-    ):
+    )
+    for finding in (*beyond, *weighed.settled):
         finding = with_devices(finding, work)
         revealed = engine.revealed(finding.row, finding.at_ms, catalogue()[finding.evidence["metric"]].id)
         engine.settled(core.hot[finding.row], int(core.patient_of[finding.row]), finding, revealed)
-    open_ones = limited & (work.t_ms >= after)
-    found = [with_devices(one, work) for one in _provisional(core, _readings(work, index, rest, open_ones))]
+    provisional = _provisional(core, _readings(work, index, rest, open_ones))
+    found = [with_devices(one, work) for one in (*provisional, *weighed.newer)]
     tell_unsettled(core, engine, slots, found, rules)
 
 
@@ -70,7 +75,7 @@ def _marks(
 
 def is_limited(work: Table) -> NDArray[np.bool_]:
     """Tell for each reading whether a safety limit may look at its metric."""
-    return np.asarray(_INDEX[work.metric] >= 0)
+    return np.asarray((_INDEX[work.metric] >= 0) & (work.metric != weighing.WEIGHT))
 
 
 def readings_of(work: Table) -> Readings:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from detectors.protocol import LIMIT_METRICS
+from detectors.rules import WEIGHT_GAIN
 from ingest.catalogue import catalogue
 from services import profile
 from services.impossible import ImpossibleError
@@ -20,6 +21,7 @@ TIMES: Final = ("at", "until", "every")
 FOUND: Final = ("rule", "at", "level")
 NOTHING: Final = "nothing"
 BEGINS: Final = datetime(2026, 1, 1, tzinfo=UTC)  # of every example: what a profile dates is dated by it
+METRICS: Final = tuple(metric for metric in LIMIT_METRICS if metric != WEIGHT_GAIN.metric)  # that a limit may look at
 MAX_READINGS: Final = 10_000  # of one example
 _UNIT_S: Final = {"s": 1, "min": 60, "h": 3600}
 TIME: Final = rf"\d+(\.\d+)? ?({'|'.join(_UNIT_S)})( \d+(\.\d+)? ?({'|'.join(_UNIT_S)}))*"
@@ -120,8 +122,8 @@ def _time(check: Check, place: Place, row: dict[str, Any], key: str) -> float | 
 
 
 def _is_metric(check: Check, place: Place, metric: str, value: object) -> bool:
-    if metric not in LIMIT_METRICS:
-        check.refuse(place, ..., ", ".join((*TIMES, *LIMIT_METRICS)), nearest(metric, LIMIT_METRICS))
+    if metric not in METRICS:
+        check.refuse(place, ..., ", ".join((*TIMES, *METRICS)), nearest(metric, METRICS))
         return False
     (low, high), unit = catalogue()[metric].hard, catalogue()[metric].unit
     if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]

@@ -7,11 +7,10 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from detectors.protocol import LIMIT_METRICS
 from ingest.catalogue import catalogue
 from services.limits import BOUNDS, LIMITS, Bounds
 from services.profile import Profile
-from services.rules.examples import NOTHING, TIME, TIMES
+from services.rules.examples import METRICS, NOTHING, TIME, TIMES
 from services.rules.form import FOR, Level
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -65,7 +64,7 @@ def _rule(rule: str, bounds: Bounds) -> dict[str, Any]:
 
 
 def _example() -> dict[str, Any]:
-    ranges = {metric: catalogue()[metric].hard for metric in LIMIT_METRICS}
+    ranges = {metric: catalogue()[metric].hard for metric in METRICS}
     values = {metric: {"type": "number", "minimum": low, "maximum": high} for metric, (low, high) in ranges.items()}
     row = _map(dict.fromkeys(TIMES, _TIME) | values, "at") | {"minProperties": 2}
     found = _map(

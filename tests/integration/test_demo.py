@@ -1,4 +1,4 @@
-"""The demo as a person runs it: to its end, broken on purpose, and live with a fever added."""
+"""The demo as a person runs it: to its end, broken on purpose, and live with a fever and a gain of weight added."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_bug_put_in_on_purpose_is_noticed(stack: LiveStack, tmp_path: Path, bu
 
 
 @pytest.mark.slow
-def test_a_fever_added_live_is_on_the_worklist_within_seconds(stack: LiveStack, tmp_path: Path) -> None:
+def test_a_fever_and_a_gain_of_weight_added_live_are_told_within_seconds(stack: LiveStack, tmp_path: Path) -> None:
     log = tmp_path / "demo.log"
     with log.open("w") as output:
         running = subprocess.Popen(
@@ -86,6 +86,12 @@ def test_a_fever_added_live_is_on_the_worklist_within_seconds(stack: LiveStack, 
         assert seconds is not None, added.stdout
         assert float(seconds.group(1)) < 5
         wait_for(log, r"p07 *medium *Body temperature", running)
+        weighed = subprocess.run(
+            [*KEEPWELL, "simulate", "weight", "--patient", "p05"],
+            env=environment(stack), capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert weighed.returncode == 0, weighed.stdout + weighed.stderr
+        assert re.search(r"alert after [\d.]+ s: Weight rose by 2.65 kg, from 80 kg", weighed.stdout), weighed.stdout
         refused = subprocess.run(
             [*KEEPWELL, "simulate", "fever", "--patient", "p99"],
             env=environment(stack), capture_output=True, text=True, timeout=60, check=False,

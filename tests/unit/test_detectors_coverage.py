@@ -90,14 +90,17 @@ def test_a_reading_stands_for_at_most_ten_minutes_and_for_none_that_another_does
     kept = np.zeros(180, bool)
     kept[list(measured)] = True
     found = []
-    state = np.zeros(1, GATE_DTYPE)
+    state, opened = np.zeros(1, GATE_DTYPE), np.zeros(1, np.int32)
     for first, last in zip([0, *sorted(cuts | {60, 120})], [*sorted(cuts | {60, 120}), 180], strict=True):
         start = first // 60 * 60
         hour = blank_hour([0], [START_MS + start * 60_000], [0], first - start, last - start)
         inside = kept[start : start + 60]
         hour.mean[0, inside, HEART_RATE], hour.good[0, inside, HEART_RATE] = 60, 1
         hour.low[0, inside, HEART_RATE], hour.high[0, inside, HEART_RATE] = 59, 61
-        before, minutes = state["minute"][:, coverage.COVERED].copy(), live_minutes(hour)
+        begins, minutes = (hour.hour_ms // 3_600_000).astype(np.int32), live_minutes(hour)
+        Gate.turn(state, begins - opened)
+        opened = begins
+        before = Gate.last(state, begins)[:, coverage.COVERED]
         code = Gate().judge(state, minutes)
         assert ((code[0, :, HEART_RATE] == USABLE) == inside[first - start : last - start]).all()
         found += coverage.more_minutes(before, minutes, code)[0, :, 0].tolist()

@@ -13,6 +13,7 @@ from benchmarks.memory import Memory
 from detectors.early_warning import EARLY_DTYPE
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
+from detectors.weight_gain import WEIGHT_DTYPE
 from services.processor.waiting import READING, RUN
 
 SMALL = Memory(total=9_000, row=1_879, pending=5_000, readings=177)
@@ -80,7 +81,8 @@ def test_libraries_are_shown_with_their_versions_or_said_to_be_left_out(
 
 def test_a_patient_in_memory_is_a_row_a_hot_state_and_the_readings_of_the_open_hour() -> None:
     seldom, often = (memory.measure(rate, people=3, hours=3) for rate in (1, 12))
-    assert seldom.row == Pipeline.dtype.itemsize + Limits().dtype.itemsize + EARLY_DTYPE.itemsize
+    kept = (Pipeline.dtype, Limits().dtype, EARLY_DTYPE, WEIGHT_DTYPE)
+    assert seldom.row == sum(one.itemsize for one in kept)
     assert seldom.readings == 59 * 3
     assert often.readings == 59 * 14
     assert seldom.pending == 59 * 3 * READING.itemsize + 3 * RUN.itemsize

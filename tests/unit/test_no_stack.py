@@ -65,7 +65,7 @@ def alone(*arguments: str, then: str = "") -> subprocess.CompletedProcess[str]:
 def a_month(path: Path) -> Path:
     """DAYS of a watch in India: 60 /min asleep, 68 in the nights of RISEN; one desaturation; two impossible values."""
     rng = np.random.default_rng(4)
-    rows = ["time,heart_rate,steps,spo2,weight"]
+    rows = ["time,heart_rate,steps,spo2,hrv_sdnn"]
     for day in range(DAYS):
         level = 60 + rng.normal(0, 0.8) + (8 if day in RISEN else 0)
         for minute in range(0, 1440, 2):
@@ -117,10 +117,21 @@ def test_what_could_not_be_judged_is_said(told: tuple[Path, str, Any, Path]) -> 
     }
     assert "set aside: heart_rate 0 at 2026-09-20 00:00; allowed are 20 to 300 /min" in said
     assert "(is it in another unit?)" in said
-    assert "Weight: 1 reading; no rule looks at it" in said
+    assert "1 reading; no rule looks at it" in said
     usual = {one["context"]: one for one in person["metrics"]["heart_rate"]["usual"]}
     assert usual["asleep"]["learned"]
     assert usual["asleep"]["center"] == pytest.approx(60, abs=1)
+
+
+def test_a_fast_gain_of_weight_is_told_of_ones_own_csv(tmp_path: Path) -> None:
+    path = tmp_path / "scale.csv"
+    mornings = enumerate([80.0, 80.2, 82.4, 82.6, 82.5, 82.4])
+    rows = [f"{(START + timedelta(days=day, hours=7)).isoformat()},{kilograms}" for day, kilograms in mornings]
+    path.write_text("\n".join(["time,weight", *rows]) + "\n", "utf-8")
+    done = alone("replay", str(path), "--no-stack")
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+    assert "medium Weight rose by 2.6 kg, from 80 kg on " in done.stdout
+    assert "Weight: 6 readings; a fast gain of it would be told, no usual range is learned of it" in done.stdout
 
 
 def test_a_metric_measured_too_seldom_for_a_night_is_said_to_be(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_an_old_weight_says_nothing_of_today() -> None:
     assert gain(found, 1).state == "not_risen"  # what came later is not looked at
 
 
-days = st.dictionaries(st.integers(0, 12), st.lists(st.integers(780, 860), min_size=1, max_size=3), max_size=13)
+days = st.dictionaries(st.integers(0, 12), st.lists(st.integers(780, 830), min_size=1, max_size=3), max_size=13)
 
 
 @given(days, st.integers(0, 12), st.integers(0, 99))

@@ -41,7 +41,7 @@ NEEDS: Final[Mapping[str, frozenset[str]]] = {
     key: VITALS | {"activity"} for key in ("steps", "rest_regularity")
 }  # the heart rate tells whether it was worn
 GAIN_OFF: Final = {
-    "quantity": "weight", "title": "Fast gain of weight", "reason": "the weight rises between dialyses by itself",
+    "quantity": "weight", "title": "Fast gain of weight", "reason": WHY_OFF["dialysis"],
 }  # fmt: skip
 SHAPE_OFF: Final = {"quantity": "day_shape", "title": "Course of the day"}
 CALENDAR: Final = ("weight", "steps", "rest_regularity", "wear")

@@ -10,7 +10,7 @@ import numpy as np
 from detectors.weights import Weighings
 from ingest.catalogue import catalogue
 from ingest.clock import to_datetime
-from ingest.frame import GOOD, MOTION
+from ingest.frame import GOOD, IMPLAUSIBLE
 from services.api.query import Connection
 from services.api.series import unpack
 
@@ -22,7 +22,7 @@ async def read(
 ) -> Weighings:
     """Return the first weighing of each local day of ``beginning`` from the first on, and of ``lately`` to ``here``.
 
-    Good is what the adaptive path takes: neither doubted by the device nor unlikely.
+    Good is what the rule `weight_gain` takes: not doubted by the device.
     """
     cursor = await connection.cursor(binary=True).execute(
         """WITH w AS MATERIALIZED (
@@ -33,7 +33,7 @@ async def read(
         {"patient": patient_id, "weight": WEIGHT, "now": here, "lately": here - lately, "beginning": beginning},
     )
     t_ms, value, quality = unpack(await cursor.fetchall())
-    good = np.isin(quality, (GOOD, MOTION)) & np.isfinite(value)
+    good = np.isin(quality, (GOOD, IMPLAUSIBLE)) & np.isfinite(value)
     offsets = [to_datetime(at).astimezone(here.tzinfo).utcoffset() for at in t_ms[good].tolist()]
     ahead = np.array([(offset or timedelta(0)) // timedelta(milliseconds=1) for offset in offsets], np.int64)
     return Weighings.of(t_ms[good] + ahead, value[good])
