@@ -119,8 +119,8 @@ def add_minutes(
 def _add_more(hours: State, days: State, more: Bytes, usable: Bools, context: Bytes) -> None:
     """Add what seldom readings stand for beyond their own minutes, in place."""
     of_heart, of_steps = np.where(usable[:, :, HEART_RATE], more[:, :, 0], 0), more[:, :, 1]
-    for c in range(len(CONTEXTS)):
-        hours["more"][:, c] += np.where(context == c, of_heart, 0).sum(1, dtype=np.uint8)
+    for place, pair in enumerate(HEART_PAIRS):
+        hours["more"][:, place] += np.where(_IN_CONTEXT[pair].take(context), of_heart, 0).sum(1, dtype=np.uint8)
     hours["steps"] += of_steps.sum(1, dtype=np.uint8)
     days["steps_minutes"] += np.where(usable[:, :, STEPS], of_steps, 0).sum(1, dtype=np.uint16)
 
