@@ -18,6 +18,8 @@ from detectors.protocol import ACTIVE, ASLEEP, MINUTE_MS, RECOVERING, REST, STEP
 STILL_MINUTES = 10
 """A person is active in a minute with steps, and recovering in this many minutes after it."""
 
+_STILL, _MOVED = np.array([ASLEEP, REST], np.uint8), np.array([ACTIVE, RECOVERING], np.uint8)
+
 SLEEP_FROM, SLEEP_TO = 22 * 60, 8 * 60
 """Local minutes of the day between which a still person counts as asleep."""
 
@@ -50,8 +52,7 @@ def contexts(last_step: Ints, minutes: Minutes) -> Bytes:
     last_step[:] = latest[:, -1]
     night = (minutes.local >= SLEEP_FROM) | (minutes.local < SLEEP_TO)
     still = minutes.minute - latest > STILL_MINUTES
-    moved = np.where(stepped, ACTIVE, RECOVERING).astype(np.uint8)
-    return np.where(still, np.where(night, ASLEEP, REST).astype(np.uint8), moved)
+    return np.where(still, np.where(night, *_STILL), np.where(stepped, *_MOVED))
 
 
 def local_days(hour: HourSlice) -> Ints:
