@@ -14,7 +14,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.protocol import ACTIVE, ASLEEP, HEART_RATE, REST, VITALS, Counts, Doubles, Floats, Ints, State
+from detectors.protocol import (
+    ACTIVE,
+    ASLEEP,
+    HEART_RATE,
+    RECOVERING,
+    REST,
+    VITALS,
+    Counts,
+    Doubles,
+    Floats,
+    Ints,
+    State,
+)
 
 DAYS = 14
 """How many clean days a baseline holds."""
@@ -59,17 +71,18 @@ class Pair:
 PAIRS: Final[tuple[Pair, ...]] = (
     Pair("heart_rate", (ASLEEP,), 60, 9, 2.5, 3.5, 4, 1.2, 180),
     Pair("heart_rate", (REST,), 74, 11, 4, 6, 7, 2, 60),
-    Pair("heart_rate", (ACTIVE,), 95, 13, 7, 12, 12, 3, 30),
+    Pair("heart_rate", (ACTIVE, RECOVERING), 95, 13, 7, 12, 12, 3, 30),
     Pair("spo2", (ASLEEP,), 95.5, 1.5, 0.7, 0.8, 1.2, 0.4, 20),
-    Pair("spo2", (REST, ACTIVE), 96.5, 1.3, 0.7, 0.8, 1.2, 0.4, 3),
+    Pair("spo2", (REST, ACTIVE, RECOVERING), 96.5, 1.3, 0.7, 0.8, 1.2, 0.4, 3),
     Pair("respiratory_rate", (ASLEEP,), 15, 2.2, 0.7, 1, 1.5, 0.4, 20),
     Pair("respiratory_rate", (REST,), 16, 2.5, 1, 1.5, 2, 0.5, 20),
     Pair("skin_temperature", (ASLEEP,), 34, 1, 0.4, 0.6, 0.3, 0.2, 20),
-    Pair("skin_temperature", (REST, ACTIVE), 32.5, 1.3, 0.7, 1, 0.6, 0.4, 20),
-    Pair("body_temperature", (REST, ASLEEP, ACTIVE), 36.7, 0.3, 0.2, 0.25, 0.15, 0.1, 1),
+    Pair("skin_temperature", (REST, ACTIVE, RECOVERING), 32.5, 1.3, 0.7, 1, 0.6, 0.4, 20),
+    Pair("body_temperature", (REST, ASLEEP, ACTIVE, RECOVERING), 36.7, 0.3, 0.2, 0.25, 0.15, 0.1, 1),
     Pair("hrv_rmssd", (ASLEEP,), 40, 20, 8, 10, 12, 3, 5),
 )
-"""Every baseline a person has."""
+"""Every baseline a person has. None is of recovery alone, and that of rest has none of it: what was measured in the
+minutes after a walk is learned with the walk."""
 
 NIGHT_HEART, REST_HEART, ACTIVE_HEART = 0, 1, 2
 NIGHT_SPO2, NIGHT_BREATH, NIGHT_SKIN, NIGHT_HRV = 3, 5, 7, 10

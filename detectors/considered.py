@@ -1,9 +1,9 @@
 """What else could have caused what is unusual, and what became of each cause: for the care team, beside a finding.
 
-"Ruled out" means that the data exclude it, no more: readings in a minute with steps or in the ten after it are no
-readings at rest, what a device doubts itself is not counted, the device is the one that was learned, and so on. Where
-nobody knows, that is said: a cause that cannot be looked at is never ruled out, as another device is not of oxygen or
-breathing, whose devices are not told apart, nor somebody else by day, or by one vital.
+"Ruled out" means that the data exclude it, no more: readings in a minute with steps (active), or in the ten after it
+(recovering), are no readings at rest, what a device doubts itself is not counted, the device is the one that was
+learned, and so on. Where nobody knows, that is said: a cause that cannot be looked at is never ruled out, as another
+device is not of oxygen or breathing, whose devices are not told apart, nor somebody else by day, or by one vital.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
-"""What a person was doing in each minute: asleep, at rest, or active.
+"""What a person was doing in each minute: asleep, at rest, active, or recovering from it.
 
 Source: activity-conditioned resting heart rate (Mishra 2020: no steps for about ten minutes). Deviations:
-sleep is a window of local time, not a stage; night work needs a profile.
+sleep is a window of local time, not a stage; night work needs a profile. The ten minutes count as recovery, not as
+rest, and they are the same after a long walk, though a heart is up for longer then: after exertion at 80 % of capacity
+for an hour, at 50 % for half of one, after less not at all (Forjaz et al. 1998, 12 young adults). In people who go
+about their day a longer recovery made nothing better (``evaluation.recovery``). It is never told from a fast heart: an
+illness would excuse itself.
 """
 
 from __future__ import annotations
@@ -9,10 +13,12 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.minutes import Minutes
-from detectors.protocol import ACTIVE, ASLEEP, MINUTE_MS, REST, STEPS, Bytes, HourSlice, Ints
+from detectors.protocol import ACTIVE, ASLEEP, MINUTE_MS, RECOVERING, REST, STEPS, Bytes, HourSlice, Ints
 
 STILL_MINUTES = 10
-"""A person is active in a minute with steps and in this many minutes after it."""
+"""A person is active in a minute with steps, and recovering in this many minutes after it."""
+
+_STILL, _MOVED = np.array([ASLEEP, REST], np.uint8), np.array([ACTIVE, RECOVERING], np.uint8)
 
 SLEEP_FROM, SLEEP_TO = 22 * 60, 8 * 60
 """Local minutes of the day between which a still person counts as asleep."""
@@ -24,8 +30,8 @@ DAY_FROM = 10 * 60
 def contexts(last_step: Ints, minutes: Minutes) -> Bytes:
     """Return the context of each minute, (R, W), and carry ``last_step`` (R,) on, in place.
 
-    ``active``: steps in this minute or in the 10 before it; else ``asleep`` from 22:00 to 08:00 local time;
-    else ``rest``. Steps that are unknown count as none, so a person without a step counter has a baseline
+    ``active``: steps in this minute; ``recovering``: in one of the 10 before it; else ``asleep`` from 22:00 to 08:00
+    local time; else ``rest``. Steps that are unknown count as none, so a person without a step counter has a baseline
     too (a wider one); rules that must know rest ask how many minutes had steps reported. ``last_step`` is
     the last minute with steps, in minutes since 1970. Valid: any hour in order.
 
@@ -35,7 +41,7 @@ def contexts(last_step: Ints, minutes: Minutes) -> Bytes:
     >>> hour.mean[0, 3, STEPS], hour.good[0, 3, STEPS] = 12, 1
     >>> found = contexts(np.zeros(1, np.int32), live_minutes(hour))
     >>> [CONTEXTS[c] for c in found[0, [2, 3, 13, 14, 29, 30]]]
-    ['asleep', 'active', 'active', 'asleep', 'asleep', 'rest']
+    ['asleep', 'active', 'recovering', 'asleep', 'asleep', 'rest']
     """
     if not minutes.live.size:
         return np.zeros(minutes.live.shape, np.uint8)
@@ -46,7 +52,7 @@ def contexts(last_step: Ints, minutes: Minutes) -> Bytes:
     last_step[:] = latest[:, -1]
     night = (minutes.local >= SLEEP_FROM) | (minutes.local < SLEEP_TO)
     still = minutes.minute - latest > STILL_MINUTES
-    return np.where(still, np.where(night, ASLEEP, REST), ACTIVE).astype(np.uint8)
+    return np.where(still, np.where(night, *_STILL), np.where(stepped, *_MOVED))
 
 
 def local_days(hour: HourSlice) -> Ints:

@@ -26,7 +26,7 @@ APART: Final = 15
 COVERED: Final = slice(HEART_RATE, STEPS + 1)
 """The two metrics whose minutes are counted so: the others' days need too few readings for it to matter."""
 
-HEART_PAIRS: Final = np.flatnonzero(PAIR_METRIC == HEART_RATE)  # one a context, in their order
+HEART_PAIRS: Final = np.flatnonzero(PAIR_METRIC == HEART_RATE)  # asleep, at rest, active
 _MOST_NOISE: Final = MINUTE_SD[HEART_PAIRS] ** 2 / LEAST_MINUTES[HEART_PAIRS]
 
 

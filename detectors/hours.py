@@ -12,7 +12,20 @@ from detectors import considered, datastate, devices, persist, windows
 from detectors.baseline import PAIR_CONTEXT, REST_HEART, Usual, usual
 from detectors.coverage import covered
 from detectors.days import day_evidence
-from detectors.protocol import HOUR_MS, Bools, Change, Doubles, Evidence, Finding, HourSlice, Longs, Rows, State
+from detectors.protocol import (
+    ACTIVE,
+    HOUR_MS,
+    RECOVERING,
+    Bools,
+    Change,
+    Doubles,
+    Evidence,
+    Finding,
+    HourSlice,
+    Longs,
+    Rows,
+    State,
+)
 from detectors.rules import REST_HEART_HOURS
 from detectors.score import p_value, z_of_hours
 from detectors.settled import Bands, HourStates
@@ -81,7 +94,7 @@ def _rest_hours(
     sums, pair = state["hour"], REST_HEART
     judged = learned[:, pair] & (covered(sums)[:, pair] >= REST_MINUTES) & (sums["steps"] >= STEP_MINUTES)
     which = np.flatnonzero(judged)
-    now = (hour.hour_ms // HOUR_MS).astype(np.int32)[which]
+    now = (hour.hour_ms // HOUR_MS).astype(np.uint16)[which]  # so is their difference, right up to 7 years
     part, score = state["rest"][which], z[which, pair]
     apart = now - state["rest_hour"][which] > HOURS_APART
     changes = persist.count(part, score >= REST_Z, score < CALM_REST_Z, apart, hour.hour_ms[which])
@@ -96,6 +109,8 @@ def _rest_hours(
         evidence |= {
             "change": change,
             "minutes": int(sums["n"][at, pair]),
+            "active_minutes": int(sums["context"][at, ACTIVE]),
+            "recovering_minutes": int(sums["context"][at, RECOVERING]),
             "from_ms": int(hour.hour_ms[at]),
             "to_ms": int(hour.hour_ms[at]) + HOUR_MS,
             "utc_offset_min": int(hour.utc_offset_min[at]),

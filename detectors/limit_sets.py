@@ -16,7 +16,7 @@ import numpy as np
 
 from detectors.adult_limits import MAX_LEVELS, Limit
 from detectors.limit_runs import Numbers
-from detectors.protocol import ACTIVE, CONTEXTS, LIMIT_METRICS, VITALS, Bools, Floats, Longs, Rows
+from detectors.protocol import ASLEEP, CONTEXTS, LIMIT_METRICS, REST, VITALS, Bools, Floats, Longs, Rows
 from detectors.sums import AlarmRange
 
 _ROW_BITS: Final = 43  # an instant in ms fits below them until the year 2248
@@ -105,7 +105,7 @@ def alarm_range(limits: Sequence[Limit]) -> AlarmRange:
             low[metric] = max(low[metric], mildest)
             continue
         for context in range(len(CONTEXTS)):
-            if context != ACTIVE or not limit.at_rest_only:
+            if context in (ASLEEP, REST) or not limit.at_rest_only:
                 high[context, metric] = min(high[context, metric], mildest)
     return AlarmRange(low, high)
 

@@ -47,7 +47,7 @@ PIPELINE_DTYPE = np.dtype(
         ("skin", PERSIST_DTYPE),
         ("breath", PERSIST_DTYPE),
         ("rest", PERSIST_DTYPE),
-        ("rest_hour", "i4"),
+        ("rest_hour", "u2"),  # hours since 1970, less multiples of 65,536
         ("steps", "u1"),  # what those of the day before were, an index into DATA_STATES
         windows.BEFORE,
         ("falls", DESATURATION_DTYPE),
@@ -66,7 +66,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,268 bytes a patient.
+    night; each patient's hours in order. State: 1,267 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()

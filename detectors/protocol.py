@@ -55,8 +55,8 @@ LIMIT_METRICS: Final[tuple[str, ...]] = (
 HEART_RATE, STEPS = VITALS.index("heart_rate"), VITALS.index("steps")
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 
-ASLEEP, REST, ACTIVE = 0, 1, 2
-CONTEXTS: Final[tuple[str, ...]] = ("asleep", "rest", "active")
+ASLEEP, REST, ACTIVE, RECOVERING = 0, 1, 2, 3
+CONTEXTS: Final[tuple[str, ...]] = ("asleep", "rest", "active", "recovering")
 """Names of the context codes."""
 
 LEARNING, NORMAL, UNUSUAL, UNKNOWN = 0, 1, 2, 3

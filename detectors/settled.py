@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from detectors.protocol import VITALS, Bools, Bytes, Doubles, Finding, Ints, Longs, Rows, Shorts
+from detectors.protocol import CONTEXTS, VITALS, Bools, Bytes, Doubles, Finding, Ints, Longs, Rows, Shorts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class HourStates(Table):
 
     row: Rows  # (H,)
     hour_ms: Longs  # (H,)
-    minutes: Bytes  # (H, 3) minutes with a usable vital: asleep, at rest, active
+    minutes: Bytes  # (H, C) minutes with a usable vital, by context
     state: Bytes  # (H, M) index into DATA_STATES
     cause: Bytes  # (H, M) index into CAUSES
 
@@ -93,6 +93,6 @@ def no_days() -> Days:
 @cache
 def no_hours() -> tuple[HourStates, Bands]:
     """Return tables of no hours and no bands: always the same ones."""
-    states = [np.zeros((0, width), np.uint8) for width in (3, len(VITALS), len(VITALS))]
+    states = [np.zeros((0, width), np.uint8) for width in (len(CONTEXTS), len(VITALS), len(VITALS))]
     bands = [np.zeros(0, kind) for kind in (np.intp, "i8", "i2", "u1", "f8", "f8", "i4")]
     return HourStates(np.zeros(0, np.intp), np.zeros(0, np.int64), *states), Bands(*bands)

@@ -61,6 +61,8 @@ DAY_DTYPE = np.dtype(
 )
 _CENTER = np.array([pair.center for pair in PAIRS])
 _IN_CONTEXT = np.array([[c in pair.contexts for c in range(len(CONTEXTS))] for pair in PAIRS])
+_ONE_OF_FOUR = np.array([1 << 8 * c for c in range(len(CONTEXTS))], "<u4")
+"""A minute of each context, a byte each: up to 60 of them can be added up at once."""
 _METRIC = np.array([VITALS.index(pair.metric) for pair in PAIRS])
 _VITAL = np.arange(len(VITALS)) != STEPS
 
@@ -96,8 +98,8 @@ def add_minutes(
     hours["n"][:, pairs] += chosen.sum(1, dtype=np.uint8).T
     measured_by.add(days["devices"], pairs, minutes.device.T[_METRIC[pairs]], chosen)
     vital = (usable & _VITAL).any(2)
-    for c in range(len(CONTEXTS)):
-        hours["context"][:, c] += (vital & (context == c)).sum(1, dtype=np.uint8)
+    of_four = np.where(vital.T, _ONE_OF_FOUR.take(context.T), 0).sum(0, dtype="<u4")
+    hours["context"] += of_four[:, None].view(np.uint8)
     hours["usable"] += usable.sum(1, dtype=np.uint8)
     poor = code >= DOUBTED
     if poor.any():
@@ -130,8 +132,8 @@ def _add_alarming(
 def _add_more(hours: State, days: State, more: Bytes, usable: Bools, context: Bytes) -> None:
     """Add what seldom readings stand for beyond their own minutes, in place."""
     of_heart, of_steps = np.where(usable[:, :, HEART_RATE], more[:, :, 0], 0), more[:, :, 1]
-    for c in range(len(CONTEXTS)):
-        hours["more"][:, c] += np.where(context == c, of_heart, 0).sum(1, dtype=np.uint8)
+    for place, pair in enumerate(HEART_PAIRS):
+        hours["more"][:, place] += np.where(_IN_CONTEXT[pair].take(context), of_heart, 0).sum(1, dtype=np.uint8)
     hours["steps"] += of_steps.sum(1, dtype=np.uint8)
     days["steps_minutes"] += np.where(usable[:, :, STEPS], of_steps, 0).sum(1, dtype=np.uint16)
 

@@ -170,6 +170,8 @@ EVIDENCE: Final = {
     "other_n_days": "Days behind it",
     "level": "Mean since it was first told",
     "minutes": "Minutes measured",
+    "active_minutes": "Minutes of activity, left out",
+    "recovering_minutes": "Minutes after activity, left out",
     "measured": "As measured by another device",
     "taken_off": "Taken off for another device",
     "taken_off_sd": "Doubt about that (one SD)",
