@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from detectors.choices import Choice
 from detectors.protocol import Rule
 from detectors.rules import RULES
 from services import adaptive
 from services.api import words
+
+WHOSE: Final = {"organisation": "the organisation's", "programme": "the programme's", "patient": "own"}
 
 
 def drift(choice: Choice, rule: Rule) -> dict[str, Any]:
@@ -47,15 +49,15 @@ def sentence(choice: Choice) -> str:
     """Return what was chosen as a sentence that follows another; empty where nothing was.
 
     >>> sentence(Choice(budget="0.2", set_by={"adaptive_rules": "programme"}))
-    ' Own normal: alert budget 0.2 incidents a patient-week (by programme).'
+    " Against the own normal: alert budget 0.2 incidents a patient-week (the programme's)."
     """
     bounds, by = adaptive.bounds_of(choice), choice.set_by
     said = [
         f"drift of {RULES[rule].title.partition(':')[0].lower()} told from {bounds[rule]:g} "
-        f"{words.unit_of(RULES[rule].metric)} (by {by[rule]})"
+        f"{words.unit_of(RULES[rule].metric)} ({WHOSE[by[rule]]})"
         for rule in adaptive.DRIFT_BOUNDS
         if rule in by
     ]
     if choice.budget is not None:
-        said.append(f"alert budget {choice.budget} {adaptive.UNIT} (by {by[adaptive.TOGETHER]})")
-    return f" Own normal: {', '.join(said)}." if said else ""
+        said.append(f"alert budget {choice.budget} {adaptive.UNIT} ({WHOSE[by[adaptive.TOGETHER]]})")
+    return f" Against the own normal: {', '.join(said)}." if said else ""
