@@ -36,7 +36,7 @@ class Again:
     sum: Doubles  # (R,) after this day
 
 
-def judge(part: State, hearts: Doubles, days: Ints, said: Said, limit: float) -> Again:
+def judge(part: State, hearts: Doubles, days: Ints, said: Said, limit: float | Doubles) -> Again:
     """Take a day each of R people, in place.
 
     ``part`` (R,) of AGAIN_DTYPE, ``hearts`` (R, 2) /min asleep and at rest by day, NaN where unknown, ``days`` (R,)

@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 
 from detectors import (
+    choices,
     considered,
     datastate,
     desaturation,
@@ -96,14 +97,15 @@ NIGHT_RULES = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGHT_BREAT
 
 def close_days(
     state: State, hour: HourSlice, slots: Rows, limit: float, *, guard: bool = True,
-    opened: windows.Windows | None = None,
+    opened: windows.Windows | None = None, chosen: choices.Choices = choices.NOBODYS,
 ) -> tuple[list[Finding], Days]:  # fmt: skip
     """Close the open day of R patients, in place; return the findings and the daily values.
 
     ``state`` (R,) rows of the pipeline, ``hour`` the first hour after each day's end, ``slots`` (R,) the
-    patients' slots, ``limit`` that of the resting heart rate's sum. A value with too few minutes is left out
-    everywhere. ``guard`` False learns from every day. ``opened``: how far whose heart rate is expected to
-    change, and when, None: nobody's; a day is judged by what stands at its end, whenever the next hour comes.
+    patients' slots, ``limit`` that of the resting heart rate's sum, and ``chosen`` whose it is not, and whose drifts
+    have other bounds. A value with too few minutes is left out everywhere. ``guard`` False learns from every day.
+    ``opened``: how far whose heart rate is expected to change, and when, None: nobody's. A day is judged by what
+    stands at its end, whenever the next hour comes.
     """
     means, variance = day_means(state["day"])
     measured = np.where(enough(state["day"]), means, np.nan)
@@ -111,7 +113,8 @@ def close_days(
     night = devices.tonight(state["devices"], state["day"]["n"])
     values = measured - night.shift
     said = _Findings.of(state, hour, slots)
-    frozen = rise.frozen(state, limit)
+    held_to = chosen.at(slots, said.at, limit)
+    frozen = rise.frozen(state, held_to.limit)
     suspected = _before_the_device(state, night, frozen, said.began)
     doubt = np.where(suspected, 0, night.doubt) + noise(state["day"])
     normal = usual(state["baselines"], state["open_day"])
@@ -128,9 +131,9 @@ def close_days(
     said.add(WEARER_IN_DOUBT, of_wearer, first, {"raised": asked.raised, "cleared": asked.cleared})
     said.doubted = state["wearer"]["active"] == wearer.ASKED
     missed = _missed(state, values, expected)
-    heart = rise.judge(state, values, limit, room, doubt)
+    heart = rise.judge(state, values, held_to.limit, room, doubt)
     state["steps"] = datastate.of_steps(heart.said.z[:, rise.STEPS], heart.n[:, rise.STEPS])
-    of_heart = partial(_rise_evidence, heart, state, limit, night, measured)
+    of_heart = partial(_rise_evidence, heart, state, held_to, night, measured)
     since = said.began + (heart.since - state["open_day"]).astype(np.int64) * DAY_MS
     risen: dict[Change, Bools] = {
         "raised": heart.said.raised, "worsened": heart.again.worse, "cleared": heart.said.cleared
@@ -145,17 +148,18 @@ def close_days(
     first = said.began + (several.since - state["open_day"]).astype(np.int64) * DAY_MS
     of_several = partial(together.evidence, several, state, values, expected)
     said.add(NIGHT_TOGETHER, of_several, first, {"raised": several.raised, "cleared": several.cleared})
-    of_own = np.where(held | drift.returned(state, values), 0, z)
-    clean = _clean(state, of_own, expected, rise.frozen(state, limit)) if guard else np.isfinite(values)
+    of_own = np.where(held | drift.returned(state, values, held_to.bound), 0, z)
+    clean = _clean(state, of_own, expected, rise.frozen(state, held_to.limit)) if guard else np.isfinite(values)
     of_itself = ~held & ~devices.young(state["devices"])
     shift = _learn_of_devices(state, night, missed, normal, _calm(state) & ~held, suspected)
-    clean &= (night.doubt <= expected.day**2 * SURE) & ~(guard & drift.held(state, values))
+    clean &= (night.doubt <= expected.day**2 * SURE) & ~(guard & drift.held(state, values, held_to.bound))
     _learn(state, clean, measured - shift, variance, of_itself)
-    drifted = drift.judge(state, values, room)
+    drifted = drift.judge(state, values, room, held_to.bound)
     for place, rule in enumerate(DRIFTS):
         changes: dict[Change, Bools] = {name: which[:, place] for name, which in drifted.changes.items()}
-        of_drift = _by_device(partial(drift.evidence, state, values, place), night, measured, drift.WATCHED[place].pair)
-        said.add(rule, of_drift, said.began, changes, drifted.level[:, place])
+        of_drift = partial(_drift_evidence, state, values, held_to, place)
+        of_night = _by_device(of_drift, night, measured, drift.WATCHED[place].pair)
+        said.add(rule, of_night, said.began, changes, drifted.level[:, place])
     if room is not None:
         rise.follow(state, heart, room)
     falls = desaturation.judge(state["falls"], ~travel.abroad(state))
@@ -219,10 +223,19 @@ def _by_device(
 
 
 def _rise_evidence(
-    heart: rise.Rise, state: State, limit: float, night: devices.Night, measured: Doubles, i: int
+    heart: rise.Rise, state: State, held: choices.Held, night: devices.Night, measured: Doubles, i: int
 ) -> Evidence:
     pair = rise.HEART_PAIRS[rise.told_first(heart, i)]
-    return rise.evidence(heart, state, limit, i) | devices.evidence(night, measured, pair, i)
+    by = _set_by(held, choices.ALL_TOGETHER, i)
+    return rise.evidence(heart, state, held.limit, i) | devices.evidence(night, measured, pair, i) | by
+
+
+def _drift_evidence(state: State, values: Doubles, held: choices.Held, place: int, i: int) -> Evidence:
+    return drift.evidence(state, values, place, held.bound, i) | _set_by(held, DRIFTS[place].id, i)
+
+
+def _set_by(held: choices.Held, rule: str, i: int) -> Evidence:
+    return {"limit_set_by": held.set_by[i][rule]} if rule in held.set_by[i] else {}
 
 
 def _night_evidence(state: State, values: Doubles, expected: Usual, z: Doubles, pair: int, i: int) -> Evidence:

@@ -1,10 +1,11 @@
 """What has drifted from the first fortnight: a slow decline is told, however slowly every other baseline followed it.
 
 Source: the anchor kept beside an adapting baseline, of the literature on change that is slower than the adaptation
-("boiling frog"). Deviations: the fortnight's median is compared with the anchor's by fixed bounds, which are
-engineering choices; told once at a bound and once more at twice of it; nights beyond the bound count beside the
-median. "New normal" ends the alert; the anchor stays, so that the same distance is not told again and twice the bound
-still is. Oxygen saturation and breathing are learned up to the bound and no further until somebody says "new normal".
+("boiling frog"). Deviations: the fortnight's median is compared with the anchor's by bounds, engineering choices that a
+clinician may set otherwise (``choices``); told once at a bound and once more at twice of it; nights beyond the bound
+count beside the median. "New normal" ends the alert; the anchor stays, so that the same distance is not told again and
+twice the bound still is. Oxygen saturation and breathing are learned up to the bound and no further until somebody says
+"new normal".
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from detectors.windows import Room, from_before
 
 
 class Watched(NamedTuple):
-    """A baseline that is held against its anchor; the bound in the metric's unit."""
+    """A baseline that is held against its anchor; everybody's bound in the metric's unit."""
 
     pair: int
     bound: float
@@ -41,7 +42,7 @@ LEVELS: Final = 2
 NIGHTS: Final = 7
 BACK: Final = 0.5  # of the bound: nearer than this the drift is over
 _PAIR: Final = np.array([one.pair for one in WATCHED])
-_BOUND: Final = np.array([one.bound for one in WATCHED])
+BOUND: Final = np.array([float(one.bound) for one in WATCHED])
 _SIDE: Final = np.array([one.side for one in WATCHED])
 _ASKS: Final = np.array([one.asks for one in WATCHED])
 _SHIFT: Final = np.arange(len(WATCHED), dtype=np.uint8) * 2  # two bits a baseline
@@ -55,13 +56,13 @@ class Drift:
     changes: Mapping[Change, Bools]  # raised, worsened, cleared
 
 
-def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
+def judge(state: State, values: Doubles, room: Room | None = None, bound: Doubles = BOUND) -> Drift:
     """Hold the baselines of R patients, and their nights, against the anchors, in place.
 
     ``values`` (R, P) of the closing day, NaN where unknown. A level is reached by the fortnight's median, or by
     ``NIGHTS`` known nights in a row: what falls far at once is never clean, and no median would tell. It is over where
     the median is nearer than half the bound and as many nights in a row are. ``room``: how far a change is expected; up
-    to there, counted from the level before, nothing is far; once the window is over it is.
+    to there, counted from the level before, nothing is far; once the window is over it is. ``bound``: (W,), or (R, W).
 
     >>> from detectors.pipeline import PIPELINE_DTYPE
     >>> state, values = np.zeros(1, PIPELINE_DTYPE), np.full((1, len(PAIRS)), np.nan)
@@ -82,7 +83,7 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     baselines = state["baselines"][:, _PAIR]
     learned = baselines["n"] >= LEARNED
     known = (baselines["anchor"] > 0) & (learned | _ASKS)  # nights that are held are told though none is learned
-    median, night = (_far(one, baselines["anchor"]) for one in (baselines["median"], values[:, _PAIR]))
+    median, night = (_far(one, baselines["anchor"], bound) for one in (baselines["median"], values[:, _PAIR]))
     median = np.where(learned, median, np.nan)
     by_median, by_night = median, night
     if room is not None:
@@ -106,27 +107,27 @@ def judge(state: State, values: Doubles, room: Room | None = None) -> Drift:
     return Drift(after, changes)
 
 
-def held(state: State, values: Doubles) -> Bools:
+def held(state: State, values: Doubles, bound: Doubles = BOUND) -> Bools:
     """Return (R, P) where a night may not be learned: ``asks``, and further from the anchor than anybody confirmed.
 
     Beyond the last level nothing more is told, so nobody could say "new normal" to it again: once that level is
     confirmed, nothing is held.
     """
     anchor, confirmed = state["baselines"]["anchor"][:, _PAIR], _levels(state["drift_confirmed"])
-    far = _far(values[:, _PAIR], anchor)
+    far = _far(values[:, _PAIR], anchor, bound)
     found = np.zeros(values.shape, bool)
     with np.errstate(invalid="ignore"):
         found[:, _PAIR] = _ASKS & (anchor > 0) & (confirmed < LEVELS) & (far >= confirmed + 1)
     return found
 
 
-def returned(state: State, values: Doubles) -> Bools:
+def returned(state: State, values: Doubles, bound: Doubles = BOUND) -> Bools:
     """Return (R, P) where a night is learned however far it lies from the last ones: the anchor is reached again.
 
     So it is after ``NIGHTS`` known nights in a row near the anchor, of what had drifted. Who recovers at once from what
     was called a new normal would else be held against it for ever.
     """
-    far = _far(values[:, _PAIR], state["baselines"]["anchor"][:, _PAIR])
+    far = _far(values[:, _PAIR], state["baselines"]["anchor"][:, _PAIR], bound)
     found = np.zeros(values.shape, bool)
     with np.errstate(invalid="ignore"):
         found[:, _PAIR] = (state["drift_nights"] <= -NIGHTS) & (far < BACK)
@@ -153,10 +154,10 @@ def _packed(levels: Bytes) -> Bytes:
     return np.asarray((levels.astype(np.uint8) << _SHIFT).sum(1, dtype=np.uint8))
 
 
-def _far(value: Floats | Doubles, anchor: Floats) -> Doubles:
+def _far(value: Floats | Doubles, anchor: Floats, bound: Doubles) -> Doubles:
     """Return (R, W) how many bounds a value lies away on the side that is told; NaN stays NaN."""
     away = value.astype(np.float64) - anchor
-    return np.asarray(np.where(_SIDE == 0, np.abs(away), away * _SIDE) / _BOUND)
+    return np.asarray(np.where(_SIDE == 0, np.abs(away), away * _SIDE) / bound)
 
 
 def _count(nights: NDArray[np.int8], far: Doubles, told_far: Doubles, level: NDArray[np.integer]) -> Shorts:
@@ -171,8 +172,11 @@ def _count(nights: NDArray[np.int8], far: Doubles, told_far: Doubles, level: NDA
     return np.asarray(np.where(np.isfinite(far), np.clip(more, -NIGHTS, NIGHTS), count), np.int16)
 
 
-def evidence(state: State, values: Doubles, which: int, i: int) -> Evidence:
-    """Return what a finding about patient ``i`` and a watched baseline tells: of the night, where it is known."""
+def evidence(state: State, values: Doubles, which: int, bound: Doubles, i: int) -> Evidence:
+    """Return what a finding about patient ``i`` and a watched baseline tells: of the night, where it is known.
+
+    ``bound`` (R, W) as the day was judged.
+    """
     pair = WATCHED[which].pair
     baseline = state[i]["baselines"][pair]
     median, anchor = (round(float(baseline[name]), 4) for name in ("median", "anchor"))
@@ -187,6 +191,6 @@ def evidence(state: State, values: Doubles, which: int, i: int) -> Evidence:
         "difference": round(told - anchor, 4),
         "median": median if baseline["n"] else None,
         "n_days": int(baseline["n"]),
-        "bound": WATCHED[which].bound,
+        "bound": float(bound[i, which]),
         "devices": numbers(int(state["day"]["devices"][i, pair])),
     }

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Final
 
 import numpy as np
 
 from detectors.adult_limits import MAX_LEVELS, Limit
+from detectors.in_time import InTime
 from detectors.limit_runs import Numbers
 from detectors.protocol import ASLEEP, CONTEXTS, LIMIT_METRICS, REST, VITALS, Bools, Floats, Longs, Rows
 from detectors.sums import AlarmRange
-
-_ROW_BITS: Final = 43  # an instant in ms fits below them until the year 2248
 
 
 class LimitSet:
@@ -56,27 +54,23 @@ class Standing:
     def __init__(self, everybody: LimitSet, timelines: Mapping[int, Timeline] = MappingProxyType({})) -> None:
         number = {id(everybody): 0}
         self.sets = [everybody]
-        places, which = [], []
+        marks, which = [], []
         for row in sorted(timelines):
             for from_ms, one in timelines[row]:
                 if id(one) not in number:
                     number[id(one)] = len(self.sets)
                     self.sets.append(one)
-                places.append(row << _ROW_BITS | max(from_ms, 0))
+                marks.append((row, from_ms))
                 which.append(number[id(one)])
-        self._place = np.array(places, np.int64)
-        self._which = np.array(which, np.intp)
+        self._time = InTime(marks)
+        self._which = np.array([*which, 0], np.intp)  # the last one is of whom nothing is said
         self.mild = np.array([[numbers.mild for numbers in one.numbers] for one in self.sets])  # (sets, rules)
         self.upper = np.concatenate([one.upper for one in self.sets])  # (sets * metrics,)
         self.lower = np.concatenate([one.lower for one in self.sets])
 
     def at(self, rows: Rows, t_ms: Longs) -> Rows:
         """Return (N,) the number of the set that holds for each row at each instant."""
-        if not len(self._place):
-            return np.zeros(len(rows), np.intp)
-        last = np.searchsorted(self._place, rows.astype(np.int64) << _ROW_BITS | t_ms, side="right") - 1
-        own = (last >= 0) & (self._place[last] >> _ROW_BITS == rows)
-        return np.where(own, self._which[last], 0)
+        return self._which[self._time.at(rows, t_ms)]
 
     def crossed(self, rows: Rows, t_ms: Longs, metric: Rows, value: Floats) -> Bools:
         """Tell for each reading whether it is beyond the mildest level of a limit."""

@@ -10,6 +10,7 @@ from detectors import devices, together, travel, wearer, windows
 from detectors.adult_limits import ADULT_LIMITS, Limit
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
+from detectors.choices import NOBODYS, Choices
 from detectors.context import contexts, local_days
 from detectors.coverage import COVERED, more_minutes
 from detectors.daily import LIMITS, Budget, state_dtype
@@ -89,7 +90,7 @@ class Pipeline:
         budget: Budget = "0.1",
         guard: bool = True,
     ) -> None:
-        """Take the limits, and how many incidents a patient-week all adaptive rules together may bring.
+        """Take the limits, and how many incidents a patient-week all adaptive rules may bring where nobody chose.
 
         ``guard`` False learns from anomalies too, to show what the guard is worth.
         """
@@ -111,12 +112,14 @@ class Pipeline:
         return self.settle(state, given).findings
 
     def settle(
-        self, state: State, hour: HourSlice, alarm: AlarmRange | None = None, opened: windows.Windows | None = None
-    ) -> Settled:
+        self, state: State, hour: HourSlice, alarm: AlarmRange | None = None, opened: windows.Windows | None = None,
+        chosen: Choices = NOBODYS,
+    ) -> Settled:  # fmt: skip
         """Take newly settled minutes of one hour of R patients into their rows, in place.
 
         ``alarm``: where these patients' safety limits lie, if not where everybody's do. ``opened``: how far whose
-        heart rate is expected to change, and when, None: nobody's.
+        heart rate is expected to change, and when, None: nobody's. ``chosen``: whose budget and bounds of drifts are
+        not everybody's; of the others the budget is the pipeline's.
 
         First the day before is closed where this hour lies past its end (10:00 local), then the minutes are
         added, then the hour is closed where the slice reaches its end. The slice is not changed.
@@ -126,7 +129,7 @@ class Pipeline:
         if window is not None:
             windows.begin(part, window)
         first = part["open_day"] == 0
-        findings, days = self._turn_day(part, hour, opened, window)
+        findings, days = self._turn_day(part, hour, opened, window, chosen)
         travel.arrive(part, hour, first)
         open_hour = (hour.hour_ms // HOUR_MS).astype(np.int32)
         part["hour"][part["open_hour"] != open_hour] = np.zeros((), HOUR_DTYPE)
@@ -155,8 +158,9 @@ class Pipeline:
         return Settled(findings, states, bands, days)
 
     def _turn_day(
-        self, part: State, hour: HourSlice, opened: windows.Windows | None, window: windows.Expected | None
-    ) -> tuple[list[Finding], Days]:
+        self, part: State, hour: HourSlice, opened: windows.Windows | None, window: windows.Expected | None,
+        chosen: Choices,
+    ) -> tuple[list[Finding], Days]:  # fmt: skip
         """Close the days that are over, and open those in which this hour lies."""
         day = local_days(hour)
         over = np.flatnonzero((part["open_day"] > 0) & (day > part["open_day"]))
@@ -165,8 +169,8 @@ class Pipeline:
         if len(over):
             closed = rows_of(part, over)
             findings, days = close_days(
-                closed, take(hour, over), hour.rows[over], self.limit, guard=self._guard, opened=opened
-            )
+                closed, take(hour, over), hour.rows[over], self.limit, guard=self._guard, opened=opened, chosen=chosen
+            )  # fmt: skip
             windows.end(closed, None if window is None else window.take(over))
             closed["steps"][day[over] - closed["open_day"] > 1] = LEARNING  # nobody knows of the days between
             travel.follow(closed, day[over] - closed["open_day"], hour.utc_offset_min[over])

@@ -50,12 +50,14 @@ class Rise:
     again: Again  # a further rise on top of one that is told
 
 
-def judge(state: State, values: Doubles, limit: float, room: Room | None = None, doubt: Doubles | None = None) -> Rise:
+def judge(
+    state: State, values: Doubles, limit: Doubles, room: Room | None = None, doubt: Doubles | None = None
+) -> Rise:
     """Take the closing day of R patients into their rows of the pipeline, in place.
 
-    ``values`` (R, P) of the day by baseline, NaN where there were too few minutes; ``limit`` of the sum;
-    ``room`` how far a change is expected; ``doubt`` (R, P) variance of what another device makes of the values. The
-    rate at rest by day counts only where steps tell that it was rest.
+    ``values`` (R, P) of the day by baseline, NaN where there were too few minutes; ``limit`` (R,) of the
+    sum; ``room`` how far a change is expected; ``doubt`` (R, P) variance of what another device makes of the values.
+    The rate at rest by day counts only where steps tell that it was rest.
     """
     day = state["day"]
     worn = covered(day)[:, [REST_HEART, ACTIVE_HEART]].sum(1) >= LEAST_WORN_MINUTES
@@ -104,7 +106,7 @@ def follow(state: State, rise: Rise, room: Room) -> None:
     state["rise"] = slow
 
 
-def frozen(state: State, limit: float) -> Bools:
+def frozen(state: State, limit: Doubles) -> Bools:
     """Return (R,) where nothing is learned by the fortnight's baselines: a rise is told, or halfway to it."""
     return np.asarray((state["rise"]["sum"] > SUSPICIOUS_SHARE * limit) | (state["rise"]["active"] == 1))
 
@@ -119,7 +121,7 @@ def told_first(rise: Rise, i: int) -> int:
     return int(np.argmax(_known_z(rise, i)))
 
 
-def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
+def evidence(rise: Rise, state: State, limit: Doubles, i: int) -> Evidence:
     """Return what a finding about patient ``i`` tells, all numbers of the day itself.
 
     Told first is the heart rate that is further above its usual, of those that are known.
@@ -143,7 +145,7 @@ def evidence(rise: Rise, state: State, limit: float, i: int) -> Evidence:
         "score": round(float(said.score[i]), 3),
         "heart_z": round(float(said.heart[i]), 3),
         "cusum": round(float(said.sum[i]), 3),
-        "cusum_limit": limit,
+        "cusum_limit": float(limit[i]),
     }
     other = 1 - first
     by = state["day"]["devices"][i]

@@ -17,13 +17,13 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from detectors.baseline import LEARNED, NIGHT_HEART, REST_HEART
+from detectors.in_time import InTime
 from detectors.protocol import Bools, Doubles, Floats, Longs, Rows, State
 
 SHIFTED: Final = (NIGHT_HEART, REST_HEART)  # the baselines that a window bears on
 SIDES: Final = 2  # 0: a fall, 1: a rise
 BEFORE: Final = ("before", "u2", (len(SHIFTED), SIDES))  # the usual before the window, in hundredths; 0: no window
 _HUNDRED: Final = 100
-_ROW_BITS: Final = 43  # an instant in ms takes fewer
 _SHIFTED: Final = np.array(SHIFTED)
 
 
@@ -77,19 +77,14 @@ class Windows:
     """What is expected of each row at each instant; ``timelines``: row → as `timeline` returns it."""
 
     def __init__(self, timelines: Mapping[int, Sequence[tuple[int, float, float]]]) -> None:
-        entries = [
-            (row << _ROW_BITS | max(mark, 0), *size) for row in sorted(timelines) for mark, *size in timelines[row]
-        ]
-        self._place = np.array([entry[0] for entry in entries], np.int64)
-        self._size = np.array([entry[1:] for entry in entries], np.float64).reshape(-1, SIDES)
+        entries = [(row, *entry) for row in sorted(timelines) for entry in timelines[row]]
+        self._time = InTime((row, mark) for row, mark, *_ in entries)
+        sizes = [(fall, rise) for *_, fall, rise in entries]
+        self._size = np.array([*sizes, (0, 0)], np.float64)  # the last one is of whom nothing is said
 
     def at(self, rows: Rows, t_ms: Longs) -> Expected:
         """Return what is expected of R rows at an instant each."""
-        if not len(self._place):
-            return Expected(np.zeros(len(rows)), np.zeros(len(rows)))
-        last = np.searchsorted(self._place, rows.astype(np.int64) << _ROW_BITS | t_ms, side="right") - 1
-        own = (last >= 0) & (self._place[last] >> _ROW_BITS == rows)
-        size = np.where(own[:, None], self._size[last], 0.0)
+        size = self._size[self._time.at(rows, t_ms)]
         return Expected(size[:, 0], size[:, 1])
 
 

@@ -1,9 +1,9 @@
 """A patient's own safety limits: organisation, then programme, then profile, then patient; each within safe bounds.
 
-A layer is a document ``{rule: {"levels": [mildest, …], "persist_s": seconds}}`` of the rules it sets otherwise. What a
-layer leaves out comes from the one before it, at last from the adults' limits. The clear threshold keeps the distance
-from the mildest level that it has there, so that no limit flickers. Nobody can switch a limit off: bounds say how far
-it can be moved.
+A layer is a document ``{rule: {"levels": [mildest, …], "persist_s": seconds}}`` of the rules it sets otherwise; what it
+says of the rules against the own normal is in ``services.adaptive``. What a layer leaves out comes from the one before
+it, at last from the adults' limits. The clear threshold keeps the distance from the mildest level that it has there, so
+that no limit flickers. Nobody can switch a limit off: bounds say how far it can be moved.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,12 +21,10 @@ from detectors.limit_sets import LimitSet
 from detectors.limits import DEFAULT_LIMITS
 from detectors.protocol import Condition
 from detectors.rules import RULES
+from services import adaptive
 from services.impossible import impossible
+from services.layer import Own, Setting, Span, decoded, encoded
 from services.profile import Oxygen
-
-Layer = Literal["organisation", "programme", "patient"]
-LAYERS: Final[tuple[Layer, ...]] = ("organisation", "programme", "patient")
-Span = tuple[float, float]
 
 
 class Bounds(NamedTuple):
@@ -58,32 +56,35 @@ BOUNDS: Final[Mapping[str, Bounds]] = MappingProxyType(
 LIMITS: Final[Mapping[str, Limit]] = MappingProxyType({limit.rule: limit for limit in DEFAULT_LIMITS})
 
 
-class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a layer says of one rule."""
-
-    levels: tuple[float, ...] = ()
-    persist_s: int | None = None
-
-
-Own = Mapping[str, Setting]
+def fields_of(rule: str) -> tuple[str, ...]:
+    """Return what a layer can say of a rule; nothing where it can say nothing of it."""
+    if rule in BOUNDS:
+        return ("levels", "persist_s")
+    return adaptive.fields_of(rule) if rule in adaptive.RULES else ()
 
 
 def checked(document: Mapping[str, Any]) -> dict[str, Setting]:
     """Return a layer from its document.
 
     Raises:
-        ImpossibleError: a rule without a limit, a shape that is none, or a number out of bounds.
+        ImpossibleError: a rule that no layer says anything of, a shape that is none, or a number out of bounds.
     """
     found = {}
     for rule, said in document.items():
-        if rule not in BOUNDS:
-            raise impossible(rule, "rules", ", ".join(BOUNDS))
+        fields = fields_of(rule)
+        if not fields:
+            raise impossible(rule, "rules", ", ".join((*BOUNDS, *adaptive.RULES)))
+        for field in said if isinstance(said, Mapping) else ():
+            if field not in fields:
+                raise impossible(said[field], f"{rule}.{field}", " and ".join(fields))
         try:
             setting = msgspec.convert(said, Setting)
         except msgspec.ValidationError as error:
-            raise impossible(said, rule, f'{{"levels": […], "persist_s": …}}; {error}') from error
-        _check(rule, setting)
-        found[rule] = setting
+            shape = ", ".join(f'"{field}": {"[…]" if field == "levels" else "…"}' for field in fields)
+            raise impossible(said, rule, f"{{{shape}}}; {error}") from error
+        if rule in BOUNDS:
+            _check(rule, setting)
+        found[rule] = setting if rule in BOUNDS else adaptive.checked(rule, setting)
     return found
 
 
@@ -116,24 +117,8 @@ def must_hold(own: Own, who: frozenset[Condition]) -> None:
         ImpossibleError: there is such a rule.
     """
     for rule in own:
-        if "under_16" in who and "under_16" in LIMITS[rule].not_for:
+        if "under_16" in who and rule in LIMITS and "under_16" in LIMITS[rule].not_for:
             raise impossible(rule, "rules", "for somebody under 16 only limits that hold under 16: this one is off")
-
-
-def plain(own: Own) -> dict[str, Any]:
-    """Return a layer as the plain document that is stored and sent."""
-    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(own)))
-    return document
-
-
-@lru_cache(maxsize=4096)
-def _decoded(document: bytes) -> Mapping[str, Setting]:
-    return MappingProxyType(msgspec.json.decode(document, type=dict[str, Setting]))
-
-
-def of(payload: Mapping[str, Any]) -> Own:
-    """Return the layer of a stored change, which was checked when it was written."""
-    return _decoded(msgspec.json.encode(payload.get("rules", {}), order="sorted"))
 
 
 def applied(limit: Limit, setting: Setting) -> Limit:
@@ -164,7 +149,11 @@ def joined(programmes: Iterable[Own]) -> dict[str, Setting]:
     found: dict[str, Setting] = {}
     for own in programmes:
         for rule, setting in own.items():
-            found[rule] = tighter(found[rule], setting, rule) if rule in found else setting
+            if rule in found:
+                both = found[rule], setting
+                found[rule] = tighter(*both, rule) if rule in LIMITS else adaptive.sooner(*both)
+            else:
+                found[rule] = setting
     return found
 
 
@@ -182,7 +171,7 @@ def of_oxygen(oxygen: Oxygen) -> dict[str, Setting]:
 @lru_cache(maxsize=4096)
 def _effective(layers: tuple[tuple[str, bytes], ...], oxygen: Oxygen | None, who: frozenset[Condition]) -> LimitSet:
     limits, origin = dict(LIMITS), {}
-    said = [(name, _decoded(document)) for name, document in layers]
+    said = [(name, decoded(document)) for name, document in layers]
     if oxygen is not None:
         own = of_oxygen(oxygen)
         said.insert(next((i for i, (name, _) in enumerate(said) if name == "patient"), len(said)), ("profile", own))
@@ -198,6 +187,11 @@ def effective(
     organisation: Own, programmes: Iterable[Own], patient: Own, oxygen: Oxygen | None, who: frozenset[Condition]
 ) -> LimitSet:
     """Return the limits of a person: the same object for the same numbers, so that arrays of them are shared."""
-    named = (("organisation", organisation), ("programme", joined(programmes)), ("patient", patient))
-    layers = tuple((name, msgspec.json.encode(dict(own), order="sorted")) for name, own in named if own)
-    return _effective(layers, oxygen, who)
+    layers = in_order(organisation, programmes, patient)
+    said = [(name, {rule: own[rule] for rule in own if rule in LIMITS}) for name, own in layers]
+    return _effective(tuple((name, encoded(own)) for name, own in said if own), oxygen, who)
+
+
+def in_order(organisation: Own, programmes: Iterable[Own], patient: Own) -> tuple[tuple[str, Own], ...]:
+    """Return the layers of a person, each over the one before, those of the programmes joined to one."""
+    return ("organisation", organisation), ("programme", joined(programmes)), ("patient", patient)

@@ -10,6 +10,7 @@ import msgspec
 
 from services import limits
 from services.impossible import impossible
+from services.layer import Setting
 
 MAX_STEPS: Final = 10
 MAX_AFTER_MIN: Final = 24 * 60
@@ -49,8 +50,8 @@ class Programme(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     hours: Hours | None = None
     cover: str = ""  # who looks outside the hours, in words
     ladder: tuple[Step, ...] = ()
-    alert_budget: float = USUAL_BUDGET  # incidents from adaptive rules, a patient-week
-    limits: dict[str, limits.Setting] = {}
+    alert_budget: float = USUAL_BUDGET  # incidents from adaptive rules a patient-week that the team agreed to
+    limits: dict[str, Setting] = {}
 
 
 def checked(document: Mapping[str, Any]) -> Programme:
@@ -72,8 +73,7 @@ def checked(document: Mapping[str, Any]) -> Programme:
     if programme.hours is not None:
         _check_hours(programme.hours)
     _check_ladder(programme.ladder)
-    limits.checked(msgspec.to_builtins(programme.limits))
-    return programme
+    return msgspec.structs.replace(programme, limits=limits.checked(msgspec.to_builtins(programme.limits)))
 
 
 def missing(programme: Programme) -> tuple[str, str] | None:

@@ -224,7 +224,8 @@ class ProcessorSettings(Section):
     )
     alert_budget: Literal["0.1", "0.2", "0.3"] = Field(
         "0.1",
-        description="clinical incidents a patient-week that all adaptive rules may bring together; safety has none",
+        description="clinical incidents a patient-week that all adaptive rules may bring together, where no layer of "
+        "rules says otherwise; safety has none",
     )
     max_records: int = Field(2000, ge=1, le=20000, description="Kafka records in one transaction at the most")
     instance_id: str = Field("", description="static membership: a name unique to this process, or empty")

@@ -20,7 +20,7 @@ class Shown(NamedTuple):
 
 
 class Apart(NamedTuple):
-    """The difference of the averages before and after it, as they are shown."""
+    """The difference of the averages before and after it, as they are shown; a count may stand between."""
 
     decimals: int
 
@@ -45,7 +45,8 @@ def compare(tokens: list[str], expected: Expected) -> None:
         if isinstance(one, Shown):
             right = decimals(token) == one.decimals and abs(float(token) - one.value) <= 0.5 * 10**-one.decimals + 1e-3
         elif isinstance(one, Apart):
-            apart = abs(float(tokens[place - 1]) - float(tokens[place + 1]))
+            after = next(i for i in range(place + 1, len(expected)) if isinstance(expected[i], Shown))
+            apart = abs(float(tokens[place - 1]) - float(tokens[after]))
             right = token == f"{apart:.{one.decimals}f}"
         else:
             right = token == one

@@ -138,7 +138,7 @@ def create_api(settings: Settings, clock: Clock, pool: Pool, *, credential_clock
     app.include_router(audit_routes.router(access))
     app.include_router(export_routes.router(access, clock))
     app.include_router(incident_routes.router(access, clock))
-    app.include_router(profile_routes.router(access, clock, settings.kafka.partitions))
+    app.include_router(profile_routes.router(access, clock, settings.kafka.partitions, settings.processor.alert_budget))
     app.include_router(life_event_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(programme_routes.router(access, clock, settings.kafka.partitions))
     app.include_router(consent_routes.router(access, clock, settings.kafka.partitions))

@@ -201,16 +201,18 @@ class SetBy(TypedDict):
 
 
 @strict
-class Bounds(TypedDict):
-    """How far a limit may be moved."""
+class Bounds(TypedDict, total=False):
+    """How far a limit may be moved, a drift's bound, or which budgets there are."""
 
     levels: list[list[float]]
     persist_s: list[float]
+    bound: list[float]
+    alert_budget: list[str]
 
 
 @strict
 class Rule(TypedDict):
-    """A rule as it holds for a patient; the numbers are those of a limit."""
+    """A rule as it holds for a patient: a limit's numbers, a drift's bound, or the budget of all adaptive rules."""
 
     rule: str
     title: str
@@ -225,6 +227,8 @@ class Rule(TypedDict):
     levels: NotRequired[list[Level]]
     clear: NotRequired[float]
     persist_s: NotRequired[float]
+    bound: NotRequired[float]
+    alert_budget: NotRequired[str | None]
     origin: NotRequired[str]
     set: NotRequired[list[SetBy]]
     bounds: NotRequired[Bounds]

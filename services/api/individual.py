@@ -1,4 +1,4 @@
-"""What is individual about a patient as it stands: the limits in force, who set them, and which rules are off."""
+"""What is individual about a patient as it stands: limits, bounds and budget, who set them, and which rules are off."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any, Final, LiteralString, NamedTuple
 
 from detectors.adult_limits import Limit
+from detectors.choices import Choice
 from detectors.limit_sets import LimitSet
 from detectors.limits import DEFAULT_LIMITS, ONLY_BY_PROFILE, Limits
+from detectors.protocol import Rule
 from detectors.rules import ADAPTIVE_RULES, NEWS2_HIGH, RULES, WEIGHT_GAIN, WHY_OFF
 from ingest.clock import to_datetime, to_ms
-from services import profile
-from services.api import words
+from services import adaptive, profile
+from services.api import chosen, words
 from services.api.monitoring import ROWS, by
 from services.api.query import Connection, Row, every
 from services.api.times import rfc3339
@@ -30,6 +32,7 @@ class Individual(NamedTuple):
 
     rows: list[Row]
     timeline: list[tuple[int, LimitSet]]
+    choices: list[tuple[int, Choice]]
     at_ms: int
 
     @property
@@ -37,6 +40,12 @@ class Individual(NamedTuple):
         """Return what holds now."""
         place = bisect_right(self.timeline, self.at_ms, key=lambda entry: entry[0])
         return self.timeline[place - 1][1] if place else EVERYBODY
+
+    @property
+    def choice(self) -> Choice:
+        """Return what somebody chose of the rules against the own normal, as it holds now."""
+        place = bisect_right(self.choices, self.at_ms, key=lambda entry: entry[0])
+        return self.choices[place - 1][1] if place else Choice()
 
     def latest(self, kind: str, subject: str) -> Row | None:
         """Return the change of a kind and subject that holds now."""
@@ -64,15 +73,29 @@ async def read(connection: Connection, patient_id: int, now: datetime) -> Indivi
         )
         for row in reversed(rows)
     ]
-    return Individual(rows, individual.timeline(changes), to_ms(now))
+    return Individual(rows, individual.timeline(changes), individual.choices(changes), to_ms(now))
 
 
-def limits(one: Individual) -> list[dict[str, Any]]:
-    """Return each rule as it holds for the patient: its numbers, where they come from, or why it is off."""
+def limits(one: Individual, usual_budget: str | None = None) -> list[dict[str, Any]]:
+    """Return each rule as it holds for the patient: its numbers, where they come from, or why it is off.
+
+    At last the budget of all adaptive rules; ``usual_budget``: of whom nobody set one.
+    """
     own = one.limits
     shown = [_limit(one, own, limit) for limit in own.limits]
-    others = (NEWS2_HIGH, WEIGHT_GAIN, *ADAPTIVE_RULES)
-    return shown + [{"rule": r.id, "title": r.title, "kind": r.kind} | _state(one, own, r.id) for r in others]
+    shown += [_other(one, rule) | _state(one, own, rule.id) for rule in (NEWS2_HIGH, WEIGHT_GAIN, *ADAPTIVE_RULES)]
+    return [*shown, chosen.budget(one.choice, usual_budget) | _origin(one, adaptive.TOGETHER)]
+
+
+def _other(one: Individual, rule: Rule) -> dict[str, Any]:
+    """Return a rule without a limit; of a drift with its bound and where that comes from."""
+    named, drift = {"rule": rule.id, "title": rule.title, "kind": rule.kind}, chosen.drift(one.choice, rule)
+    return named | drift | (_origin(one, rule.id) if drift else {})
+
+
+def _origin(one: Individual, rule: str) -> dict[str, Any]:
+    origin = chosen.origin(one.choice, rule)
+    return {"origin": origin, "set": _who(one, origin, rule)}
 
 
 def _limit(one: Individual, own: LimitSet, limit: Limit) -> dict[str, Any]:
@@ -139,14 +162,13 @@ def note(one: Individual) -> tuple[bool, str]:
     said = [] if who is None else _said(who)
     titles = {limit.rule: limit.title.lower() for limit in DEFAULT_LIMITS}
     said += [f"own limit for {titles[rule]}" for rule, origin in own.origin.items() if origin != "profile"]
+    beside = chosen.sentence(one.choice)
     if not said:
-        return False, words.NOT_INDIVIDUALISED
+        return False, words.NOT_INDIVIDUALISED + beside
     newest = next(row for row in one.rows if to_ms(row["effective_at"]) <= one.at_ms)
     person = newest["by_name"] if newest["person_id"] is not None else "the command line"
-    return (
-        True,
-        f"Limits individualised: {', '.join(said)} (last by {person}, from {newest['effective_at']:%-d %b %Y}).",
-    )
+    since = f"{newest['effective_at']:%-d %b %Y}"
+    return True, f"Limits individualised: {', '.join(said)} (last by {person}, from {since}).{beside}"
 
 
 def _said(who: profile.Profile) -> list[str]:

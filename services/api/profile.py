@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from ingest.clock import to_ms
-from services import limits, profile
+from services import layer, limits, profile
 from services.api import changes, individual
 from services.api.individual import Individual
 from services.api.patients import Patient
@@ -60,12 +60,12 @@ async def set_limits(scope: Scope, patient: Patient, rules: Mapping[str, Any], a
     except ImpossibleError as error:
         raise _refused(error) from error
     return await changes.record(
-        scope, patient, "limits", "patient", {"rules": limits.plain(own)}, reason=asked.reason,
+        scope, patient, "limits", "patient", {"rules": layer.plain(own)}, reason=asked.reason,
         effective=asked.effective, now=asked.now, if_match=asked.if_match, key=asked.key, partitions=asked.partitions,
     )  # fmt: skip
 
 
-def own_of(rules: Mapping[str, Any]) -> dict[str, limits.Setting]:
+def own_of(rules: Mapping[str, Any]) -> dict[str, layer.Setting]:
     """Return a layer of limits as asked for.
 
     Raises:
@@ -92,12 +92,12 @@ async def shown(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]
     }
 
 
-async def limits_shown(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]:
+async def limits_shown(scope: Scope, patient: Patient, now: datetime, usual_budget: str) -> dict[str, Any]:
     """Return each rule's numbers and where they come from, and the version of the patient's own to change."""
     one = await individual.read(scope.connection, patient.id, now)
     return {
         "version": version(one, "limits", "patient"),
-        "rules": individual.limits(one),
+        "rules": individual.limits(one, usual_budget),
         "history": _history(scope, patient, one, "limits"),
     }
 

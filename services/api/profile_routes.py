@@ -33,7 +33,7 @@ class ProfileWanted(Said):
 
 
 class LimitsWanted(Said):
-    """The patient's own limits, all of them; see `services.limits`."""
+    """The patient's own limits, bounds of drifts and alert budget, all of them; see `services.limits`."""
 
     rules: dict[str, Any]
 
@@ -45,8 +45,8 @@ def asked(body: Said, clock: Clock, if_match: str | None, key: str | None, parti
     return Asked(body.reason, effective, now, if_match, key, partitions)
 
 
-def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
-    """Return the routes of one app; ``partitions`` as the settings say of the control topic."""
+def router(access: Access, clock: Clock, partitions: int, alert_budget: str) -> APIRouter:
+    """Return the routes of one app; ``partitions`` of the control topic and ``alert_budget`` as the settings say."""
     v1 = APIRouter(prefix="/v1/patients/{patient_id}", default_response_class=Answer)
 
     async def write(
@@ -89,7 +89,7 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         request: Request, response: Response, patient_id: Key, body: LimitsWanted,
         if_match: IfMatch = None, idempotency_key: RequestKey = None,
     ) -> Any:  # fmt: skip
-        """Set the patient's own limits, within bounds; a rule that is left out is as it is for others."""
+        """Set the patient's own limits, within bounds; what is left out is as it is for others."""
         how = asked(body, clock, if_match, idempotency_key, partitions)
         async with access.scoped(request, "patient.limits") as scope:
             patient = await patients.find(scope, patient_id)
@@ -101,7 +101,8 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
     async def read_limits(request: Request, response: Response, patient_id: Key) -> Any:
         """Show each rule as it holds for the patient: its numbers and their origin, or why it is off."""
         async with access.scoped(request, "profile.read") as scope:
-            shown = await profile.limits_shown(scope, await patients.find(scope, patient_id), times.present(clock))
+            patient = await patients.find(scope, patient_id)
+            shown = await profile.limits_shown(scope, patient, times.present(clock), alert_budget)
         response.headers["ETag"] = changes.etag(shown["version"])
         return shown
 

@@ -56,12 +56,13 @@ def limits(
     organisation: str = ORGANISATION,
     as_json: bool = JSON,
 ) -> None:
-    """Show or set the patient's own safety limits, within bounds (`keepwell patient bounds`).
+    """Show or set the patient's own limits, bounds of drifts and alert budget (`keepwell patient bounds`).
 
-    keepwell patient limits p20 '{"fever": {"levels": [38, 39]}}' --reason "neutropenia"
+    keepwell patient limits p20 '{"fever": {"levels": [38, 39]}, "spo2_drift": {"bound": 1.5}}' --reason "neutropenia"
     """
     from services.impossible import ImpossibleError
-    from services.limits import checked, plain
+    from services.layer import plain
+    from services.limits import checked
 
     if document is None:
         return _show(key, organisation, "limits", "patient", as_json)
@@ -74,23 +75,27 @@ def limits(
 
 
 def bounds(as_json: bool = JSON) -> None:
-    """Show everybody's safety limits, and how far each may be moved for one person."""
+    """Show everybody's limits, bounds of drifts and alert budget, and how far each may be moved for one person."""
+    from services import adaptive
     from services.limits import BOUNDS, LIMITS
 
-    say.rows(
-        [
-            {
-                "rule": rule,
-                "levels": ", ".join(f"{threshold:g} {priority}" for threshold, priority in LIMITS[rule].levels),
-                "from_to": ", ".join(f"{low:g} to {high:g}" for low, high in allowed.levels),
-                "persist_s": LIMITS[rule].persist_s,
-                "persist_from_to": f"{allowed.persist_s[0]:g} to {allowed.persist_s[1]:g}",
-            }
-            for rule, allowed in BOUNDS.items()
-        ],
-        as_json,
-        "",
-    )
+    rows: list[dict[str, Any]] = [
+        {
+            "rule": rule,
+            "levels": ", ".join(f"{threshold:g} {priority}" for threshold, priority in LIMITS[rule].levels),
+            "from_to": ", ".join(f"{low:g} to {high:g}" for low, high in allowed.levels),
+            "persist_s": LIMITS[rule].persist_s,
+            "persist_from_to": f"{allowed.persist_s[0]:g} to {allowed.persist_s[1]:g}",
+        }
+        for rule, allowed in BOUNDS.items()
+    ]
+    lasts = {"persist_s": None, "persist_from_to": None}
+    for rule, (low, high) in adaptive.DRIFT_BOUNDS.items():
+        usual = f"bound {adaptive.USUAL_BOUNDS[rule]:g}"
+        rows.append({"rule": rule, "levels": usual, "from_to": f"{low:g} to {high:g}"} | lasts)
+    budget, budgets = load().settings.processor.alert_budget, ", ".join(adaptive.BUDGETS)
+    rows.append({"rule": adaptive.TOGETHER, "levels": f"alert_budget {budget}", "from_to": budgets} | lasts)
+    say.rows(rows, as_json, "")
 
 
 def document_of(text: str) -> dict[str, Any]:

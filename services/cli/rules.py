@@ -1,4 +1,4 @@
-"""``keepwell rules``: safety limits as files that are written, tested, tried on what is stored, and applied."""
+"""``keepwell rules``: limits, bounds and budgets as files: written, tested, tried on what is stored, and applied."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from services.rules.trial import Outcome
 
 DIFFERS: Final = 1
-HELP: Final = """Write safety limits as files: one layer each, with examples of what they find.
+HELP: Final = """Write safety limits, bounds of drifts and the alert budget as files: one layer each, with examples.
 
     keepwell rules export programme copd > copd.yaml    a layer, to begin from
     keepwell rules test copd.yaml         runs its examples; needs no server
@@ -44,11 +44,15 @@ def register(app: typer.Typer) -> None:
 def try_examples(files: list[Path] = FILE, as_json: bool = JSON) -> None:
     """Run the examples in rules files through the code that judges people's readings.
 
-    Exit code 1 where something else is found than a file expects, or where a file has no example.
+    Exit code 1 where something else is found than a file expects, or where a file has no example. Examples test
+    limits; bounds of drifts and the alert budget are tried on the past (`keepwell rules dry-run`).
     """
-    from services.rules.trial import tried
+    from services.rules.trial import tried, untested
 
-    outcomes = {file: [tried(one, example) for example in one.examples] for file in files for one in [opened(file)]}
+    opened_files = {file: opened(file) for file in files}
+    outcomes = {file: [tried(one, example) for example in one.examples] for file, one in opened_files.items()}
+    for file, one in opened_files.items():
+        _note(file, untested(one))
     if as_json:
         say.told({str(file): [_plain(each) for each in tried] for file, tried in outcomes.items()}, as_json)
     else:
@@ -63,6 +67,14 @@ def schema() -> None:
     from services.rules.schema import as_text
 
     print(as_text(), end="")  # noqa: T201 - one document on stdout, not wrapped
+
+
+def _note(file: Path, untested: list[str]) -> None:
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    if untested:
+        console.print(
+            f"{file}: no example tests {', '.join(untested)}; see what it finds with `keepwell rules dry-run`"
+        )
 
 
 def _print(file: Path, outcomes: list[Outcome]) -> None:

@@ -18,7 +18,7 @@ from services.cli.say import JSON, ORGANISATION, moment, refuse
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from services.limits import Setting
+    from services.layer import Setting
     from services.rules.form import RulesFile
     from services.rules.layers import Layer
 
@@ -86,8 +86,10 @@ def _preview(at: Desk, one: RulesFile, before: Layer, effective: datetime) -> No
 def _words(setting: Setting | None) -> str:
     if setting is None:
         return "as elsewhere"
-    levels = [", ".join(f"{level:g}" for level in setting.levels)] if setting.levels else []
-    return "; ".join(levels + ([] if setting.persist_s is None else [f"{setting.persist_s} s"]))
+    said = [", ".join(f"{level:g}" for level in setting.levels)] if setting.levels else []
+    said += [] if setting.persist_s is None else [f"{setting.persist_s} s"]
+    said += [] if setting.bound is None else [f"bound {setting.bound:g}"]
+    return "; ".join(said + ([] if setting.alert_budget is None else [f"alert budget {setting.alert_budget}"]))
 
 
 def _written(at: Desk, one: RulesFile, before: Layer, reason: str, effective: datetime | None) -> int:

@@ -12,16 +12,19 @@ from services.cli.say import JSON, ORGANISATION
 
 if TYPE_CHECKING:
     from detectors.adult_limits import Limit
+    from detectors.choices import Choice
     from detectors.limit_sets import LimitSet
 
 
 def show(whom: list[str] = WHOM, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
-    """Show the limits that hold for a patient, in a programme or for everybody, and which layer each comes from."""
+    """Show what holds for a patient, in a programme or for everybody, and which layer each comes from."""
     aim = named(whom)
     with desk(organisation, aim) as at:
         at.noted(READ)
-        own = _of(at)
-    say.rows([_shown(limit, own) for limit in own.limits], as_json, "")
+        own, choice = _of(at)
+        budget = at.settings.processor.alert_budget
+    rows = [_shown(limit, own) for limit in own.limits]
+    say.rows([*rows, *_drifts(choice, own), _budget(choice, budget)], as_json, "")
 
 
 def history(whom: list[str] = WHOM, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
@@ -49,11 +52,11 @@ def export(whom: list[str] = WHOM, organisation: str = ORGANISATION) -> None:
     print(form.written(file), end="")  # noqa: T201 - a file on stdout, not wrapped
 
 
-def _of(at: Desk) -> LimitSet:
-    """Return the limits of a patient, or of somebody of whom only the layer is known."""
+def _of(at: Desk) -> tuple[LimitSet, Choice]:
+    """Return what holds for a patient, or for somebody of whom only the layer is known."""
     from ingest.clock import to_ms
-    from services import limits
-    from services.rules.effect import limits_at
+    from services import adaptive, limits
+    from services.rules.effect import choice_at, limits_at
     from services.rules.form import Aim
     from services.rules.layers import standing
     from services.store.steps import run
@@ -61,15 +64,14 @@ def _of(at: Desk) -> LimitSet:
     now_ms = to_ms(now())
     if at.aim.layer == "patient":
         (changes,) = at.changes(list(at.patients)).values()
-        return limits_at(changes, now_ms)
+        return limits_at(changes, now_ms), choice_at(changes, now_ms)
     everybody = run(at.connection, standing(at.organisation_id, Aim("organisation"), [], now_ms)).rules
     programmes = [at.layer().rules] if at.aim.layer == "programme" else []
-    return limits.effective(everybody, programmes, {}, None, frozenset({"no_oxygen_target"}))
+    own = limits.effective(everybody, programmes, {}, None, frozenset({"no_oxygen_target"}))
+    return own, adaptive.effective(limits.in_order(everybody, programmes, {}))
 
 
 def _shown(limit: Limit, own: LimitSet) -> dict[str, Any]:
-    from detectors.rules import WHY_OFF
-
     side = f"{'at or ' if limit.inclusive else ''}{limit.side}"
     return {
         "rule": limit.rule,
@@ -78,5 +80,38 @@ def _shown(limit: Limit, own: LimitSet) -> dict[str, Any]:
         "persist_s": limit.persist_s,
         "clear_s": limit.clear_s,
         "from": own.origin.get(limit.rule, "everybody"),
-        "state": f"off: {'; '.join(WHY_OFF[each] for each in limit.not_for)}" if limit.rule in own.off else "on",
+        "state": _state(limit.rule, own),
     }
+
+
+def _drifts(choice: Choice, own: LimitSet) -> list[dict[str, Any]]:
+    """Return the drifts in the shape of limits: told at the bound and at twice of it, over at half of it."""
+    from services import adaptive
+
+    return [
+        {
+            "rule": rule,
+            "levels": f"drifted by {bound:g} low, {2 * bound:g} medium",
+            "clear": bound / 2,
+            "persist_s": None,
+            "clear_s": None,
+            "from": choice.set_by.get(rule, "everybody"),
+            "state": _state(rule, own),
+        }
+        for rule, bound in adaptive.bounds_of(choice).items()
+    ]
+
+
+def _budget(choice: Choice, usual: str) -> dict[str, Any]:
+    from services import adaptive
+
+    said = f"alert budget {choice.budget or usual} {adaptive.UNIT}"
+    by = choice.set_by.get(adaptive.TOGETHER, "everybody")
+    nothing = {"clear": None, "persist_s": None, "clear_s": None}
+    return {"rule": adaptive.TOGETHER, "levels": said, **nothing, "from": by, "state": "on"}
+
+
+def _state(rule: str, own: LimitSet) -> str:
+    from detectors.rules import RULES, WHY_OFF
+
+    return f"off: {'; '.join(WHY_OFF[each] for each in RULES[rule].not_for)}" if rule in own.off else "on"

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from detectors import device_classes, windows
+from detectors.choices import Choice
 from detectors.early_occasions import Holds
 from detectors.limit_sets import LimitSet
 from services import life_events
@@ -34,6 +35,7 @@ class Changes:
         self._of: dict[int, list[PatientChange]] = {}
         self.limits: dict[int, list[tuple[int, LimitSet]]] = {}  # whose are not everybody's: from when, and what holds
         self.scoring: dict[int, list[tuple[int, Holds]]] = {}  # the same of NEWS2
+        self.choices: dict[int, list[tuple[int, Choice]]] = {}  # of whose rules against the own normal anybody chose
         self.windows: dict[int, list[tuple[int, float, float]]] = {}  # whose heart rate was ever expected to change
         self._events: dict[int, list[LifeEvent]] = {}
 
@@ -43,6 +45,7 @@ class Changes:
         self._classes.clear()
         self.limits.clear()
         self.scoring.clear()
+        self.choices.clear()
         self.windows.clear()
         self._events.clear()
 
@@ -52,6 +55,7 @@ class Changes:
         self._classes.pop(patient_id, None)
         self.limits.pop(patient_id, None)
         self.scoring.pop(patient_id, None)
+        self.choices.pop(patient_id, None)
         self.windows.pop(patient_id, None)
         self._events.pop(patient_id, None)
 
@@ -70,8 +74,16 @@ class Changes:
         if any(change.kind in individual.KINDS for change in new.values()):
             self.limits[patient_id] = individual.timeline(self._of[patient_id])
             self.scoring[patient_id] = individual.scoring(self._of[patient_id])
+            self._choose(patient_id)
         if any(change.kind == "life_event" for change in new.values()):
             self._take_events(patient_id)
+
+    def _choose(self, patient_id: int) -> None:
+        chosen = individual.choices(self._of[patient_id])
+        if chosen:
+            self.choices[patient_id] = chosen
+        else:
+            self.choices.pop(patient_id, None)
 
     def _take_events(self, patient_id: int) -> None:
         told = sorted((one for one in self._of[patient_id] if one.kind == "life_event"), key=lambda one: one.change_id)
@@ -137,6 +149,12 @@ class Changes:
                 edges |= {change.effective_ms, change.payload.get("until_ms") or change.effective_ms}
         inside = sorted(edge for edge in edges if from_ms <= edge <= to_ms)
         return next((edge for edge in inside if self.told(patient_id, rule, edge)), None)
+
+    def chosen_at(self, patient_id: int, at_ms: int) -> Choice:
+        """Return what anybody chose of a patient's rules against the own normal, as it holds at an instant."""
+        said = self.choices.get(patient_id, ())
+        place = bisect_right(said, at_ms, key=lambda entry: entry[0])
+        return said[place - 1][1] if place else Choice()
 
     def closing(self, patient_id: int, up_to_ms: int) -> PatientChange | None:
         """Return the last change up to an instant that ends the monitoring, None where it was never ended."""

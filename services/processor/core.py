@@ -6,12 +6,13 @@ Everything here is a pure function of what is stored: it can be dropped at any t
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.choices import NOBODYS, Choices
 from detectors.limit_sets import Standing
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
@@ -127,6 +128,13 @@ class Core:
             row: own for row, patient in patients.items() if (own := self.changes.windows.get(patient)) is not None
         }
         return Windows(timelines) if timelines else None
+
+    def choices(self, slots: Iterable[int]) -> Choices:
+        """Return by which bounds and budget rules against the own normal judge these patients, and when."""
+        own = self.changes.choices
+        patients = {slot: int(self.patient_of[slot]) for slot in slots} if own else {}
+        timelines = {slot: own[patient] for slot, patient in patients.items() if patient in own}
+        return Choices(timelines) if timelines else NOBODYS
 
     def forget(self, patient_id: int) -> None:
         """Let go of an erased patient; the place stays empty until the next load."""

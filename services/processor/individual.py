@@ -1,15 +1,16 @@
-"""From what was changed about a patient to the limits that hold for it, instant by instant."""
+"""From what was changed about a patient to the limits, bounds and budget that hold for it, instant by instant."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
+from detectors.choices import Choice
 from detectors.early_occasions import Holds
 from detectors.limit_sets import LimitSet
 from detectors.rules import NEWS2_HIGH
-from services import limits, profile
-from services.limits import Own
+from services import adaptive, layer, limits, profile
+from services.layer import Own
 from services.processor.change import PatientChange
 
 KINDS: Final = ("profile", "limits")
@@ -37,6 +38,18 @@ def scoring(changes: Sequence[PatientChange]) -> list[tuple[int, Holds]]:
     return [(mark, _holds(profile_at(changes, mark), mark)) for mark, _ in timeline(changes)]
 
 
+def choices(changes: Sequence[PatientChange]) -> list[tuple[int, Choice]]:
+    """Return from which instant on what somebody chose of the rules against the own normal; nothing where nobody did.
+
+    ``changes`` as in `timeline`. Before the first entry, what holds for everybody does.
+    """
+    said = [change for change in changes if change.kind == "limits"]
+    if not adaptive.said_in(change.payload for change in said):
+        return []
+    marks = sorted({change.effective_ms for change in said})
+    return [(mark, adaptive.effective(limits.in_order(*_layers(said, mark)))) for mark in marks]
+
+
 def _holds(who: profile.Profile | None, at_ms: int) -> Holds:
     off = not profile.conditions(who, at_ms).isdisjoint(NEWS2_HIGH.not_for)
     return Holds(profile.on_scale_2(who), off, None if who is None or who.oxygen is None else who.oxygen.home)
@@ -49,15 +62,14 @@ def profile_at(changes: Sequence[PatientChange], at_ms: int) -> profile.Profile 
 
 
 def _at(own: Sequence[PatientChange], at_ms: int) -> LimitSet:
-    latest = {(change.kind, change.subject): change for change in own if change.effective_ms <= at_ms}
-    layers: dict[str, Own] = {
-        subject: limits.of(change.payload) for (kind, subject), change in latest.items() if kind == "limits"
-    }
     who = profile_at(own, at_ms)
-    return limits.effective(
-        layers.get("organisation", {}),
-        [layer for subject, layer in sorted(layers.items()) if subject.startswith(PROGRAMME)],
-        layers.get("patient", {}),
-        None if who is None else who.oxygen,
-        profile.conditions(who, at_ms),
-    )
+    oxygen = None if who is None else who.oxygen
+    return limits.effective(*_layers(own, at_ms), oxygen, profile.conditions(who, at_ms))
+
+
+def _layers(own: Sequence[PatientChange], at_ms: int) -> tuple[Own, list[Own], Own]:
+    """Return the organisation's, the programmes' and the patient's own layer as they hold at an instant."""
+    said = [change for change in own if change.kind == "limits" and change.effective_ms <= at_ms]
+    layers = {change.subject: layer.of(change.payload) for change in said}
+    programmes = [one for subject, one in sorted(layers.items()) if subject.startswith(PROGRAMME)]
+    return layers.get("organisation", {}), programmes, layers.get("patient", {})

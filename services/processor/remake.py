@@ -76,10 +76,14 @@ def _is_of(replay: Replay, alert: KnownAlert) -> bool:
 
 
 def _is_of_former(replay: Replay, row: AlertRow) -> bool:
-    """Tell whether an alert was found by an earlier version of its rule, or for another budget, and is over."""
+    """Tell whether an alert was found by an earlier version of its rule, or for another setting, and is over.
+
+    A budget that a layer says, or said, is no setting: it is a change in event time, and put right as one.
+    """
     limit = row.evidence.get("cusum_limit", replay.core.pipeline.limit)
-    same = row.rule_version == ALL_RULES[row.rule].version and limit == replay.core.pipeline.limit
-    return row.state != "active" and not same
+    chosen = replay.core.changes.chosen_at(replay.patient_id, row.found_ms).budget is not None
+    same_limit = limit == replay.core.pipeline.limit or chosen or "limit_set_by" in row.evidence
+    return row.state != "active" and not (row.rule_version == ALL_RULES[row.rule].version and same_limit)
 
 
 def _replaced(replay: Replay) -> Remade:

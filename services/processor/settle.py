@@ -65,6 +65,7 @@ def settle(
     applier = Applier(core, engine, moved)
     standing = core.standing({slot: slot for slot in moved})
     opened = core.windows({slot: slot for slot in moved})
+    choices = core.choices(moved)
     for rank in range(int(segments.rank.max(initial=-1)) + 1):
         chosen = np.flatnonzero(segments.rank == rank)
         hour = _slice(core, source, bounds, segments, chosen)
@@ -72,7 +73,7 @@ def settle(
         first_ms = _first_instants(in_time, heard, chosen)
         applier.before(hour.rows, hour.hour_ms)
         alarm = None if standing is None else standing.alarm(hour.rows, hour.hour_ms)
-        _take(core, engine, effects, core.pipeline.settle(core.state, hour, alarm, opened), hour, first_ms)
+        _take(core, engine, effects, core.pipeline.settle(core.state, hour, alarm, opened, choices), hour, first_ms)
     applier.rest()
     for slot in moved:
         core.fed[slot] = core.hot[slot].settled_ms

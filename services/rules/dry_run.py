@@ -17,7 +17,7 @@ import psycopg
 from detectors.daily import Budget
 from detectors.limits import Limits
 from detectors.pipeline import Pipeline
-from services.limits import Own
+from services.layer import Own
 from services.processor import hot as hot_state
 from services.processor.beginning import beginning
 from services.processor.change import PatientChange

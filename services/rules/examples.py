@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from detectors.protocol import LIMIT_METRICS
-from detectors.rules import WEIGHT_GAIN
+from detectors.rules import ADAPTIVE, WEIGHT_GAIN
 from ingest.catalogue import catalogue
-from services import profile
+from services import adaptive, profile
 from services.impossible import ImpossibleError
 from services.limits import LIMITS
 from services.rules.form import CLEARED, Example, Expected, Reading
@@ -25,6 +25,7 @@ METRICS: Final = tuple(metric for metric in LIMIT_METRICS if metric != WEIGHT_GA
 MAX_READINGS: Final = 10_000  # of one example
 _UNIT_S: Final = {"s": 1, "min": 60, "h": 3600}
 TIME: Final = rf"\d+(\.\d+)? ?({'|'.join(_UNIT_S)})( \d+(\.\d+)? ?({'|'.join(_UNIT_S)}))*"
+UNTESTED: Final = "leave it out: examples test limits only; see on the past what it finds (`keepwell rules dry-run`)"
 _WRITE: Final = "write it as the examples in docs/rules.md do"
 
 
@@ -152,7 +153,8 @@ def _expect(check: Check, place: Place, said: Any) -> Iterable[tuple[float, Expe
 def _is_known(check: Check, place: Place, one: dict[str, Any]) -> bool:
     rule, level = one.get("rule"), one.get("level")
     if not isinstance(rule, str) or rule not in LIMITS:
-        check.refuse((*place, "rule"), rule, ", ".join(LIMITS), nearest(str(rule), LIMITS))
+        next_step = UNTESTED if rule in (*adaptive.RULES, *ADAPTIVE) else nearest(str(rule), LIMITS)
+        check.refuse((*place, "rule"), rule, ", ".join(LIMITS), next_step)
         return False
     levels = [*(priority for _, priority in LIMITS[rule].levels), CLEARED]
     if level not in levels:

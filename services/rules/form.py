@@ -1,6 +1,6 @@
-"""A rules file: one layer of limits as text, which version of it that is, and examples of what it finds.
+"""A rules file: one layer as text, which version of it that is, and examples of what it finds.
 
-What a layer can say is what `services.limits` holds and checks; nothing is checked twice or otherwise here.
+What a layer can say is what `services.limits` checks; nothing is checked twice or otherwise here.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from services import limits
-from services.limits import Layer, Own
+from services import layer
+from services.layer import Layer, Own
 from services.processor.individual import PROGRAMME
 from services.rules import text
 
@@ -91,12 +91,16 @@ class RulesFile(NamedTuple):
 
 def written(file: RulesFile) -> str:
     """Return a layer as the text of a file, without examples."""
-    rules = {rule: _whole(setting) for rule, setting in limits.plain(file.rules).items()}
+    rules = {rule: _whole(setting) for rule, setting in layer.plain(file.rules).items()}
     return text.written({"for": str(file.aim), "version": file.version, "rules": rules})
 
 
 def _whole(setting: dict[str, Any]) -> dict[str, Any]:
-    """Return a setting with 92 for 92.0."""
-    levels = setting.get("levels")
-    whole = levels and [int(level) if level == int(level) else level for level in levels]
-    return {**setting, "levels": whole} if whole else setting
+    """Return a setting with 92 for 92.0, and a budget as a number, as one writes it."""
+    numbers = {key: float(setting[key]) for key in ("bound", "alert_budget") if key in setting}
+    levels = [_int(level) for level in setting.get("levels", ())]
+    return setting | {key: _int(number) for key, number in numbers.items()} | ({"levels": levels} if levels else {})
+
+
+def _int(number: float) -> float:
+    return int(number) if number == int(number) else number

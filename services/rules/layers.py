@@ -1,4 +1,4 @@
-"""Layers of limits as they stand: their version and numbers, whom they concern, what they were, and a new one."""
+"""Layers of rules as they stand: their version and numbers, whom they concern, what they were, and a new one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from ingest.clock import to_datetime, to_ms
-from services import enrolment, limits, profile
-from services.limits import Own
+from services import enrolment, layer, limits, profile
+from services.layer import Own
 from services.processor import individual
 from services.processor.change import APPLIED, PatientChange
 from services.rules.form import Aim
@@ -79,14 +79,14 @@ def standing(organisation_id: int, aim: Aim, patients: Sequence[int], now_ms: in
             "SELECT version, rules FROM organisation_limits WHERE organisation_id = %s ORDER BY version DESC LIMIT 1",
             [organisation_id],
         )
-        return Layer(rows[0][0], limits.of({"rules": rows[0][1]})) if rows else Layer(0, {})
+        return Layer(rows[0][0], layer.of({"rules": rows[0][1]})) if rows else Layer(0, {})
     rows = yield (
         """SELECT max(version) OVER (), payload FROM patient_change
            WHERE (patient_id, kind, subject) = (%s, 'limits', 'patient')
            ORDER BY effective_at > %s, effective_at DESC, id DESC LIMIT 1""",
         [patients[0], to_datetime(now_ms)],
     )
-    return Layer(rows[0][0], limits.of(rows[0][1])) if rows else Layer(0, {})
+    return Layer(rows[0][0], layer.of(rows[0][1])) if rows else Layer(0, {})
 
 
 def concerned(organisation_id: int, aim: Aim) -> Steps[dict[int, str]]:
@@ -122,14 +122,14 @@ def replace(who: Who, aim: Aim, now: Layer, rules: Own, patients: Sequence[int],
         StaleError, StaleVersionError: ``who.expected`` is no longer the version.
     """
     if aim.layer == "organisation":
-        version, _ = yield from programmes.limit_organisation(who, limits.plain(rules), effective)
+        version, _ = yield from programmes.limit_organisation(who, layer.plain(rules), effective)
     elif aim.layer == "programme":
-        version = yield from programmes.save(who, aim.key, {**now.document, "limits": limits.plain(rules)})
+        version = yield from programmes.save(who, aim.key, {**now.document, "limits": layer.plain(rules)})
     else:
         said = (yield from changes_of(patients))[patients[0]]
         limits.must_hold(rules, profile.conditions(individual.profile_at(said, to_ms(effective)), to_ms(effective)))
         wanted = changes.Wanted(
-            patients[0], "limits", "patient", effective, {"rules": limits.plain(rules)}, who.reason, who.person_id,
+            patients[0], "limits", "patient", effective, {"rules": layer.plain(rules)}, who.reason, who.person_id,
             who.now, who.expected,
         )  # fmt: skip
         version = (yield from changes.steps(wanted, who.partitions)).version

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from services import limits
+from services import adaptive, limits
 from services.impossible import ImpossibleError
-from services.limits import BOUNDS, Setting
+from services.layer import Setting
+from services.limits import BOUNDS
 from services.rules import text
 from services.rules.examples import examples_of
 from services.rules.form import FOR, Aim, RulesFile, aim_of
 from services.rules.trouble import Check, Place, RulesFileError, Trouble, nearest
 
 KEYS: Final = ("for", "version", "rules", "examples")
-SETTINGS: Final = Setting.__struct_fields__
+RULES: Final = (*BOUNDS, *adaptive.RULES)
 # What people look for in a rule and don't find, and why.
 NOT_SET: Final[Mapping[str, str]] = {
     "clear": "it keeps its distance from the mildest level by itself",
     "clear_s": "how long it takes an alert to end is the same for everybody",
-    "off": "a safety limit is moved, never off; the profile says for whom it does not hold (docs/profile.md)",
+    "off": "a {kind} is moved, never off; the profile says for whom it does not hold (docs/profile.md)",
     "reason": "one is given when the file is applied (`keepwell rules apply FILE --reason …`)",
+}
+MISPLACED: Final[Mapping[str, str]] = {
+    "alert_budget": "write it under rules, as adaptive_rules: {alert_budget: 0.2}",
+    "bound": "write it under the rule it is of, as spo2_drift: {bound: 1.5}",
 }
 _BEGIN: Final = "begin as the example in docs/rules.md does"
 
@@ -35,7 +40,7 @@ def read(said: str) -> RulesFile:
     if not isinstance(document.said, dict):
         raise RulesFileError([Trouble(1, "the file", document.said, f"a map with the keys {', '.join(KEYS)}", _BEGIN)])
     check = Check(document)
-    check.keys((), document.said, KEYS)
+    check.keys((), document.said, KEYS, MISPLACED)
     file = RulesFile(_aim(check), _version(check), _rules(check), examples_of(check))
     if check.troubles:
         raise RulesFileError(sorted(check.troubles, key=lambda trouble: trouble.line))
@@ -73,14 +78,15 @@ def _rules(check: Check) -> dict[str, Setting]:
 def _rule(check: Check, rule: str, setting: Any) -> dict[str, Setting]:
     """Return one rule as `services.limits` takes it; what that refuses is told at the line where it is said."""
     place: Place = ("rules", rule)
-    if rule not in BOUNDS:
-        check.refuse(place, ..., ", ".join(BOUNDS), nearest(rule, BOUNDS))
+    fields = limits.fields_of(rule)
+    if not fields:
+        check.refuse(place, ..., ", ".join(RULES), MISPLACED.get(rule) or nearest(rule, RULES))
         return {}
-    extra = [key for key in setting if key not in SETTINGS] if isinstance(setting, dict) else []
+    extra = [key for key in setting if key not in fields] if isinstance(setting, dict) else []
     for key in extra:
-        why = NOT_SET.get(key)
-        next_step = nearest(key, SETTINGS) if why is None else f"leave it out: {why}"
-        check.refuse((*place, key), setting[key], " and ".join(SETTINGS), next_step)
+        why = NOT_SET.get(key, "").format(kind="safety limit" if rule in BOUNDS else "bound or budget")
+        next_step = f"leave it out: {why}" if why else nearest(key, fields)
+        check.refuse((*place, key), setting[key], " and ".join(fields), next_step)
     if extra:
         return {}
     try:

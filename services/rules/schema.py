@@ -7,7 +7,9 @@ from typing import Any, Final, get_args
 
 import msgspec
 
+from detectors.rules import RULES
 from ingest.catalogue import catalogue
+from services import adaptive
 from services.limits import BOUNDS, LIMITS, Bounds
 from services.profile import Profile
 from services.rules.examples import METRICS, NOTHING, TIME, TIMES
@@ -24,12 +26,12 @@ def schema() -> dict[str, Any]:
     return {
         "$schema": DIALECT,
         "title": "Keepwell rules file",
-        "description": "One layer of safety limits, as docs/rules.md describes it",
+        "description": "One layer of limits, bounds of drifts and alert budget, as docs/rules.md describes it",
         **_map(
             {
                 "for": {"type": "string", "pattern": _WHOM, "description": FOR},
                 "version": {"type": "integer", "minimum": 1, "description": "the version that this file makes"},
-                "rules": _map({rule: _rule(rule, bounds) for rule, bounds in BOUNDS.items()}),
+                "rules": _map({rule: _rule(rule, bounds) for rule, bounds in BOUNDS.items()} | _adaptive()),
                 "examples": {"type": "array", "items": _example()},
             },
             "for", "version", "rules",
@@ -61,6 +63,20 @@ def _rule(rule: str, bounds: Bounds) -> dict[str, Any]:
     }
     unit = catalogue()[limit.metric].unit
     return _map(settings) | {"description": f"{limit.title}, {unit}", "minProperties": 1}
+
+
+def _adaptive() -> dict[str, Any]:
+    """Return what can be said of the rules against the own normal: a drift's bound, and the budget of all of them."""
+    found: dict[str, Any] = {}
+    for rule, (low, high) in adaptive.DRIFT_BOUNDS.items():
+        usual, unit = adaptive.USUAL_BOUNDS[rule], adaptive.unit_of(rule)
+        bound = {"type": "number", "minimum": low, "maximum": high, "description": f"{usual:g} for everybody"}
+        found[rule] = _map({"bound": bound}, "bound") | {"description": f"{RULES[rule].title}, {unit}"}
+    budgets = [*map(float, adaptive.BUDGETS), *adaptive.BUDGETS]
+    found[adaptive.TOGETHER] = _map(
+        {"alert_budget": {"enum": budgets, "description": adaptive.UNIT}}, "alert_budget"
+    ) | {"description": adaptive.TITLE}
+    return found
 
 
 def _example() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from detectors.protocol import Finding
 from ingest.catalogue import catalogue
 from ingest.clock import to_ms
 from ingest.frame import GOOD
-from services import limits
+from services import adaptive, layer
 from services.limits import LIMITS
 from services.processor import individual, safety
 from services.processor.change import PatientChange
@@ -60,6 +60,11 @@ def tried(file: RulesFile, example: Example) -> Outcome:
     return Outcome(example, _less(expected, found), _less(found, expected))
 
 
+def untested(file: RulesFile) -> list[str]:
+    """Return what a file says that no example can test: what is found weeks of nights later."""
+    return [f"{rule}.{field}" for rule in adaptive.RULES if rule in file.rules for field in adaptive.fields_of(rule)]
+
+
 def duration(seconds: float) -> str:
     """Return a time since the beginning as an example says it.
 
@@ -74,8 +79,8 @@ def duration(seconds: float) -> str:
 
 
 def _findings(file: RulesFile, example: Example) -> list[Finding]:
-    layer = {"rules": limits.plain(file.rules)}
-    changes = [PatientChange(START_MS, 1, "limits", file.aim.subject, layer, None)]
+    said = {"rules": layer.plain(file.rules)}
+    changes = [PatientChange(START_MS, 1, "limits", file.aim.subject, said, None)]
     if example.profile:
         changes.append(PatientChange(START_MS, 2, "profile", "", example.profile, None))
     standing = Standing(_JUDGE.everybody, {0: individual.timeline(changes)})

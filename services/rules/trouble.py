@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 Place = tuple[str | int, ...]  # from the top: keys, and places in lists
@@ -53,12 +54,14 @@ class Check:
         """Say that a value is not allowed at a place; ``...``: it is the key that is not."""
         self.troubles.append(Trouble(self.document.line(place), dotted(place), value, allowed, next_step))
 
-    def keys(self, place: Place, said: Iterable[str], known: Iterable[str]) -> None:
-        """Refuse each key of a map that is none of those known."""
+    def keys(
+        self, place: Place, said: Iterable[str], known: Iterable[str], hints: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Refuse each key of a map that is none of those known; ``hints``: the next step for some of them."""
         known = tuple(known)
         for key in said:
             if key not in known:
-                self.refuse((*place, key), ..., ", ".join(known), nearest(key, known))
+                self.refuse((*place, key), ..., ", ".join(known), hints.get(key) or nearest(key, known))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

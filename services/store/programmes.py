@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from services import enrolment, limits, programme
+from services import enrolment, layer, limits, programme
 from services.impossible import impossible
 from services.processor.individual import PROGRAMME
 from services.store.fan_out import Layer, fan_out, lock
@@ -59,7 +59,7 @@ def save(who: Who, key: str, document: Mapping[str, Any]) -> Steps[int]:
     number, version, state, before = found[0] if found else (None, 0, "draft", {})
     _must_be_current(f"programme {key}", who, version)
     _must_be_ready(checked, state)
-    own = limits.plain(checked.limits)
+    own = layer.plain(checked.limits)
     if own != before.get("limits", {}) and who.role not in (None, "clinician"):
         raise impossible(own, "limits", f"for a clinician to change, not for a {who.role}")
     values = [state, version + 1, Jsonb(programme.plain(checked))]
@@ -178,7 +178,7 @@ def limit_organisation(who: Who, rules: Mapping[str, Any], effective_at: datetim
         ImpossibleError: out of bounds, or more patients than are told at once.
         StaleError: see `save`.
     """
-    own = limits.plain(limits.checked(rules))
+    own = layer.plain(limits.checked(rules))
     yield lock(who.organisation_id)
     rows = yield (
         "SELECT coalesce(max(version), 0) FROM organisation_limits WHERE organisation_id = %s",

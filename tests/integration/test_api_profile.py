@@ -105,7 +105,7 @@ async def test_own_limits_move_within_bounds_and_nobody_switches_one_off(api: Se
         ("spo2_low.levels", {"spo2_low": {"levels": []}}),
         ("spo2_low.levels", {"spo2_low": {"levels": [80, 85]}}),
         ("spo2_low.persist_s", {"spo2_low": {"persist_s": 86400}}),
-        ("spo2_low", {"spo2_low": {"off": True}}),
+        ("spo2_low.off", {"spo2_low": {"off": True}}),
         ("rules", {"resting_heart_rate_rise": {"levels": [1]}}),
     ]
     async with api.client(ours.token(ours.person("ada", "clinician"))) as client:

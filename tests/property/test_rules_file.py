@@ -6,9 +6,10 @@ import jsonschema
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services import limits
+from services import adaptive, limits
 from services.impossible import ImpossibleError
-from services.limits import BOUNDS, LIMITS, Setting
+from services.layer import Setting, plain
+from services.limits import BOUNDS, LIMITS
 from services.rules import form, schema, text
 from services.rules.form import Aim, RulesFile
 from services.rules.reading import read
@@ -24,7 +25,7 @@ AIMS = st.one_of(
 
 def possible(rule: str, setting: Setting) -> bool:
     try:
-        limits.checked({rule: limits.plain({rule: setting})[rule]})
+        limits.checked({rule: plain({rule: setting})[rule]})
     except ImpossibleError:
         return False
     return True
@@ -43,7 +44,14 @@ def checked(rule: str) -> st.SearchStrategy[Setting]:
     return settings_of(rule).filter(lambda setting: possible(rule, setting))
 
 
-LAYERS = st.fixed_dictionaries({}, optional={rule: checked(rule) for rule in BOUNDS})
+DRIFTS = {
+    rule: st.builds(Setting, bound=st.decimals(*span, places=2).map(float))
+    for rule, span in adaptive.DRIFT_BOUNDS.items()
+}
+BUDGET = st.builds(Setting, alert_budget=st.sampled_from(adaptive.BUDGETS))
+LAYERS = st.fixed_dictionaries(
+    {}, optional={rule: checked(rule) for rule in BOUNDS} | DRIFTS | {adaptive.TOGETHER: BUDGET}
+)
 
 
 @given(AIMS, st.integers(1, 10_000), LAYERS)

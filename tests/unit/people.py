@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.baseline import NIGHT_HEART
+from detectors.choices import NOBODYS, Choices
 from detectors.daily import LIMITS
 from detectors.days import close_days
 from detectors.pipeline import Pipeline
@@ -68,8 +69,9 @@ def local_day(day: int) -> int:
 
 
 def nightly_rates(
-    rates: NDArray[np.float64], state: State | None = None, first: int = 1, pair: int = NIGHT_HEART
-) -> list[Finding]:
+    rates: NDArray[np.float64], state: State | None = None, first: int = 1, pair: int = NIGHT_HEART,
+    chosen: Choices = NOBODYS,
+) -> list[Finding]:  # fmt: skip
     """What the close of each day says of nightly values (days, R) of one baseline alone; NaN is an unknown night."""
     days, people = rates.shape
     state = Pipeline().new_state(people) if state is None else state
@@ -80,5 +82,5 @@ def nightly_rates(
         state["open_day"], state["day"]["n"][:, pair] = day, np.where(known, 180, 0)
         state["day"]["sum"][:, pair] = np.rint(np.nan_to_num(rates[number]) * 1000) * 180
         hour = blank_hour(range(people), [day * DAY_MS + 11 * HOUR_MS] * people, [0] * people)
-        found += close_days(state, hour, np.arange(people), LIMITS["0.1"])[0]
+        found += close_days(state, hour, np.arange(people), LIMITS["0.1"], chosen=chosen)[0]
     return found

@@ -60,13 +60,14 @@ RULES = (
     "spo2_low, tachycardia_at_rest, tachycardia_extreme, bradycardia, respiratory_rate_high, respiratory_rate_low, "
     "fever, hypothermia, glucose_low, glucose_high, systolic_high, systolic_low, spo2_high_on_oxygen"
 )
+LAYER = f"{RULES}, heart_rate_drift, spo2_drift, respiratory_rate_drift, hrv_rmssd_drift, adaptive_rules"
 GOLDEN = [
     "line 1: for = 'ward 3' is not allowed; allowed: organisation, programme KEY or patient KEY. "
     "Next: say whose limits these are",
     "line 2: version = '2' is not allowed; allowed: a whole number from 1 on, the version that this file makes. "
     "Next: write one more than there is (`keepwell rules history`), 1 where there is none",
     "line 3: colour is not allowed; allowed: for, version, rules, examples. Next: leave it out",
-    f"line 5: rules.spo2_lo is not allowed; allowed: {RULES}. Next: write spo2_low or systolic_low, or leave it out",
+    f"line 5: rules.spo2_lo is not allowed; allowed: {LAYER}. Next: write spo2_low or spo2_drift or systolic_low, or leave it out",
     f"line 7: rules.spo2_low.levels[0] = 97.0 is not allowed; allowed: 80 to 94, medium priority. Next: {ASIS}",
     "line 11: rules.bradycardia.off = True is not allowed; allowed: levels and persist_s. Next: leave it out: a safety "
     "limit is moved, never off; the profile says for whom it does not hold (docs/profile.md)",
@@ -89,6 +90,43 @@ GOLDEN = [
 ]
 
 
+OWN_NORMAL = """\
+for: programme copd
+version: 1
+alert_budget: 0.2
+rules:
+  alert_budget: 0.2
+  spo2_drift: {bound: 5}
+  heart_rate_drift: {levels: [3, 2]}
+  hrv_rmssd_drift: 12
+  respiratory_rate_drift: {off: true}
+  adaptive_rules: {alert_budget: 0.5}
+  spo2_low: {bound: 3}
+  resting_heart_rate_rise: {}
+examples:
+  - readings: [{at: 0 s, spo2: 90}]
+    expect: [{rule: spo2_drift, at: 0 s, level: low}]
+"""
+BUDGET = "write it under rules, as adaptive_rules: {alert_budget: 0.2}"
+GOLDEN_OWN = [
+    f"line 3: alert_budget is not allowed; allowed: for, version, rules, examples. Next: {BUDGET}",
+    f"line 5: rules.alert_budget is not allowed; allowed: {LAYER}. Next: {BUDGET}",
+    f"line 6: rules.spo2_drift.bound = 5.0 is not allowed; allowed: 1 to 4 %. Next: {ASIS}",
+    "line 7: rules.heart_rate_drift.levels = [3, 2] is not allowed; allowed: bound. Next: leave it out",
+    'line 8: rules.hrv_rmssd_drift = 12 is not allowed; allowed: {"bound": …}; Expected `object`, got `int`. '
+    f"Next: {ASIS}",
+    "line 9: rules.respiratory_rate_drift.off = True is not allowed; allowed: bound. Next: leave it out: a bound or "
+    "budget is moved, never off; the profile says for whom it does not hold (docs/profile.md)",
+    "line 10: rules.adaptive_rules.alert_budget = 0.5 is not allowed; allowed: 0.1, 0.2, 0.3 incidents a patient-week. "
+    f"Next: {ASIS}",
+    "line 11: rules.spo2_low.bound = 3 is not allowed; allowed: levels and persist_s. Next: leave it out",
+    f"line 12: rules.resting_heart_rate_rise is not allowed; allowed: {LAYER}. Next: write heart_rate_drift or "
+    "respiratory_rate_drift or respiratory_rate_high, or leave it out",
+    f"line 15: examples[0].expect[0].rule = 'spo2_drift' is not allowed; allowed: {RULES}. Next: leave it out: examples "
+    "test limits only; see on the past what it finds (`keepwell rules dry-run`)",
+]
+
+
 def refused(said: str) -> list[str]:
     with pytest.raises(RulesFileError) as raised:
         read(said)
@@ -97,6 +135,7 @@ def refused(said: str) -> list[str]:
 
 def test_everything_wrong_is_told_at_once_by_line_key_value_and_next_step() -> None:
     assert refused(BROKEN) == GOLDEN
+    assert refused(OWN_NORMAL) == GOLDEN_OWN
 
 
 @pytest.mark.parametrize(
@@ -184,9 +223,24 @@ def test_the_example_of_the_manual_holds_and_its_refusals_are_the_real_ones(tmp_
     assert (code, told.count("ok  "), told.count("FAIL")) == (0, 5, 0), told
     assert not list(jsonschema.Draft202012Validator(schema.schema()).iter_errors(text.parse(said).said))
     broken = said.replace("[88, 84]", "[97, 84]").replace("respiratory_rate_high:", "fevr:", 1)
-    told = run(tmp_path, broken)[1].replace(f"{RULES}.", "spo2_low, tachycardia_at_rest, […].")
+    told = run(tmp_path, broken)[1].replace(f"{LAYER}.", "spo2_low, tachycardia_at_rest, […].")
     (shown,) = re.findall(r"```\n(keepwell: .*?)```", page, re.DOTALL)
     assert told == shown
+
+
+@pytest.mark.parametrize("budget", ["0.3", '"0.3"'])
+def test_a_budget_is_a_number_or_a_word_and_what_no_example_tests_is_said(tmp_path: Path, budget: str) -> None:
+    own = f"  spo2_drift: {{bound: 1.5}}\n  adaptive_rules: {{alert_budget: {budget}}}\n"
+    said = COPD.replace("rules:\n", f"rules:\n{own}", 1)
+    rules = read(said).rules
+    assert (rules["spo2_drift"].bound, rules["adaptive_rules"].alert_budget) == (1.5, "0.3")
+    assert not list(jsonschema.Draft202012Validator(schema.schema()).iter_errors(text.parse(said).said))
+    code, told = run(tmp_path, said)
+    assert (code, told.count("ok  ")) == (0, 2)
+    assert (
+        "copd.yaml: no example tests spo2_drift.bound, adaptive_rules.alert_budget; see what it finds with "
+        "`keepwell rules dry-run`\n"
+    ) in told
 
 
 def example(layer: str, profile: str, readings: str, expect: str) -> str:

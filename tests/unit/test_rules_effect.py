@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors.protocol import HOUR_MS
-from services.limits import Own, checked
+from services.layer import Own
+from services.limits import checked
 from services.processor.change import PatientChange
 from services.rules.compare import BUSIEST, Alert, Comparison, Tried, compared, incidents
 from services.rules.effect import as_now, limits_at, rules_changed, with_layer
