@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors import devices, together, travel, wearer, windows
+from detectors import devices, shift, together, travel, wearer, windows
 from detectors.adult_limits import ADULT_LIMITS, Limit
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
@@ -44,6 +44,7 @@ PIPELINE_DTYPE = np.dtype(
         ("drift", "u1"),  # levels told of what drifted from the first fortnight, two bits each
         ("drift_confirmed", "u1"),  # levels that somebody called the new normal, likewise
         ("drift_nights", "i1", (len(WATCHED),)),
+        ("shift", shift.SHIFT_DTYPE),
         ("skin", PERSIST_DTYPE),
         ("breath", PERSIST_DTYPE),
         ("rest", PERSIST_DTYPE),

@@ -56,8 +56,17 @@ DRIFTS: Final = (
     _drift("hrv_rmssd", "Heart rate variability at night", _HEART),
 )
 """In the order of ``drift.WATCHED``."""
+SHIFTS: Final = (
+    Rule("heart_rate_shift", 1, "adaptive", ("low",), "heart_rate", "Resting heart rate lower for a while", _HEART),
+    Rule("spo2_shift", 1, "adaptive", ("low",), "spo2", "Oxygen saturation at night lower for a while", _ASLEEP),
+    Rule(
+        "respiratory_rate_shift", 1, "adaptive", ("low",), "respiratory_rate",
+        "Breathing at night faster for a while", _ASLEEP,
+    ),
+)  # fmt: skip
+"""In the order of ``shift.WATCHED``."""
 ADAPTIVE_RULES: Final = (
-    *DRIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE, NIGHT_FALLS,
+    *DRIFTS, *SHIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE, NIGHT_FALLS,
     NIGHT_TOGETHER, WEARER_IN_DOUBT,
 )  # fmt: skip
 SHARE: Final = 0.005
