@@ -67,7 +67,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,289 bytes a patient.
+    night; each patient's hours in order. State: 1,287 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()

@@ -33,7 +33,7 @@ class Watched(NamedTuple):
     limit: float
 
 
-WATCHED: Final = (Watched(NIGHT_HEART, -1, 5.0), Watched(NIGHT_SPO2, -1, 5.0), Watched(NIGHT_BREATH, 1, 6.0))
+WATCHED: Final = (Watched(NIGHT_HEART, -1, 5.5), Watched(NIGHT_SPO2, -1, 6.0), Watched(NIGHT_BREATH, 1, 6.0))
 """In the order of ``drift.WATCHED``."""
 HEART, BREATH = 0, 2  # their places; the heart rate has no slow mean here
 OWN: Final = tuple(one.pair for one in WATCHED[1:])
