@@ -258,8 +258,9 @@ def _shifts(d: Mapping[str, Any]) -> list[Sheet]:
     text = (
         f"{d['n']} made-up people, others than those by whom limits were chosen among {d['configurations_tried']} "
         f"configurations; without any shift they are told so many times a week: {costs}. Share of people in whom a "
-        "shift that stays is asked about within so many nights, what of it comes anyway, and whom this rule, the drift or "
-        "the rise within two nights tells within 21 (heart rate and breathing /min, oxygen %; intervals resample people):"
+        "shift that stays is asked about within so many nights, what of it comes anyway, and whom this rule, the drift "
+        "or the rise within two nights tells within 21 (heart rate and breathing /min, oxygen %; intervals resample "
+        "people):"
     )
     rows = [
         (
