@@ -26,8 +26,9 @@ from evaluation.seeds import rate
 from evaluation.windows import ILL, healthy
 
 JUDGED_BY: Final = (400, 84, 1000)  # people, days, the first of them: limits were chosen by 0 to 249
-TRIED: Final = 172
-"""Configurations tried before what runs: references, slacks, caps, guards, least nights; each at up to 39 limits."""
+TRIED: Final = 176
+"""Configurations tried before what runs: 167 of reference, slack, cap, guard and least nights (most of them at 39
+limits each, by days), and 9 sets of limits by all that runs, the last of them by its hours."""
 SEED, RESAMPLED = 20_261_201, 2000
 EARLIEST, LATEST = 36, 62  # day of a shift
 NIGHTS: Final = (7, 14, 21)  # after which what is told counts
