@@ -25,7 +25,7 @@ NIGHT_SKIN_RISE = Rule(
     "Skin temperature at night risen", ("night_work",),
 )  # fmt: skip
 NIGHT_BREATH_RISE = Rule(
-    "night_respiratory_rate_rise", 3, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
+    "night_respiratory_rate_rise", 4, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
     ("night_work",),
 )  # fmt: skip
 NIGHT_FALLS = Rule(
@@ -33,11 +33,11 @@ NIGHT_FALLS = Rule(
     ("night_work",),
 )  # fmt: skip
 NIGHT_TOGETHER = Rule(
-    "night_vitals_together", 2, "adaptive", ("low",), "heart_rate", "Several vitals at night somewhat unusual",
+    "night_vitals_together", 3, "adaptive", ("low",), "heart_rate", "Several vitals at night somewhat unusual",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 WEARER_IN_DOUBT = Rule(
-    "wearer_in_doubt", 2, "technical", ("low",), "heart_rate", "Worn by somebody else?", ("night_work",)
+    "wearer_in_doubt", 3, "technical", ("low",), "heart_rate", "Worn by somebody else?", ("night_work",)
 )
 _ASLEEP: Final[tuple[Condition, ...]] = ("night_work",)
 _HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
@@ -45,7 +45,7 @@ _HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
 
 def _drift(metric: str, title: str, not_for: tuple[Condition, ...]) -> Rule:
     return Rule(
-        f"{metric}_drift", 3, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
+        f"{metric}_drift", 4, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
     )
 
 
