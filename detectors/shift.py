@@ -89,8 +89,8 @@ def judge(state: State, values: Doubles, spread: Doubles, heart: Rise, room: Roo
     ...     said = judge(state, values, np.full(values.shape, 0.7), heart)
     ...     if said.raised[0, 1] or said.cleared[0, 1]:
     ...         print(night, "raised" if said.raised[0, 1] else "cleared")
-    6 raised
-    16 cleared
+    7 raised
+    17 cleared
     """
     part = state["shift"].copy()
     part["mean"] = np.where(_begins(state), state["baselines"]["median"][:, OWN], part["mean"])
