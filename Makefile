@@ -84,7 +84,7 @@ evaluate: install ## Judge detection on the shared real data and write docs/dete
 	@$(BIN)/python -m evaluation.page build/evaluate && $(BIN)/python -m evaluation.plots build/evaluate
 
 # The documents of `make evaluate`, the longest first: two are made at a time.
-EVALUATED := injected joint exchanged hearts onset calibration shape swaps variability onset_raw subgroups
+EVALUATED := injected joint exchanged hearts onset calibration shape swaps variability shifts onset_raw subgroups
 HOW_injected := injected --data $(DATA)/wearable_hr
 HOW_joint := joint
 HOW_exchanged := exchanged --data $(DATA)/wearable_hr
@@ -94,6 +94,7 @@ HOW_calibration := calibration --data $(DATA)/onset_daily
 HOW_onset_raw := onset --data $(DATA)/wearable_hr
 HOW_shape := shape --data $(DATA)/wearable_hr
 HOW_swaps := swaps
+HOW_shifts := shifts --data $(DATA)/onset_daily
 HOW_variability := variability
 HOW_subgroups := subgroups --data $(DATA)/onset_daily
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors import drift, together, wearer
+from detectors import drift, shift, together, wearer
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC
 from detectors.daily import state_dtype
@@ -14,7 +14,7 @@ from detectors.protocol import HEART_RATE, VITALS, Rows, State
 from detectors.score import TAIL_DTYPE
 
 _NIGHT_RULES = {"skin_temperature": "skin", "respiratory_rate": "breath"}
-_DAY_SUMS = ("sum", "n", "hours_sum", "hours_square", "hours", "dirty", "devices")
+_DAY_SUMS = ("sum", "n", "hours_sum", "hours_square", "hours", "devices")
 
 
 def start_afresh(state: State, rows: Rows, metric: int) -> None:
@@ -45,6 +45,7 @@ def start_afresh(state: State, rows: Rows, metric: int) -> None:
         part["rest_hour"] = 0
     if VITALS[metric] in _NIGHT_RULES:
         part[_NIGHT_RULES[VITALS[metric]]] = np.zeros((), PERSIST_DTYPE)
+    shift.forget(part, pairs)
     together.forget(part, pairs)
     wearer.forget(part, pairs)
     state[rows] = part

@@ -22,6 +22,7 @@ from detectors import (
     drift,
     persist,
     rise,
+    shift,
     together,
     travel,
     wearer,
@@ -72,11 +73,12 @@ from detectors.rules import (
     NIGHT_SKIN_RISE,
     NIGHT_TOGETHER,
     RESTING_HEART,
+    SHIFTS,
     WEARER_IN_DOUBT,
 )
 from detectors.score import count, p_value, student, z_of_days
 from detectors.settled import Days
-from detectors.sums import DAY_DTYPE, day_means
+from detectors.sums import DAY_DTYPE, day_means, dirty
 
 CLEAN_Z, FIRST_CLEAN_Z = 3.0, 6.0
 """A day further out is not learned from; wider while learning, when the population is all there is."""
@@ -124,7 +126,7 @@ def close_days(
     room = None if opened is None else windows.room(state, opened.at(slots, said.at))
     held = np.zeros(values.shape, bool) if room is None else windows.inside(values, expected.center, room)
     ordinary = known & ~held & ~devices.young(state["devices"]) & _calm(state)
-    ordinary &= _unsuspected(state, frozen)
+    ordinary &= _unsuspected(state, frozen) & ~shift.held(state)
     asked = wearer.judge(state, np.where(held, 0, z), known)
     first = said.began + (asked.since - state["open_day"]).astype(np.int64) * DAY_MS
     of_wearer = partial(wearer.evidence, asked, state, values, expected)
@@ -144,6 +146,13 @@ def close_days(
         of_pair = _by_device(partial(_night_evidence, state, values, expected, z, pair), night, measured, pair)
         start, raised, cleared = _nights(state, name, z[:, pair], known[:, pair], said.began)
         said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
+    shifted = shift.judge(state, values, expected.day, heart, room)
+    for place, rule in enumerate(SHIFTS):
+        of_shift = _by_device(
+            partial(shift.evidence, shifted, heart, state, values, place), night, measured, shift.WATCHED[place].pair
+        )
+        first = said.began + (shifted.since[:, place] - state["open_day"]).astype(np.int64) * DAY_MS
+        said.add(rule, of_shift, first, {"raised": shifted.raised[:, place], "cleared": shifted.cleared[:, place]})
     several = together.judge(state, np.where(held, 0, z), known)
     first = said.began + (several.since - state["open_day"]).astype(np.int64) * DAY_MS
     of_several = partial(together.evidence, several, state, values, expected)
@@ -151,9 +160,11 @@ def close_days(
     of_own = np.where(held | drift.returned(state, values, held_to.bound), 0, z)
     clean = _clean(state, of_own, expected, rise.frozen(state, held_to.limit)) if guard else np.isfinite(values)
     of_itself = ~held & ~devices.young(state["devices"])
-    shift = _learn_of_devices(state, night, missed, normal, _calm(state) & ~held, suspected)
-    clean &= (night.doubt <= expected.day**2 * SURE) & ~(guard & drift.held(state, values, held_to.bound))
-    _learn(state, clean, measured - shift, variance, of_itself)
+    taken_off = _learn_of_devices(state, night, missed, normal, _calm(state) & ~held, suspected)
+    kept = drift.held(state, values, held_to.bound) | shift.held(state)
+    clean &= (night.doubt <= expected.day**2 * SURE) & ~(guard & kept)
+    _learn(state, clean, measured - taken_off, variance, of_itself)
+    shift.learn(state, values, clean)
     drifted = drift.judge(state, values, room, held_to.bound)
     for place, rule in enumerate(DRIFTS):
         changes: dict[Change, Bools] = {name: which[:, place] for name, which in drifted.changes.items()}
@@ -284,7 +295,7 @@ def _nights(state: State, name: str, z: Doubles, known: Bools, began: Longs) -> 
         part, z[which] >= NIGHT_Z, z[which] < CALM_NIGHT_Z, never, began[which]
     )
     state[name][which] = part
-    return state[name]["start_ms"], raised, cleared
+    return persist.start_ms(state[name]), raised, cleared
 
 
 def _clean(state: State, z: Doubles, expected: Usual, frozen: Bools) -> Bools:
@@ -306,7 +317,7 @@ def _calm(state: State) -> Bools:
     No hour was far out, few minutes were beyond a limit, no alert of the night's metric itself stands, and the body's
     clock is the local one.
     """
-    calm = ~state["day"]["dirty"] & (state["day"]["alarming"][:, PAIR_METRIC] < ALARMING_MINUTES)
+    calm = ~dirty(state["day"]) & (state["day"]["alarming"][:, PAIR_METRIC] < ALARMING_MINUTES)
     for pair, _, name in NIGHT_RULES:
         calm[:, pair] &= state[name]["active"] == 0
     return np.asarray(calm & ~travel.abroad(state)[:, None])
@@ -325,7 +336,7 @@ def _before_the_device(state: State, night: devices.Night, frozen: Bools, began:
     Such nights are judged as if the devices measured alike, and teach nothing of how they differ, else a device would
     end an alert, or hide what is about to be told. A rise that is told is left out of the latter: see ``_missed``.
     """
-    of_skin = state["open_day"] + (state["skin"]["start_ms"] - began) // DAY_MS
+    of_skin = state["open_day"] + (persist.start_ms(state["skin"]) - began) // DAY_MS
     suspicions = (
         (frozen, state["rise"]["since"], devices.WATCHED),
         (state["together"]["active"] == 1, state["together"]["since"], devices.WATCHED),

@@ -107,6 +107,11 @@ def judge(state: State, values: Doubles, room: Room | None = None, bound: Double
     return Drift(after, changes)
 
 
+def told(state: State) -> Bools:
+    """Return (R, W) which drifts stand."""
+    return np.asarray(_levels(state["drift"]) > 0)
+
+
 def held(state: State, values: Doubles, bound: Doubles = BOUND) -> Bools:
     """Return (R, P) where a night may not be learned: ``asks``, and further from the anchor than anybody confirmed.
 

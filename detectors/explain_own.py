@@ -19,6 +19,7 @@ from detectors.rules import (
     NIGHT_TOGETHER,
     REST_HEART_HOURS,
     RESTING_HEART,
+    SHIFTS,
     WEARER_IN_DOUBT,
 )
 from detectors.wording import DECIMALS, NAMES, UNITS, Told, Voice, average, day_of, duration, reading, span
@@ -92,6 +93,24 @@ def _drift(evidence: Told, voice: Voice) -> str:
         f"the first {BASELINE_DAYS} nights' {first} {unit}{_other_device(evidence, voice)}"
         f"{'' if over or voice[0] == 'your' else '. Is this a new normal?'}"
     )
+
+
+def _shift(evidence: Told, voice: Voice) -> str:
+    metric = evidence["metric"]
+    value, usual = (average(metric, evidence[key]) for key in ("value", "usual"))
+    apart, unit = f"{abs(float(value) - float(usual)):.{DECIMALS[metric]}f}", UNITS[metric]
+    compared = f"{apart} {'above' if float(value) > float(usual) else 'below'}" if float(apart) else "equal to"
+    over = evidence.get("change") == "cleared"
+    began = day_of(evidence["since_day"])
+    what = f"is back near {voice[0]} usual" if over else f"has been {evidence['side']} since {began}"
+    told = (
+        f"{voice[1]}{_ASLEEP[metric]} {what}: in the night to {day_of(evidence['day'])} it was {value} {unit}, "
+        f"{compared} {'the' if over else voice[0]} usual {usual} {unit}"
+    )
+    if "other_value" in evidence and not over:
+        now, then = (average(metric, evidence[key]) for key in ("other_value", "other_usual"))
+        told += f"; at rest by day {now}, usual {then}"
+    return f"{told}{_other_device(evidence, voice)}{'' if over or voice[0] == 'your' else '. Is this a new normal?'}"
 
 
 def _other_device(evidence: Told, voice: Voice) -> str:
@@ -186,6 +205,7 @@ OWN_NORMAL: Final[Mapping[str, Callable[[Told, Voice], str]]] = {
     RESTING_HEART.id: _rise,
     NEW_NORMAL.id: _new_normal,
     **{rule.id: _drift for rule in DRIFTS},
+    **{rule.id: _shift for rule in SHIFTS},
     NIGHT_SKIN_RISE.id: _night("skin temperature while asleep"),
     NIGHT_BREATH_RISE.id: _night("respiratory rate while asleep"),
     NIGHT_FALLS.id: _falls,

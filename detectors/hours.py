@@ -60,8 +60,8 @@ def close_hours(
     findings = _rest_hours(state, hour, slots, values, far, learned, expected, of_device)
     known, cause, baseline = datastate.judge(sums, z, learned, state["steps"])
     with np.errstate(invalid="ignore"):
-        state["day"]["dirty"] |= learned & (np.abs(z) > FAR_HOUR_Z)
-    add_hour(state["day"], sums, means)
+        far_out = learned & (np.abs(z) > FAR_HOUR_Z)
+    add_hour(state["day"], sums, means, far_out)
     states = HourStates(slots, hour.hour_ms, sums["context"].copy(), known, cause)
     measured = replace(expected, center=expected.center + night.shift)
     return findings, states, _bands(hour.hour_ms, slots, baseline, measured)
@@ -118,6 +118,6 @@ def _rest_hours(
         evidence |= of_device(at) | considered.of_hour(state, at)
         if state["zone_since"][at]:
             evidence["zone_since_day"] = int(state["zone_since"][at])
-        start, end = int(part["start_ms"][i]), int(evidence["to_ms"])
+        start, end = int(persist.start_ms(part)[i]), int(evidence["to_ms"])
         findings.append(Finding(int(slots[at]), REST_HEART_HOURS.id, change, start, end, 0, evidence))
     return findings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detectors import devices, together, travel, wearer, windows
+from detectors import devices, shift, together, travel, wearer, windows
 from detectors.adult_limits import ADULT_LIMITS, Limit
 from detectors.again import AGAIN_DTYPE
 from detectors.baseline import BASELINE_DTYPE, PAIR_METRIC, PAIRS
@@ -45,6 +45,7 @@ PIPELINE_DTYPE = np.dtype(
         ("drift", "u1"),  # levels told of what drifted from the first fortnight, two bits each
         ("drift_confirmed", "u1"),  # levels that somebody called the new normal, likewise
         ("drift_nights", "i1", (len(WATCHED),)),
+        ("shift", shift.SHIFT_DTYPE),
         ("skin", PERSIST_DTYPE),
         ("breath", PERSIST_DTYPE),
         ("rest", PERSIST_DTYPE),
@@ -67,7 +68,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,267 bytes a patient.
+    night; each patient's hours in order. State: 1,265 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()

@@ -25,7 +25,7 @@ NIGHT_SKIN_RISE = Rule(
     "Skin temperature at night risen", ("night_work",),
 )  # fmt: skip
 NIGHT_BREATH_RISE = Rule(
-    "night_respiratory_rate_rise", 3, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
+    "night_respiratory_rate_rise", 4, "adaptive", ("low",), "respiratory_rate", "Breathing at night faster",
     ("night_work",),
 )  # fmt: skip
 NIGHT_FALLS = Rule(
@@ -33,11 +33,11 @@ NIGHT_FALLS = Rule(
     ("night_work",),
 )  # fmt: skip
 NIGHT_TOGETHER = Rule(
-    "night_vitals_together", 2, "adaptive", ("low",), "heart_rate", "Several vitals at night somewhat unusual",
+    "night_vitals_together", 3, "adaptive", ("low",), "heart_rate", "Several vitals at night somewhat unusual",
     ("pregnant", "paced", "night_work"),
 )  # fmt: skip
 WEARER_IN_DOUBT = Rule(
-    "wearer_in_doubt", 2, "technical", ("low",), "heart_rate", "Worn by somebody else?", ("night_work",)
+    "wearer_in_doubt", 3, "technical", ("low",), "heart_rate", "Worn by somebody else?", ("night_work",)
 )
 _ASLEEP: Final[tuple[Condition, ...]] = ("night_work",)
 _HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
@@ -45,7 +45,7 @@ _HEART: Final[tuple[Condition, ...]] = ("pregnant", "paced", "night_work")
 
 def _drift(metric: str, title: str, not_for: tuple[Condition, ...]) -> Rule:
     return Rule(
-        f"{metric}_drift", 3, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
+        f"{metric}_drift", 4, "adaptive", ("low", "medium"), metric, f"{title}: far from the first weeks", not_for
     )
 
 
@@ -56,8 +56,17 @@ DRIFTS: Final = (
     _drift("hrv_rmssd", "Heart rate variability at night", _HEART),
 )
 """In the order of ``drift.WATCHED``."""
+SHIFTS: Final = (
+    Rule("heart_rate_shift", 1, "adaptive", ("low",), "heart_rate", "Resting heart rate lower for a while", _HEART),
+    Rule("spo2_shift", 1, "adaptive", ("low",), "spo2", "Oxygen saturation at night lower for a while", _ASLEEP),
+    Rule(
+        "respiratory_rate_shift", 1, "adaptive", ("low",), "respiratory_rate",
+        "Breathing at night faster for a while", _ASLEEP,
+    ),
+)  # fmt: skip
+"""In the order of ``shift.WATCHED``."""
 ADAPTIVE_RULES: Final = (
-    *DRIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE, NIGHT_FALLS,
+    *DRIFTS, *SHIFTS, RESTING_HEART, NEW_NORMAL, REST_HEART_HOURS, NIGHT_SKIN_RISE, NIGHT_BREATH_RISE, NIGHT_FALLS,
     NIGHT_TOGETHER, WEARER_IN_DOUBT,
 )  # fmt: skip
 SHARE: Final = 0.005

@@ -7,6 +7,7 @@ last bit. An hour counts towards its day when it closes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -51,14 +52,15 @@ DAY_DTYPE = np.dtype(
         ("more", "u2", (len(HEART_PAIRS),)),
         ("hours_sum", "f4", (P,)),  # of hourly means less the population's center
         ("hours_square", "f4", (P,)),
-        ("hours", "u1", (P,)),
-        ("dirty", "?", (P,)),  # an hour was far out: nothing is learned from this day
+        ("hours", "u1", (P,)),  # that are full; the highest bit: one was far out, nothing is learned from this day
         ("alarming", "u1", (M,)),  # minutes beyond a safety limit
         ("steps", "u4"),
         ("steps_minutes", "u2"),  # for which steps were reported, zero included
         ("devices", "u2", (P,)),  # that measured a minute which counts: `measured_by`
     ]
 )
+DIRTY: Final = 0x80
+MOST_HOURS: Final = 0x7F
 _CENTER = np.array([pair.center for pair in PAIRS])
 _IN_CONTEXT = np.array([[c in pair.contexts for c in range(len(CONTEXTS))] for pair in PAIRS])
 _ONE_OF_FOUR = np.array([1 << 8 * c for c in range(len(CONTEXTS))], "<u4")
@@ -143,21 +145,27 @@ def hour_means(hours: State) -> Doubles:
     return np.where(hours["n"] > 0, hours["sum"] / THOUSAND / np.maximum(hours["n"], 1), np.nan)
 
 
-def add_hour(days: State, hours: State, means: Doubles) -> None:
-    """Add closing hours to the open days, in place."""
+def add_hour(days: State, hours: State, means: Doubles, far_out: Bools) -> None:
+    """Add closing hours to the open days, in place; ``far_out`` (R, P) where one spoils its day."""
     days["sum"] += hours["sum"]
     days["n"] += hours["n"]
     days["more"] += hours["more"]
     apart = np.where(hours["n"] >= FULL_HOUR, means - _CENTER, 0).astype(np.float32)
     days["hours_sum"] += apart
     days["hours_square"] += apart**2
-    days["hours"] += (hours["n"] >= FULL_HOUR).astype(np.uint8)
+    full = (hours["n"] >= FULL_HOUR) & (days["hours"] & MOST_HOURS < MOST_HOURS)
+    days["hours"] = (days["hours"] + full) | (far_out * DIRTY).astype(np.uint8)
+
+
+def dirty(days: State) -> Bools:
+    """Return (R, P) where an hour of the open day was far out."""
+    return np.asarray(days["hours"] & DIRTY > 0)
 
 
 def day_means(days: State) -> tuple[Doubles, Floats]:
     """Return (R, P) daily means and the variance of the hours about them, NaN where there is none."""
     means = np.where(days["n"] > 0, days["sum"] / THOUSAND / np.maximum(days["n"], 1), np.nan)
-    n = days["hours"].astype(np.float64)
+    n = (days["hours"] & MOST_HOURS).astype(np.float64)
     square = days["hours_square"] - days["hours_sum"].astype(np.float64) ** 2 / np.maximum(n, 1)
     variance = np.where(n >= 2, np.maximum(square, 0) / np.maximum(n - 1, 1), np.nan)
     return means, variance.astype(np.float32)

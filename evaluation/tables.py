@@ -253,6 +253,36 @@ def _variability(d: Mapping[str, Any]) -> list[Sheet]:
     return [Sheet(text, ("candidate", "asked", "limit", "alerts a week", *events), rows)]
 
 
+def _shifts(d: Mapping[str, Any]) -> list[Sheet]:
+    costs = ", ".join(f"`{rule}` {between(one['rate'], one['ci'], 4)}" for rule, one in d["costs"].items())
+    text = (
+        f"{d['n']} made-up people, others than those by whom limits were chosen among {d['configurations_tried']} "
+        f"configurations; without any shift they are told so many times a week: {costs}. Share of people in whom a "
+        "shift that stays is asked about within so many nights, what of it comes anyway, and whom this rule, the drift "
+        "or the rise within two nights tells within 21 (heart rate and breathing /min, oxygen %; intervals resample "
+        "people):"
+    )
+    rows = [
+        (
+            one["event"], *(share(each) for each in one["asked"]), percent(one["anyway"]["share"]),
+            f"{share(one['by_any'])}, anyway {percent(one['by_any_anyway']['share'])}",
+        )
+        for one in d["events"]
+    ]  # fmt: skip
+    head = ("what shifts", "7 nights", "14 nights", "21 nights", "anyway, 21", "any of these, 21")
+    return [Sheet(text, head, rows), *([] if d["real"] is None else [_real_falls(d["real"])])]
+
+
+def _real_falls(d: Mapping[str, Any]) -> Sheet:
+    text = f"onset_daily, {d['n']} people: how often `heart_rate_shift` is told of real nights, by the night alone:"
+    of = {"healthy": "healthy spans", "before": "21 days up to the onset", "after": "35 days after it"}
+    rows = [
+        (of[name], str(one["n"]), number(one["weeks"], 0), between(one["rate"], one["ci"], 3))
+        for name, one in d["spans"].items()
+    ]
+    return Sheet(text, ("days", "told", "patient-weeks", "a patient-week"), rows)
+
+
 def _candidate(one: Mapping[str, Any]) -> tuple[str, ...]:
     found = (between(100 * each["more"], [100 * end for end in each["ci"]]) for each in one["found"])
     return number(one["limit"]), between(one["rate"], one["rate_ci"], 3), *found
@@ -269,5 +299,6 @@ _SHEETS: Final[dict[str, Callable[[Mapping[str, Any]], list[Sheet]]]] = {
     "hearts": _hearts,
     "swaps": _swaps,
     "variability": _variability,
+    "shifts": _shifts,
     "shape": shape,
 }

@@ -27,6 +27,9 @@ ADAPTIVE: Final = frozenset(
         "night_skin_temperature_rise",
         "night_respiratory_rate_rise",
         "night_vitals_together",
+        "heart_rate_shift",
+        "spo2_shift",
+        "respiratory_rate_shift",
     }
 )
 UNUSUAL_HEART: Final = frozenset({"heart_rate_unusual_at_rest"})

@@ -104,6 +104,11 @@ DRIFT: Final = {  # metric → decimals, usable minutes asleep that make a night
     "respiratory_rate_drift": ("respiratory_rate", 1, 20),
     "hrv_rmssd_drift": ("hrv_rmssd", 0, 5),
 }
+SHIFT: Final = {  # metric → decimals, usable minutes asleep that make a night, the side that is told
+    "heart_rate_shift": ("heart_rate", 0, 180, "lower"),
+    "spo2_shift": ("spo2", 1, 20, "lower"),
+    "respiratory_rate_shift": ("respiratory_rate", 1, 20, "higher"),
+}
 SLOW: Final = ("resting_heart_rate_rise", "resting_heart_rate_new_normal")
 NIGHT_MINUTES, REST_MINUTES = 180, 60  # usable ones that make a day's heart rate asleep, and at rest by day
 USUAL: Final = {

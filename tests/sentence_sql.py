@@ -41,6 +41,7 @@ from tests.sentence_rules import (
     NIGHT_MINUTES,
     REST_MINUTES,
     RUN,
+    SHIFT,
     SLOW,
     STEPS,
     UNPACK,
@@ -192,6 +193,8 @@ class _Patient:
             return sentence_weight.expected(self._connection, told, text)
         if told.rule in DRIFT:
             return self._of_drift(told)
+        if told.rule in SHIFT:
+            return self._of_shift(told, text)
         if told.rule in SLOW:
             return self._of_rise(told, text)
         if told.rule in USUAL:
@@ -380,6 +383,38 @@ class _Patient:
         now, first = values.get(day, median(used[-BASELINE_DAYS:])), median(used[:BASELINE_DAYS])
         shown: Expected = [Shown(now, decimals), Apart(decimals), str(BASELINE_DAYS), Shown(first, decimals)]
         return [str(day.day), MONTHS[day.month - 1], *shown]
+
+    def _of_shift(self, told: Told, text: str) -> Expected:
+        """The night against its slow mean: the slow rule's, or one that follows the nights the baseline used."""
+        metric, decimals, least, side = SHIFT[told.rule]
+        day, over = day_of(told.at - MINUTE, told.offset), told.change == "resolved"
+        further: Expected = []
+        if metric == "heart_rate":
+            values, judged = self._slow(told, day)
+            value, usual = values[0], judged.usual[0]
+            if not over and values[1] is not None and judged.z[1] is not None:
+                further = [Shown(values[1], 0), Shown(judged.usual[1], 0)]
+        else:
+            nights = self._daily(UsualRule(metric, decimals, True, least), told.offset)
+            used = [nights[one] for one in self._used(metric, day)]
+            value, usual = nights.get(day), median(used[:BASELINE_DAYS])
+            for night in used[BASELINE_DAYS:]:
+                usual += (night - usual) / 28
+        if value is None or not over and (f"been {side} since" not in text or (value > usual) != (side == "higher")):
+            msg = f"{value} in the night to {day}, usual {usual}: not {side}"
+            raise Untrue(msg)
+        since = day_of(told.start, told.offset)
+        began: Expected = [] if over else [str(since.day), MONTHS[since.month - 1]]
+        return [*began, str(day.day), MONTHS[day.month - 1], *_compared(value, usual, decimals, text), *further]
+
+    def _used(self, metric: str, before: date) -> list[date]:
+        """Return the nights that the baseline has taken in before a day, the first one first."""
+        rows = self._connection.execute(
+            """SELECT v.day FROM daily_value v JOIN metric m ON m.id = v.metric_id
+               WHERE v.patient_id = %s AND m.key = %s AND v.context = 'asleep' AND v.used AND v.day < %s ORDER BY 1""",
+            [self._patient, metric, before],
+        ).fetchall()
+        return [row[0] for row in rows]
 
     def _falls(self, told: Told) -> Expected:
         """Count a night's falls once more from all the minutes asleep up to it."""

@@ -24,6 +24,7 @@ TASKS: Final = (
     "joint",
     "swaps",
     "variability",
+    "shifts",
     "subgroups",
     "hearts",
     "shape",
@@ -62,8 +63,9 @@ def register(app: typer.Typer) -> None:
         stand beside those of DATA, who are mostly too few for it. joint: do all adaptive rules together keep to an
         alert budget? Made-up people with all vitals; no DATA. swaps: an illness that begins with another device;
         variability: what rules of heart rate variability alone, which do not run, would find; both of made-up people.
-        subgroups: rates and lift by group of people, as gaps to
-        everybody else. DATA of the others as for onset. hearts: which heart rate of a day tells most, asleep, at rest
+        shifts: small shifts that stay, told within how many nights; made-up people and, with DATA as for onset, how
+        often of real ones. subgroups: rates and lift by group of people, as gaps to everybody else. DATA of the others
+        as for onset. hearts: which heart rate of a day tells most, asleep, at rest
         by day, both or a circadian model's; DATA of raw recordings. shape: is a day told whose heart rate takes another
         course, and does it tell another wearer? Made-up people and, with DATA, raw recordings. nab: the Numenta Anomaly
         Benchmark, with a setting of the daily detector made for it, not the one that runs; DATA is a checkout of it.
@@ -88,7 +90,7 @@ def _run(task: str, data: Path | None, *, nested_cv: bool) -> dict[str, Any]:
         with _progress() as told:
             if task in _MADE_UP:
                 return _MADE_UP[task](told)
-            if task in ("injected", "exchanged", "shape") and data is None:
+            if task in ("injected", "exchanged", "shape", "shifts") and data is None:
                 return _OTHERS[task](None, told)
             folder = _needed(task, data)
             if task == "onset":
@@ -167,6 +169,12 @@ def _hearts(data: Path, told: Any) -> dict[str, Any]:
     return hearts.evaluate(data, told)
 
 
+def _shifts(data: Path | None, told: Any) -> dict[str, Any]:
+    from evaluation import shifts
+
+    return shifts.evaluate(data, told)
+
+
 def _shape(data: Path | None, told: Any) -> dict[str, Any]:
     from evaluation import shapes
 
@@ -190,6 +198,7 @@ _OTHERS: Final[dict[str, Callable[[Any, Any], dict[str, Any]]]] = {
     "calibration": _calibration,
     "subgroups": _subgroups,
     "hearts": _hearts,
+    "shifts": _shifts,
     "shape": _shape,
     "nab": _nab,
 }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
-from detectors.rules import DRIFTS, RULES
+from detectors.rules import DRIFTS, RULES, SHIFTS
 from services.processor.episodes import ORDER
 from services.processor.hot import Episode
 from services.processor.records import (
@@ -29,7 +29,7 @@ from services.processor.records import (
 NOT_BORNE_OUT: Final = "data that came later do not bear this out"
 CHANGED_RULE: Final = "the rule has been changed since, and does not find this any more"
 FOREVER_MS: Final = 1 << 50
-LASTS: Final = frozenset(rule.id for rule in RULES.values() if rule.kind == "safety" or rule in DRIFTS)
+LASTS: Final = frozenset(rule.id for rule in RULES.values() if rule.kind == "safety" or rule in (*DRIFTS, *SHIFTS))
 SAFETY: Final = frozenset(rule.id for rule in RULES.values() if rule.kind == "safety")
 SEEN: Final = (
     "priority", "state", "provisional", "late", "found_ms", "unknown_since_ms", "resolved_ms", "sentence",

@@ -22,6 +22,7 @@ from detectors.rules import (
     NIGHT_TOGETHER,
     REST_HEART_HOURS,
     RESTING_HEART,
+    SHIFTS,
     WEARER_IN_DOUBT,
 )
 from ingest.catalogue import catalogue
@@ -43,6 +44,7 @@ NIGHT_RULES: Final = frozenset(
     rule.id
     for rule in (
         *DRIFTS,
+        *SHIFTS,
         RESTING_HEART,
         NEW_NORMAL,
         NIGHT_SKIN_RISE,

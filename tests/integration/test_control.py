@@ -10,6 +10,7 @@ import msgspec
 import psycopg
 import pytest
 
+from ingest.catalogue import catalogue
 from ingest.clock import to_datetime
 from ingest.frame import StampedFrame
 from services import topics
@@ -94,6 +95,23 @@ async def test_a_new_normal_resolves_the_rise_and_the_baseline_starts_afresh(ben
     assert nights[-1][2] > 66, "the risen heart rate is usual now"
     assert (bench.core.state[bench.core.slot_of[1]]["baselines"]["anchor"] == anchor_before).all()
     assert await bench.rows("SELECT dirty_since FROM patient_state") == [(None,)]
+
+
+async def test_a_new_normal_ends_the_question_about_a_small_shift_and_only_then_it_is_learned(bench: Bench) -> None:
+    days, asked = 42, 26
+    story = stamped_story(1, Person("less", (Episode("spo2", at(15, 22), at(days, 22), add=-1.5),)), days)
+    when = T0 + asked * DAY + 11 * HOUR
+    told = [f for f in story if f.received_ms <= when]
+    await bench.frames(told)
+    shifts = "SELECT rule, state FROM alert WHERE rule LIKE %s"
+    assert await bench.rows(shifts, "%_shift") == [("spo2_shift", "active")]
+    usual = "SELECT round(center::numeric, 1) FROM daily_value WHERE metric_id = %s AND context = 'asleep' ORDER BY day DESC"
+    spo2 = catalogue()["spo2"].id
+    assert float((await bench.rows(usual, spo2))[0][0]) > 96.3, "no night of it was learned unasked"
+    await bench.feed(changed(bench, wanted(1, "new_normal", when, "spo2")))
+    await bench.frames(story[len(told) :])
+    assert await bench.rows(shifts, "%_shift") == [("spo2_shift", "resolved")]
+    assert float((await bench.rows(usual, spo2))[0][0]) < 95.7, "it is usual now"
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -82,6 +82,27 @@ async def test_numbers_about_several_vitals_at_once_are_true_and_who_wore_it_is_
     ]
 
 
+async def test_numbers_about_small_shifts_that_stay_are_true(bench: Bench) -> None:
+    days = 33
+    people = [
+        Person("slower", (Episode("heart_rate", at(15, 22), at(24, 8), add=-5),)),
+        Person("less", at_night(range(16, 26), spo2=-1.5)),
+        Person("faster", at_night(range(16, days), respiratory_rate=1)),
+    ]
+    told = [frame for number, person in enumerate(people, 1) for frame in stamped_story(number, person, days)]
+    told.sort(key=lambda frame: frame.received_ms)
+    for start in range(0, len(told), 72):
+        await bench.frames(told[start : start + 72])
+    report = check(bench)
+    assert report.problems == []
+    shifts = "SELECT patient_id, rule, kind, priority, state FROM alert WHERE rule LIKE %s ORDER BY 1"
+    assert await bench.rows(shifts, "%_shift") == [
+        (1, "heart_rate_shift", "clinical", "low", "resolved"),
+        (2, "spo2_shift", "clinical", "low", "resolved"),
+        (3, "respiratory_rate_shift", "clinical", "low", "active"),
+    ]
+
+
 SELDOM: dict[str, tuple[int, list[float]]] = {  # metric → hours between two readings, and values: beyond, and back
     "systolic_pressure": (13, [205, 210, 130, 130]),
     "heart_rate": (1, [140, 141, 142, 80, 81, 82, 83]),

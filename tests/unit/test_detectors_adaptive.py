@@ -18,6 +18,7 @@ from detectors.protocol import (
     DATA_STATES,
     DAY_MS,
     HOUR_MS,
+    MINUTE_MS,
     REST,
     STEPS,
     Finding,
@@ -348,7 +349,7 @@ def test_a_night_of_half_an_evening_is_no_night() -> None:
 def test_persist_breaks_after_a_gap() -> None:
     state = np.zeros(1, persist.PERSIST_DTYPE)
     yes, no = np.ones(1, bool), np.zeros(1, bool)
-    persist.count(state, yes, no, no, np.array([1]))
-    assert not persist.count(state, yes, no, yes, np.array([9]))[0][0]
-    assert persist.count(state, yes, no, no, np.array([10]))[0][0]
-    assert int(state["start_ms"][0]) == 9
+    persist.count(state, yes, no, no, np.array([MINUTE_MS]))
+    assert not persist.count(state, yes, no, yes, np.array([9 * MINUTE_MS]))[0][0]
+    assert persist.count(state, yes, no, no, np.array([10 * MINUTE_MS]))[0][0]
+    assert persist.start_ms(state).tolist() == [9 * MINUTE_MS]

@@ -291,5 +291,5 @@ def test_the_page_holds_its_markers_and_keeps_what_is_around_them() -> None:
         filled(page, {"onset": document})
     text = PAGE.read_text("utf-8")
     tasks = ("onset", "injected", "hearts", "calibration", "joint", "subgroups")
-    for name in ("onset_raw", "swaps", "variability", *tasks, *(f"{task} in short" for task in tasks)):
+    for name in ("onset_raw", "swaps", "variability", "shifts", *tasks, *(f"{task} in short" for task in tasks)):
         assert f"<!-- {name}: made by `make evaluate` -->" in text

@@ -7,7 +7,7 @@ import pytest
 
 from detectors.baseline import NIGHT_HEART, NIGHT_HRV, REST_HEART
 from detectors.daily import LIMITS
-from evaluation import swaps, variability
+from evaluation import shifts, swaps, variability
 from evaluation.made_up_days import FIRST_SHARE, People, live, people
 from evaluation.swaps import STORIES, happens, risen, within
 from evaluation.tables import sheets
@@ -83,6 +83,20 @@ def test_a_candidate_finds_more_of_larger_falls(well: People) -> None:
     assert large > 0.2
     (sheet,) = sheets(document)
     assert len(sheet.rows) == len(variability.CANDIDATES) * len(variability.ASKED)
+
+
+def test_small_shifts_are_asked_about_more_the_larger_and_the_longer_they_are() -> None:
+    document = shifts.evaluate(judged_by=(60, 84, 300))
+    asked = {one["event"]: [each["share"] for each in one["asked"]] for one in document["events"]}
+    assert len(asked) == len(shifts.EVENTS)
+    for seven, fourteen, three_weeks in asked.values():
+        assert seven <= fourteen <= three_weeks
+    for small, large in (("heart rate −5", "heart rate −7"), ("oxygen −1", "oxygen −1.5")):
+        assert asked[small][2] < asked[large][2]
+    assert asked["oxygen −1.5"][2] > 0.6 > asked["oxygen −1.5 for 7 nights"][2]
+    assert all(one["anyway"]["share"] < 0.1 for one in document["events"])
+    (sheet,) = sheets(document)
+    assert [row[0] for row in sheet.rows] == list(asked)
 
 
 def test_what_is_told_counts_from_the_day_of_the_event_to_the_last() -> None:

@@ -22,6 +22,7 @@ FROM, DAYS, LAST = 18, 28, 62  # the window's first day, after a fortnight and m
 HOURS: Final = (1, 2, 3, 4, 5, 9, 11, 14)  # of a day: what nobody judges need not be lived
 BEGINS = START_MS + FROM * DAY_MS
 RISE, HOUR, DRIFT = "resting_heart_rate_rise", "heart_rate_unusual_at_rest", "heart_rate_drift"
+SHIFT = "heart_rate_shift"
 
 
 class Story(NamedTuple):
@@ -50,6 +51,7 @@ STORIES: Final = {
     "ill and lower": Story(ILL_AND_LOWER), "ill and lower against": Story(ILL_AND_LOWER, fall=-12),
     "fell on": Story(((FROM, -9.0), (FROM + DAYS + 3, -20.0)), fall=-12),
     "expected too late": Story(((FROM, 9.0),), rise=12, begins=FROM + 5),
+    "fallen a little": Story(((FROM, -6.0),)), "fallen a little as expected": Story(((FROM, -6.0),), fall=-12),
 }  # fmt: skip
 
 
@@ -115,6 +117,12 @@ def test_a_fall_that_is_expected_is_no_drift_before_the_window_is_over_and_then_
     assert any(at < over for at in lived.first("fallen", DRIFT).values())
     assert lived.first("fallen as expected", DRIFT), "nothing mutes what lies far from the first weeks"
     assert all(at > over for at in lived.first("fallen as expected", DRIFT).values())
+
+
+def test_a_small_fall_is_asked_about_unless_it_is_expected(lived: Lived) -> None:
+    assert len(lived.first("fallen a little", SHIFT)) == PEOPLE
+    assert not lived.of("fallen a little as expected", SHIFT)
+    assert not lived.of("fallen as expected", SHIFT)
 
 
 def test_a_fall_beyond_the_size_is_a_drift(lived: Lived) -> None:
