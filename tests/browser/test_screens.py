@@ -149,6 +149,10 @@ async def test_what_is_expected_of_an_operation_is_stated_and_too_much_refused(p
     await write("25")
     await expect(page.locator("#outcome")).to_contain_text("at most 10 /min")
     await page.reload()
+    if extra := os.environ.get("KEEPWELL_MORE_SCREENSHOTS"):
+        await panel.get_by_text("Write one down").click()
+        await panel.screenshot(path=f"{extra}/stated.png")
+        await page.reload()
     await write("6.5")
     told = "a rise of heart rate by up to 6.5 /min is expected until 2026-11-29, as stated by a nurse"
     await expect(panel).to_contain_text(told)

@@ -80,7 +80,7 @@ def wearing(said: Wear) -> str:
     half, before = SPAN // 2, (said.enough - said.enough_lately, said.expected - said.expected_lately)
     lately = f"{said.enough_lately} of {said.expected_lately} days with at least {ENOUGH_HOURS} h of data"
     text = f"{lately} in the last {half} days, {before[0]} of {before[1]} in the {half} before"
-    if said.hours is not None and said.hours_before:
+    if said.hours is not None and said.hours_before and round(said.hours) != round(said.hours_before):
         text += f"; half of the days at least {said.hours:.0f} h, {said.hours_before:.0f} h before"
     if said.gap_since is not None:
         text += f"; longest gap {said.longest_gap} d from {date_words(said.gap_since)}"
