@@ -14,8 +14,9 @@ import pytest
 
 from detectors.baseline import NIGHT_HEART, REST_HEART
 from detectors.daily import LIMITS
+from detectors.limits import DEFAULT_LIMITS
 from detectors.protocol import Bools
-from detectors.rules import RESTING_HEART
+from detectors.rules import ADAPTIVE_RULES, RESTING_HEART
 from detectors.windows import Window
 from evaluation.made_up_days import began_ms, live, people
 from evaluation.swaps import ASLEEP_H, REST_H, risen, within
@@ -72,6 +73,12 @@ def test_an_illness_in_pregnancy_is_found_about_as_often_as_without_a_window(day
     rates = {opened: found(opened, day) for opened in OPENED}
     assert rates["shipped"] > rates["none"] - 0.08
     assert day != EARLY or rates["at once"] < rates["shipped"] - 0.15, "why it grows"
+
+
+def test_where_the_profile_says_pregnant_one_rule_of_the_heart_rate_alone_goes_by_the_window() -> None:
+    of_heart = [rule for rule in ADAPTIVE_RULES if rule.metric == "heart_rate" and rule.kind == "adaptive"]
+    assert [rule.id for rule in of_heart if "pregnant" not in rule.not_for] == ["heart_rate_unusual_at_rest"]
+    assert not any("pregnant" in limit.not_for for limit in DEFAULT_LIMITS), "no safety limit knows of it"
 
 
 def test_an_illness_weeks_after_a_birth_is_found_where_the_fall_was_expected() -> None:
