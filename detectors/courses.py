@@ -58,6 +58,13 @@ class Wear:
     gap_since: int | None
     hours: float | None  # median of the expected days of the last fortnight
     hours_before: float | None  # of the fortnight before
+    enough_lately: int  # of the expected days of the last fortnight
+    expected_lately: int
+
+    @property
+    def stopped(self) -> bool:
+        """Whether hardly anything came of the last fortnight, of whose days enough were asked for."""
+        return self.expected_lately >= HALF_LEAST and not self.enough_lately and not self.hours
 
 
 def recovery(daily: Daily, start: int, end: int | None, last: int, floor: float) -> Recovery:
@@ -95,8 +102,8 @@ def wear(hours: Daily, expected: Longs, last: int) -> Wear:
     A day of ``expected`` that ``hours`` lacks counts as none: that nothing came is what is counted here.
 
     >>> said = wear(Daily.of(range(28), [15] * 14 + [15, 0] * 7), np.arange(28), last=27)
-    >>> said.state, said.enough, said.expected, said.longest_gap
-    ('falling', 21, 28, 1)
+    >>> said.state, said.enough, said.expected, said.longest_gap, said.enough_lately, said.stopped
+    ('falling', 21, 28, 1, 7, False)
     """
     asked = np.unique(expected[(expected > last - SPAN) & (expected <= last)])
     found = np.zeros(len(asked))
@@ -105,9 +112,10 @@ def wear(hours: Daily, expected: Longs, last: int) -> Wear:
     enough = found >= ENOUGH_HOURS
     gap, end = longest_run(~enough)
     late = asked > last - SPAN // 2
-    middle = [float(np.median(found[half])) if half.any() else None for half in (late, ~late)]
+    now, before = (float(np.median(found[half])) if half.any() else None for half in (late, ~late))
     since = int(asked[end - gap]) if gap else None
-    return Wear(_falling(found, enough, late), int(enough.sum()), len(asked), gap, since, *middle)
+    lately, state = int(enough[late].sum()), _falling(found, enough, late)
+    return Wear(state, int(enough.sum()), len(asked), gap, since, now, before, lately, int(late.sum()))
 
 
 def _falling(found: Doubles, enough: Bools, late: Bools) -> WearState:

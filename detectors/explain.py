@@ -71,7 +71,20 @@ def _happened(evidence: Told) -> str:
 def _event(one: Told, evidence: Told) -> str:
     told = f"{one['words']} on {date_of(datetime.fromisoformat(one['day']))}"
     size = f" of up to {reading(one['size'])} {UNITS[evidence['metric']]}" if one["size"] is not None else ""
-    return f"{told}: a {one['side']}{size} can come from it" if one["side"] is not None else told
+    if one["side"] is None:
+        return told
+    return f"{told}: a {one['side']}{size} can come from it{_stated(one.get('by'))}"
+
+
+def _stated(by: str | None) -> str:
+    """Return whose word a size is, where no source gives it, e.g.
+
+    >>> _stated("nurse"), _stated(None)
+    (', as stated by a nurse', '')
+    """
+    if by is None:
+        return ""
+    return ", as stated at the command line" if by == "command_line" else f", as stated by a {by}"
 
 
 def _limit(evidence: Told, voice: Voice) -> str:

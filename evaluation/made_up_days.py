@@ -7,14 +7,14 @@ as in the whole pipeline (``evaluation.joint``): 0.082, 0.178 and 0.299 alerts a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 
-from detectors import devices
+from detectors import devices, windows
 from detectors.baseline import (
     ACTIVE_HEART,
     NIGHT_BREATH,
@@ -114,27 +114,41 @@ def _with_hours(of: Bodies) -> tuple[Doubles, Doubles]:
     return of.night + NIGHT_HOURS * night, of.rest + REST_HOURS * rest
 
 
-def live(given: People, limit: float, swap: Longs | None = None) -> Told:
+def live(
+    given: People, limit: float, swap: Longs | None = None, opened: Sequence[windows.Window] | None = None
+) -> Told:
     """Let people live their days through ``detectors.days.close_days``, as the pipeline does.
 
-    ``limit`` of the slow rule; ``swap`` (N,) the day at whose noon another device comes, None: nobody's.
+    ``limit`` of the slow rule; ``swap`` (N,) the day at whose noon another device comes, None: nobody's; ``opened``
+    what is expected of everybody, by `began_ms`.
     """
     n, days, pairs = given.values.shape
     state = Pipeline().new_state(n)
     told: dict[str, Bools] = {}
     z = np.full((n, days, pairs), np.nan)
     pair_of = {(int(PAIR_METRIC[pair]), int(PAIR_CONTEXT[pair])): pair for pair in MINUTES}
+    everybody = np.arange(n)
+    expected = None if opened is None else windows.Windows(dict.fromkeys(range(n), windows.timeline(opened)))
     for day in range(days):
         _open(state, given, day)
         _measure(state, day, np.full(n, days) if swap is None else swap)
         hour = blank_hour(range(n), [(FIRST_DAY + day) * DAY_MS + CLOSES_MS] * n, [0] * n)
-        findings, table = close_days(state, hour, np.arange(n), limit)
+        room = None if expected is None else expected.at(everybody, hour.hour_ms)
+        if room is not None:
+            windows.begin(state, room)
+        findings, table = close_days(state, hour, everybody, limit, opened=expected)
+        windows.end(state, room)
         for one in findings:
             if one.change != "cleared":
                 told.setdefault(one.rule, np.zeros((n, days), bool))[one.row, day] = True
         cells = [pair_of[key] for key in zip(table.metric.tolist(), table.context.tolist(), strict=True)]
         z[table.row, day, cells] = table.z
     return Told(told, z)
+
+
+def began_ms(day: int) -> int:
+    """Return the midnight before a day's nights and hours."""
+    return (FIRST_DAY + day) * DAY_MS
 
 
 def _open(state: State, given: People, day: int) -> None:

@@ -221,7 +221,8 @@ class _Patient:
             return []
         rows = self._connection.execute(
             """SELECT DISTINCT (payload->>'day')::date AS day, payload->>'words' AS words,
-                      payload->'effects'->a.metric->>'side', payload->'effects'->a.metric->>'size'
+                      payload->'effects'->a.metric AS effect, extract(epoch FROM %(at)s)::bigint / 86400
+                          - ((payload->>'day')::date - date '1970-01-01') AS gone
                FROM patient_change c, (SELECT evidence->>'metric' AS metric FROM alert
                                        WHERE patient_id = %(patient)s AND rule = %(rule)s LIMIT 1) a
                WHERE patient_id = %(patient)s AND kind = 'life_event' AND payload->'effects' ? a.metric
@@ -230,11 +231,21 @@ class _Patient:
                                 WHERE (v.patient_id, v.kind, v.subject) = (c.patient_id, c.kind, c.subject))
                  AND %(at)s >= (payload->>'day')::timestamp AT TIME ZONE 'UTC'
                  AND %(at)s < ((payload->>'day')::date + (payload->>'days')::int)::timestamp AT TIME ZONE 'UTC'
+                 AND NOT EXISTS (  -- another event by which it is over
+                   SELECT 1 FROM patient_change e WHERE (e.patient_id, e.kind) = (c.patient_id, c.kind)
+                     AND e.payload->>'ends' = c.payload->>'event' AND e.payload->>'day' >= c.payload->>'day'
+                     AND NOT (e.payload->>'withdrawn')::boolean
+                     AND e.version = (SELECT max(version) FROM patient_change v
+                                      WHERE (v.patient_id, v.kind, v.subject) = (e.patient_id, e.kind, e.subject))
+                     AND %(at)s >= (e.payload->>'day')::timestamp AT TIME ZONE 'UTC')
                ORDER BY 1, 2""",
             {"patient": self._patient, "rule": told.rule, "at": told.at},
         ).fetchall()
         tokens: Expected = []
-        for day, words, _, size in rows[-3:]:
+        for day, words, effect, gone in rows[-3:]:
+            size = effect.get("size") if gone < effect.get("days", gone + 1) else None
+            if size and "over" in effect:  # so far after as many weeks as have begun
+                size = min(size, size * 7 * (gone // 7 + 1) / effect["over"])
             tokens += [
                 *TOKEN.findall(words),
                 str(day.day),

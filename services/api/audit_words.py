@@ -20,6 +20,7 @@ WHAT: Final[Mapping[str, str]] = {
     "alert.stream": "was sent news of an alert about you",
     "alerts.list": "saw alerts about you in a list",
     "audit.read": "searched the record of who used your data",
+    "wearing.read": "looked at who of your care team's patients wears their device less",
     "budget.read": "counted alerts about you among those of your care team",
     "break_glass.list": "saw who opened your data outside their team",
     "break_glass.open": "opened your data outside their team, for a reason they gave",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +19,16 @@ from services.api.routes import Answer, Cursor, Key, Limit
 Event = Annotated[str, Path(max_length=40)]
 
 
+class ExpectedWanted(BaseModel):
+    """How far a metric is expected to move by an event that no source gives a size for; see `services.expectations`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    side: Literal["fall", "rise"]
+    size: float
+    days: int | None = None  # None: as long as the event stands
+
+
 class LifeEventWanted(BaseModel):
     """What happened and when; see `services.life_events`. No dose is asked for."""
 
@@ -28,6 +38,13 @@ class LifeEventWanted(BaseModel):
     medication: str | None = None
     day: str
     note: str = ""
+    expects: dict[str, ExpectedWanted] | None = None  # by metric
+
+    @property
+    def wanted(self) -> life_events.Wanted:
+        """Return it as it is checked."""
+        said = self.model_dump(exclude_none=True).get("expects")
+        return life_events.Wanted(self.event, self.medication, self.day, said)
 
 
 class Withdrawn(BaseModel):
@@ -61,10 +78,10 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         """Write an event down."""
         async with access.scoped(request, "patient.life_event") as scope:
             patient = await patients.find(scope, patient_id)
-            wanted = life_events.Wanted(body.event, body.medication, body.day)
-            row = await life_events.record(scope, patient, wanted, asked(body.note, None, idempotency_key))
+            row = await life_events.record(scope, patient, body.wanted, asked(body.note, None, idempotency_key))
+            document = await life_events.document(scope, row, patient)
         response.headers["ETag"] = changes.etag(row["version"])
-        return life_events.document(scope, row, patient)
+        return document
 
     @v1.put("/{event_id}", responses=answers(more.LifeEvent))
     async def correct_life_event(
@@ -74,11 +91,11 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
         """Put an event right; with If-Match only if nobody changed it since."""
         async with access.scoped(request, "patient.life_event") as scope:
             patient = await patients.find(scope, patient_id)
-            wanted = life_events.Wanted(body.event, body.medication, body.day)
             how = asked(body.note, if_match, idempotency_key)
-            row = await life_events.correct(scope, patient, event_id, wanted, how)
+            row = await life_events.correct(scope, patient, event_id, body.wanted, how)
+            document = await life_events.document(scope, row, patient)
         response.headers["ETag"] = changes.etag(row["version"])
-        return life_events.document(scope, row, patient)
+        return document
 
     @v1.post("/{event_id}/withdraw", responses=answers(more.LifeEvent))
     async def withdraw_life_event(
@@ -90,7 +107,8 @@ def router(access: Access, clock: Clock, partitions: int) -> APIRouter:
             patient = await patients.find(scope, patient_id)
             how = asked(body.reason, if_match, idempotency_key)
             row = await life_events.withdraw(scope, patient, event_id, how)
+            document = await life_events.document(scope, row, patient)
         response.headers["ETag"] = changes.etag(row["version"])
-        return life_events.document(scope, row, patient)
+        return document
 
     return v1

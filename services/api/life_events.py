@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, LiteralString, NamedTuple
 
@@ -30,11 +30,12 @@ _LATEST: Final[LiteralString] = """
 
 
 class Wanted(NamedTuple):
-    """An event as somebody writes it down; ``day`` as an ISO date."""
+    """An event as somebody writes it down; ``day`` as an ISO date, ``expects`` as `expectations.stated` takes it."""
 
     event: str
     medication: str | None
     day: str
+    expects: object = None
 
 
 async def record(scope: Scope, patient: Patient, wanted: Wanted, asked: Asked) -> Row:
@@ -45,7 +46,7 @@ async def record(scope: Scope, patient: Patient, wanted: Wanted, asked: Asked) -
     """
     key = secrets.token_bytes(8) if asked.key is None else f"{scope.person.id}|{patient.id}|{asked.key}".encode()
     subject = hashlib.sha256(key).hexdigest()[:12]
-    return await _write(scope, patient, subject, _checked(wanted, asked.now), asked)
+    return await _write(scope, patient, subject, _checked(scope, wanted, asked.now), asked)
 
 
 async def correct(scope: Scope, patient: Patient, subject: str, wanted: Wanted, asked: Asked) -> Row:
@@ -55,7 +56,7 @@ async def correct(scope: Scope, patient: Patient, subject: str, wanted: Wanted, 
         Problem: there is no such event; a stale version.
     """
     before = await _row(scope, patient, subject)
-    return await _write(scope, patient, subject, _checked(wanted, asked.now), asked, before["payload"])
+    return await _write(scope, patient, subject, _checked(scope, wanted, asked.now), asked, before["payload"])
 
 
 async def withdraw(scope: Scope, patient: Patient, subject: str, asked: Asked) -> Row:
@@ -72,13 +73,25 @@ async def listed(scope: Scope, patient: Patient, limit: int, cursor: str | None)
         ROWS + _LATEST + " AND (%s::bigint IS NULL OR c.id < %s) ORDER BY c.id DESC LIMIT %s",
         [patient.id, before, before, limit + 1],
     )
-    return pages.page([document(scope, row, patient) for row in rows], limit, [[row["id"]] for row in rows])
+    told = await _ending(scope, patient)
+    return pages.page([_document(scope, row, patient, told) for row in rows], limit, [[row["id"]] for row in rows])
 
 
-def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
+async def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
     """Return an event's public form, as far as the scope's person sees it."""
+    return _document(scope, row, patient, await _ending(scope, patient))
+
+
+async def _ending(scope: Scope, patient: Patient) -> list[Mapping[str, Any]]:
+    """Return the events that stand and by which another is over."""
+    ending = _LATEST + " AND c.payload ? 'ends' AND NOT (c.payload->>'withdrawn')::boolean"
+    return [row["payload"] for row in await every(scope.connection, ROWS + ending, [patient.id])]
+
+
+def _document(scope: Scope, row: Row, patient: Patient, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     said = row["payload"]
-    last = date.fromisoformat(said["day"]) + timedelta(days=said["days"] - 1)
+    begins, after = date.fromisoformat(said["day"]), life_events.after(said, told)
+    until = (after - timedelta(days=1)).isoformat()  # before it began, of what was over with its first day
     whole = {
         "id": row["subject"],
         "patient": link(patient.key),
@@ -86,8 +99,8 @@ def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
         "medication": said.get("medication"),
         "words": said["words"],
         "day": said["day"],
-        "until": last.isoformat(),
-        "effects": [_effect(metric, effect) for metric, effect in said["effects"].items()],
+        "until": until,
+        "effects": [_effect(metric, effect, begins, after) for metric, effect in said["effects"].items()],
         "note": row["reason"],
         "withdrawn": said["withdrawn"],
         "version": row["version"],
@@ -97,11 +110,21 @@ def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
     return scope.show(KIND, whole)
 
 
-def _effect(metric: str, effect: Mapping[str, Any]) -> dict[str, Any]:
-    return {"metric": metric, "side": effect.get("side"), "size": effect.get("size"), "unit": UNITS[metric]}
+def _effect(metric: str, effect: Mapping[str, Any], begins: date, after: date) -> dict[str, Any]:
+    stands = (after - begins).days
+    last = begins + timedelta(days=min(effect.get("days", stands), stands) - 1)
+    return {
+        "metric": metric,
+        "side": effect.get("side"),
+        "size": effect.get("size"),
+        "unit": UNITS[metric],
+        "grows_over_days": effect.get("over"),
+        "until": last.isoformat(),
+        "stated_by": effect.get("by"),
+    }
 
 
-def _checked(wanted: Wanted, now: datetime) -> dict[str, Any]:
+def _checked(scope: Scope, wanted: Wanted, now: datetime) -> dict[str, Any]:
     try:
         day = date.fromisoformat(wanted.day) if _DAY.fullmatch(wanted.day) else None
     except ValueError:
@@ -109,7 +132,8 @@ def _checked(wanted: Wanted, now: datetime) -> dict[str, Any]:
     if day is None:
         raise invalid(wanted.day[:40], "day", "a date, e.g. 2026-03-03")
     try:
-        return life_events.checked(wanted.event, wanted.medication, day, now.astimezone(UTC).date())
+        today = now.astimezone(UTC).date()
+        return life_events.checked(wanted.event, wanted.medication, day, today, wanted.expects, scope.person.role)
     except ImpossibleError as error:
         raise invalid(error.value, error.field, error.allowed) from error
 

@@ -96,12 +96,15 @@ class Change(TypedDict, total=False):
 
 @strict
 class Effect(TypedDict):
-    """What an event may do to a metric; a ``size``, in the metric's unit, is taken as expected."""
+    """What an event may do to a metric; a ``size``, in the metric's unit, is taken as expected until a day."""
 
     metric: str
     side: Literal["fall", "rise"] | None
     size: float | None
     unit: str
+    grows_over_days: int | None
+    until: str
+    stated_by: str | None
 
 
 @strict

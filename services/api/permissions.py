@@ -30,6 +30,7 @@ incidents.list          team          team          team         team          -
 alert.stream            team          team          team         team          -                   -                -           -              self     self
 alert.acknowledge       team          team          -            -             -                   -                -           -              -        -
 incident.acknowledge    team          team          -            -             -                   -                -           -              -        -
+wearing.read            team          team          team         -             -                   team             -           -              -        -
 budget.read             team          team          team         team          -                   -                -           -              -        -
 patient.monitoring      team          team          -            -             -                   -                -           -              -        -
 patient.new_normal      team          team          -            -             -                   -                -           -              -        -
@@ -96,6 +97,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "monitoring": "*",
         "worklist": "patient time_zone monitoring attention priority alert open_alerts incident others sentence since "
         "age_s data last_heard",
+        "wearing": "*",
         "flag": "*",
         "alert": f"id patient rule kind priority state provisional late {_EVENT_TIMES} sentence revised_by "
         "acknowledged etag link events",
@@ -117,6 +119,7 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "trend": "patient time_zone metric from to source sources truncated devices readings lowest highest times_ms "
         "low high mean n gaps",
         "weeks": "patient time_zone to calendar_to wear not_shown",
+        "wearing": "*",
         "frame": "*",
     },
     "administrator": {  # manages who is enrolled and reviews break-glass; no reading, no finding

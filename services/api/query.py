@@ -13,9 +13,11 @@ Row = dict[str, Any]
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 
-async def every(connection: Connection, query: LiteralString, parameters: Parameters = ()) -> list[Row]:
-    """Return all rows."""
-    cursor = await connection.cursor(row_factory=dict_row).execute(query, parameters)
+async def every(
+    connection: Connection, query: LiteralString, parameters: Parameters = (), *, prepare: bool | None = None
+) -> list[Row]:
+    """Return all rows; ``prepare`` False plans it anew each time, by its parameters."""
+    cursor = await connection.cursor(row_factory=dict_row).execute(query, parameters, prepare=prepare)
     return await cursor.fetchall()
 
 

@@ -30,7 +30,8 @@ from services.api.documents import STREAM, answers
 from services.api.score_documents import Scores
 from services.api.stream import AlertHub
 from services.api.weeks import document as weeks
-from services.api.weeks.schema import Weeks
+from services.api.weeks import wearing
+from services.api.weeks.schema import WearingList, Weeks
 from services.api.worklist_documents import Frame, Worklist
 
 Limit = Annotated[int, Query(ge=1, le=pages.MAX_LIMIT)]
@@ -106,6 +107,12 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
             patient = await patients.find(scope, patient_id)
             scope.detail.update(statements=True)
             return Answer(await weeks.document(scope, patient, times.present(clock)))
+
+    @v1.get("/wearing", responses=answers(WearingList))
+    async def read_wearing(request: Request, limit: Limit = pages.DEFAULT_LIMIT) -> Any:
+        """List whose wear is falling or has stopped, as their own page says it; nothing of it alerts."""
+        async with access.scoped(request, "wearing.read") as scope:
+            return await wearing.document(scope, times.present(clock), limit)
 
     @v1.get("/worklist", responses=answers(Worklist))
     async def read_worklist(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:

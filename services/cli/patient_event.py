@@ -19,6 +19,9 @@ def life_event(
     event: str = typer.Argument(..., help="what happened, e.g. medication_stopped"),
     medication: str | None = typer.Argument(None, help="the class of medicine, e.g. beta_blocker; no doses"),
     day: datetime = typer.Option(..., formats=["%Y-%m-%d"], help="when it happened"),
+    rise: float | None = typer.Option(None, help="so far, /min, the heart rate is expected to rise, at most 10"),
+    fall: float | None = typer.Option(None, help="the same of a fall; only where the catalogue has no size"),
+    days: int | None = typer.Option(None, help="for so many days, if fewer than the event stands"),
     correct: str = typer.Option("", help="the key of the event that this puts right"),
     reason: str = REASON,
     version: int = VERSION,
@@ -28,19 +31,32 @@ def life_event(
     """Write down a medicine begun, ended or changed, or another event; docs/windows.md says what it does.
 
     keepwell patient life-event p20 medication_stopped beta_blocker --day 2026-03-03
+    keepwell patient life-event p20 surgery --day 2026-03-03 --rise 6 --days 10
     """
     from services.impossible import ImpossibleError
     from services.life_events import checked, takes_effect
 
     before = [_latest(organisation, key, correct)] if correct else []
     try:
-        payload = checked(event, medication, day.date(), now().date())
+        expects = _expects(rise, fall, days)
+        payload = checked(event, medication, day.date(), now().date(), expects, "command_line")
     except ImpossibleError as error:
         refuse(str(error))
     effective = takes_effect(now(), payload, *before)
     write(
         key, organisation, "life_event", correct or secrets.token_hex(6), payload, reason, effective, version, as_json
     )
+
+
+def _expects(rise: float | None, fall: float | None, days: int | None) -> dict[str, Any] | None:
+    if rise is None and fall is None:
+        if days is not None:
+            refuse(f"--days {days} without what is expected; add --rise or --fall")
+        return None
+    if rise is not None and fall is not None:
+        refuse(f"--rise {rise} and --fall {fall}: one side can be expected of an event; leave one out")
+    side, size = ("rise", rise) if rise is not None else ("fall", fall)
+    return {"heart_rate": {"side": side, "size": size} | ({} if days is None else {"days": days})}
 
 
 def life_event_withdraw(

@@ -15,7 +15,7 @@ def told(
 ) -> dict[str, Any]:
     """Return what is known at an instant that bears on a finding about ``metric``, to be put over its ``evidence``."""
     said = changes.said(patient_id, metric, at_ms)
-    events = {"events": [one._asdict() for one in said]} if said else {}
+    events = {"events": [one.evidence() for one in said]} if said else {}
     devices = _devices(changes, patient_id, at_ms, evidence)
     return events | devices | considered.with_medication(evidence, bool(said))
 

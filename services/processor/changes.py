@@ -88,7 +88,7 @@ class Changes:
     def _take_events(self, patient_id: int) -> None:
         told = sorted((one for one in self._of[patient_id] if one.kind == "life_event"), key=lambda one: one.change_id)
         events = life_events.standing({one.subject: one.payload for one in told})  # the latest word on each
-        opened = [window for event in events if (window := event.window) is not None]
+        opened = [window for event in events for window in event.windows]
         self._events[patient_id], self.windows[patient_id] = events, windows.timeline(opened)
 
     def measured_by(self, patient_id: int, device_id: int, at_ms: int) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Form, Request
@@ -15,6 +16,7 @@ from services.api.patients import Patient
 from services.api.problems import Problem
 from services.api.profile import Asked
 from services.api.scope import Scope
+from services.expectations import MOST, SHIFTS
 from services.web.incidents import SHOWN_BESIDE, Said, Show, patient_again
 
 SHOWN: Final = 30  # the newest written; the API lists them all
@@ -31,6 +33,7 @@ async def of_patient(scope: Scope, patient: Patient) -> dict[str, Any]:
         "sees_events": may_read,
         "may_write_events": may_write,
         "event_kinds": catalogue.kinds(),
+        "most_stated": MOST,
         "medicines": {key: one["title"] for key, one in classes.items()},
     }
 
@@ -50,12 +53,15 @@ def add_life_events(pages: APIRouter, access: Access, clock: Clock, partitions: 
         day: Annotated[str, Form(max_length=10)],
         key: Annotated[str, Form(max_length=100)],
         medication: Annotated[str, Form(max_length=40)] = "",
+        side: Annotated[str, Form(max_length=10)] = "",
+        size: Annotated[str, Form(max_length=10)] = "",
+        days: Annotated[str, Form(max_length=10)] = "",
         note: Annotated[str, Form(max_length=5000)] = "",
     ) -> Response:
         """Write an event down, then show the patient as it is now."""
         try:
             async with access.scoped(request, "patient.life_event") as scope:
-                wanted = life_events.Wanted(event, medication or None, day)
+                wanted = life_events.Wanted(event, medication or None, day, _expects(side, size, days))
                 patient = await patients.find(scope, patient_id)
                 row = await life_events.record(scope, patient, wanted, asked(note, key))
             said = Said(f"Written down: {row['payload']['words']} on {day}.", done=True, about=ABOUT)
@@ -74,3 +80,17 @@ def add_life_events(pages: APIRouter, access: Access, clock: Clock, partitions: 
             patient = await patients.find(scope, patient_id)
             row = await life_events.withdraw(scope, patient, event_id, asked("", key))
         return await patient_again(request, show, patient_id, Said(f"Withdrawn: {row['payload']['words']}.", done=True))
+
+
+def _expects(side: str, size: str, days: str) -> object:
+    """Return what the form states, None where all is empty; what is no number stays as it is, to be refused."""
+    given = {"side": side, "size": _number(size), "days": _number(days)}
+    wanted = {name: value for name, value in given.items() if value != ""}
+    return {SHIFTS: wanted} if wanted else None
+
+
+def _number(text: str) -> float | int | str:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text.strip())
+    return text.strip()

@@ -15,6 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from detectors.courses import ENOUGH_HOURS
 from detectors.rules import ADAPTIVE_RULES
 from ingest.clock import Clock
 from services.api import (
@@ -35,6 +36,7 @@ from services.api.identity.front import Identity
 from services.api.problems import Code, Problem
 from services.api.scope import Scope
 from services.api.weeks import document as weeks
+from services.api.weeks import wearing
 from services.settings import Settings
 from services.web import life_events, own_words, present
 from services.web.incidents import SHOWN_BESIDE, Said, Show, add_acknowledging, grouped, patient_again
@@ -155,7 +157,8 @@ def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> Show:
             teams = await budget.of_teams(scope, now) if whole and scope.may("budget.read") else []
         return render(
             name, person=scope.person, now=now, since=since, page=page, cursor=cursor, patient=None, said=said,
-            teams=teams, may_acknowledge=scope.may("incident.acknowledge"), request_key=secrets.token_urlsafe,
+            teams=teams, sees_wearing=whole and scope.may("wearing.read"),
+            may_acknowledge=scope.may("incident.acknowledge"), request_key=secrets.token_urlsafe,
         )  # fmt: skip
 
     @pages.get("/")
@@ -165,6 +168,15 @@ def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> Show:
             return await show(request, "worklist.html", cursor)
         except Problem as problem:
             return start_of(problem)
+
+    @pages.get("/wearing")
+    async def show_wearing(request: Request) -> Response:
+        """Show whose wear is falling: a part of the worklist's page, fetched once; by itself a page of its own."""
+        now = times.present(clock)
+        async with access.scoped(request, "wearing.read") as scope:
+            found = await wearing.document(scope, now, ROWS)
+        name, level = ("_wearing.html", 2) if "hx-request" in request.headers else ("wearing.html", 1)
+        return render(name, person=scope.person, now=now, found=found, hours_needed=ENOUGH_HOURS, level=level)
 
     @pages.get("/worklist")
     async def show_rows(request: Request, cursor: Cursor = None) -> Response:

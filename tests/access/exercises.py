@@ -140,6 +140,7 @@ EXERCISES: Final = {
     "POST /v1/patients/{patient_id}/incidents/{alert_id}/acknowledge": Exercise(
         "incident.acknowledge", lambda about: _patient(about) | _alert(about), body={"seen": {}}
     ),
+    "GET /v1/wearing": Exercise("wearing.read", of_patients=False),
     "GET /v1/alert-budget": Exercise("budget.read", of_patients=False),
     "GET /v1/frames/{frame_id}": Exercise("frame.read", lambda about: {"frame_id": about.frame}),
 }

@@ -51,6 +51,7 @@ SHOWS: Final = {
     "GET /v1/patients/{patient_id}": "patient",
     "GET /v1/patients/{patient_id}/trends": "trend",
     "GET /v1/patients/{patient_id}/trend-statements": "weeks",
+    "GET /v1/wearing": "wearing[]",
     "GET /v1/patients/{patient_id}/monitoring": "monitoring",
     "PUT /v1/patients/{patient_id}/monitoring": "change",
     "POST /v1/patients/{patient_id}/new-normal": "change",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.api_data import NOW
+from tests.browser.looks import CONTRAST, NARROW, WIDE
 from tests.browser.ward import Ward
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
@@ -129,6 +131,68 @@ async def test_a_medicine_is_written_down_shown_and_taken_back(page: Page) -> No
     await panel.get_by_role("button", name="Withdraw").click()
     await expect(panel).to_contain_text("Withdrawn")
     await expect(panel.get_by_role("button", name="Withdraw")).to_have_count(0)
+
+
+async def test_what_is_expected_of_an_operation_is_stated_and_too_much_refused(page: Page) -> None:
+    await page.goto("/patients/p07")
+    panel = page.locator(".happened")
+
+    async def write(size: str) -> None:
+        await panel.get_by_text("Write one down").click()
+        await panel.get_by_label("What happened").select_option("surgery")
+        await panel.get_by_label("On which day").fill("2026-11-20")
+        await panel.get_by_label("It may").select_option("rise")
+        await panel.get_by_label("By up to").fill(size)
+        await panel.get_by_label("For so many days").fill("10")
+        await panel.get_by_role("button", name="Write down").click()
+
+    await write("25")
+    await expect(page.locator("#outcome")).to_contain_text("at most 10 /min")
+    await page.reload()
+    if extra := os.environ.get("KEEPWELL_MORE_SCREENSHOTS"):
+        await panel.get_by_text("Write one down").click()
+        await panel.screenshot(path=f"{extra}/stated.png")
+        await page.reload()
+    await write("6.5")
+    told = "a rise of heart rate by up to 6.5 /min is expected until 2026-11-29, as stated by a nurse"
+    await expect(panel).to_contain_text(told)
+    page.once("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))
+    await panel.get_by_role("button", name="Withdraw").click()
+    await expect(panel).to_contain_text("Withdrawn")
+
+
+async def test_who_wears_less_is_listed_below_the_worklist_and_on_a_page_of_its_own(page: Page, ward: Ward) -> None:
+    """Elke Engel, who wore it every day till a fortnight ago and on half of the days since."""
+    connection, elke = ward.data.connection, ward.patients["p05"]
+    connection.execute(
+        """INSERT INTO rollup SELECT %s, 1, 3600, t, 60, 70, 70, 70, 70, 70
+           FROM generate_series(%s::timestamptz, %s::timestamptz, '1 hour') AS t""",
+        [elke, "2026-10-10T00:00Z", "2026-11-08T22:00Z"],
+    )
+    connection.execute(
+        "INSERT INTO rollup VALUES (%s, 1, 86400, '2026-10-10T00:00Z', 1440, 70, 70, 70, 70, 70)", [elke]
+    )
+    try:
+        await page.goto("/")
+        listed = page.locator("#wearing")
+        await expect(listed.get_by_role("link", name="Elke Engel")).to_be_visible()
+        await expect(listed).to_contain_text("of 14 days with at least 10 h of data in the last 14 days, 14 of 14")
+        await expect(listed).to_contain_text("last heard 5 h ago")
+        await expect(listed).not_to_contain_text("Jonas Brandt")
+        if extra := os.environ.get("KEEPWELL_MORE_SCREENSHOTS"):
+            await page.screenshot(path=f"{extra}/wearing.png", full_page=True)
+        await page.goto("/wearing")
+        await expect(page.locator("h1")).to_have_text("Wearing less")
+        for size in (WIDE, NARROW):
+            await page.set_viewport_size(size)  # type: ignore[arg-type]
+            assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+            assert await page.evaluate(CONTRAST) == []
+        if extra:
+            await page.screenshot(path=f"{extra}/wearing-narrow.png", full_page=True)
+        await listed.get_by_role("link", name="Elke Engel").click()
+        await expect(page.locator("main")).to_contain_text("Wear is falling: ")
+    finally:
+        connection.execute("DELETE FROM rollup WHERE patient_id = %s AND t0 < '2026-11-09T00:00Z'", [elke])
 
 
 async def test_the_patient_page_explains_and_draws(page: Page) -> None:

@@ -26,12 +26,15 @@ pytestmark = pytest.mark.stack
 DAYS = 9
 FIRST = date(2025, 10, 10)  # of T0
 RISEN = Person("risen", tuple(Episode("heart_rate", at(d - 1, 22), at(d, 8), add=12) for d in range(6, DAYS + 1)))
+LATER = 13
+OPERATED = Person("risen", tuple(Episode("heart_rate", at(d - 1, 22), at(d, 8), add=8) for d in range(6, LATER + 1)))
 STOPPED = {
     "event": "medication_stopped",
     "medication": "beta_blocker",
     "day": "2026-11-20",
     "note": "told on the phone",
 }
+SURGERY = {"event": "surgery", "medication": None}
 EVENTS = "/v1/patients/p1/life-events"
 LIVED = (
     "SELECT rule, state, sentence, patient_sentence, evidence->'events' FROM alert WHERE patient_id = %s ORDER BY rule"
@@ -71,6 +74,37 @@ async def test_a_rise_up_to_the_size_is_expected_and_beyond_it_told_with_what_ha
     assert report.sentences > 8
 
 
+def operated(patient: int, side: str, size: float) -> Wanted:
+    """Surgery on day 5 with what a nurse stated of it."""
+    when = FIRST + timedelta(days=5)
+    stated = {"heart_rate": {"side": side, "size": size}}
+    payload = life_events.checked("surgery", None, when, when, stated, "nurse")
+    return wanted(patient, "life_event", T0 + 5 * DAY, "a", **payload)
+
+
+async def test_what_a_nurse_states_holds_back_exactly_what_lies_inside_and_no_safety_limit(bench: Bench) -> None:
+    """8 /min more from day 5 on: a rise of up to 10, one of up to 5 and a fall of up to 10 are stated, or nothing."""
+    await bench.feed(changed(bench, operated(1, "rise", 10), operated(2, "rise", 5), operated(3, "fall", 10)))
+    for patient in (1, 2, 4, 3):
+        if patient == 3:  # before whom: the plain loop that recomputes sentences follows no fall that is expected
+            with psycopg.connect(bench.settings.postgres.conninfo("admin")) as connection:
+                assert check_sentences(connection).problems == []
+        await bench.frames(stamped_story(patient, OPERATED, LATER))
+        await bench.frames([stamped(patient, LATER * 24, [block("heart_rate", T0 + LATER * DAY, [150.0] * 60)])])
+    inside, beyond, other, without = [await bench.rows(LIVED, patient) for patient in (1, 2, 3, 4)]
+    assert [row[0] for row in inside] == ["tachycardia_at_rest"], "a safety limit knows no window"
+    told = ["resting_heart_rate_rise", "tachycardia_at_rest"]
+    assert [[row[0] for row in rows] for rows in (beyond, other, without)] == [told] * 3
+    found = "SELECT rule, started_at, found_at, priority FROM alert WHERE patient_id = %s ORDER BY 1"
+    assert await bench.rows(found, 2) == await bench.rows(found, 3) == await bench.rows(found, 4), "as soon as ever"
+    note = " (surgery on 15 Oct: a {} of up to {} /min can come from it, as stated by a nurse)"
+    for rows, words in ((inside, ("rise", 10)), (beyond, ("rise", 5)), (other, ("fall", 10))):
+        assert all(row[2].endswith(note.format(*words)) for row in rows)
+        assert all("surgery" not in row[3] for row in rows), "the patient is not told that all is explained"
+    said = {"day": "2025-10-15", "words": "surgery", "side": "rise", "size": 5, "by": "nurse"}
+    assert beyond[0][4] == [said]
+
+
 async def test_whenever_and_in_whatever_order_they_are_written_down_the_same_comes_of_it(bench: Bench) -> None:
     """In time; one by one with restarts; after all was seen. One is put right, one withdrawn, one only said."""
     asked = [
@@ -101,7 +135,10 @@ async def test_an_event_is_written_down_once_put_right_and_taken_back(api: Serve
         first = answers[0].json()
         assert answers[1].json() == first
         assert (first["words"], first["until"]) == ("a beta blocker was stopped", "2026-12-17")
-        assert first["effects"] == [{"metric": "heart_rate", "side": "rise", "size": 10, "unit": "/min"}]
+        assert first["effects"] == [
+            {"metric": "heart_rate", "side": "rise", "size": 10, "unit": "/min", "grows_over_days": None,
+             "until": "2026-12-17", "stated_by": None}
+        ]  # fmt: skip
         own = f"{EVENTS}/{first['id']}"
         right = await client.put(own, json=STOPPED | {"day": "2026-11-18"}, headers={"If-Match": '"1"'})
         assert (right.status_code, right.headers["etag"]) == (200, '"2"'), right.text
@@ -134,6 +171,35 @@ async def test_an_event_is_written_down_once_put_right_and_taken_back(api: Serve
     assert {row[:2] for row in ours.audit("patient.life_event")} == {(nurse, patient)}
 
 
+async def test_what_is_stated_is_shown_to_the_team_with_its_author_and_ends_with_its_days(
+    api: ServedApi, ours: ApiData
+) -> None:
+    """And a pregnancy's window is over where its end was written down, until that is taken back."""
+    ours.patient("p1")
+    operation = {"event": "surgery", "day": "2026-11-20"}
+    stated = operation | {"expects": {"heart_rate": {"side": "rise", "size": 6, "days": 10}}}
+    async with api.client(ours.token(ours.person("nina", "nurse"))) as client:
+        shown = (await client.post(EVENTS, json=stated)).json()
+        heart = next(one for one in shown["effects"] if one["metric"] == "heart_rate")
+        assert (heart["side"], heart["size"], heart["until"], heart["stated_by"]) == ("rise", 6, "2026-11-29", "nurse")
+        assert (shown["until"], shown["by"]["id"]) == ("2026-12-17", "nina")
+        plainly = (await client.put(f"{EVENTS}/{shown['id']}", json=operation)).json()
+        assert [one["size"] for one in plainly["effects"]] == [None] * 6, "put right without it, nothing is stated"
+        began = (await client.post(EVENTS, json={"event": "pregnancy_began", "day": "2026-03-01"})).json()
+        grows = {one["metric"]: one["grows_over_days"] for one in began["effects"]}
+        assert (began["until"], grows) == ("2026-12-26", {"heart_rate": 280, "hrv_rmssd": None})
+        ended = (await client.post(EVENTS, json={"event": "pregnancy_ended", "day": "2026-11-12"})).json()
+
+        async def until() -> list[str]:
+            listed = (await got(client, EVENTS))["items"]
+            one = next(one for one in listed if one["id"] == began["id"])
+            return [one["until"], one["effects"][0]["until"]]
+
+        assert await until() == ["2026-11-11", "2026-11-11"]
+        await client.post(f"{EVENTS}/{ended['id']}/withdraw", json={})
+        assert await until() == ["2026-12-26", "2026-12-26"]
+
+
 async def test_an_event_that_cant_be_is_refused_with_what_can(api: ServedApi, ours: ApiData) -> None:
     ours.patient("p1")
     refused: list[tuple[str, dict[str, Any]]] = [
@@ -146,6 +212,12 @@ async def test_an_event_that_cant_be_is_refused_with_what_can(api: ServedApi, ou
         ("day", {"day": "2024-11-20"}),
         ("day", {"day": "2027-11-20"}),
         ("reason", {"note": "x" * 1001}),
+        ("expects.heart_rate", {"expects": {"heart_rate": {"side": "rise", "size": 5}}}),
+        ("expects", {"expects": {"spo2": {"side": "fall", "size": 5}}}),
+        *(
+            (f"expects.heart_rate.{name}", SURGERY | {"expects": {"heart_rate": {"side": "rise", "size": 5} | wrong}})
+            for name, wrong in (("size", {"size": 11}), ("size", {"size": -1}), ("days", {"days": 29}))
+        ),
     ]
     async with api.client(ours.token(ours.person())) as client:
         for field, body in refused:

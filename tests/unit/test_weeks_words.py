@@ -21,7 +21,7 @@ UP = Estimate(3.04, 1.2, 4.9, 0.0001)
 FIRST = Change("first_weeks", "higher", 63.1, 60.0, UP, 20_729, 26, 14, 14, 14)
 NOTHING = replace(FIRST, state="unknown", change=None, since=None)  # days enough, but their interval is open
 BACK = Recovery("back", 60, 71, 61, 0.91, 20_736, 14)
-WORN = Wear("falling", 21, 28, 3, 20_740, 15, 22)
+WORN = Wear("falling", 21, 28, 3, 20_740, 15, 22, 8, 14)
 HEAVIER = Gain("risen", 20_779, 82.5, 20_776, 80.1)
 STATES: tuple[ChangeState, ...] = ("higher", "lower", "no_clear_change", "unknown")
 KINDS: tuple[Kind, ...] = ("first_weeks", "four_weeks_before", "eight_weeks", "same_weekdays")
@@ -52,7 +52,11 @@ def test_the_team_reads_size_interval_normal_days_and_date() -> None:
         words.wear(WORN, heard=True)
         == "Wear is falling: 21 of 28 days with at least 10 h of data, longest gap 3 d from 14 Oct"
     )
-    none = Wear("unknown", 0, 0, 0, None, None, None)
+    assert words.wearing(WORN) == (
+        "8 of 14 days with at least 10 h of data in the last 14 days, 13 of 14 in the 14 before; "
+        "half of the days at least 15 h, 22 h before; longest gap 3 d from 14 Oct"
+    )
+    none = Wear("unknown", 0, 0, 0, None, None, None, 0, 0)
     assert words.wear(none, heard=True) == "Wear in the last 28 days: not known, data were asked for on none of them"
     assert words.wear(none, heard=False) == "Wear in the last 28 days: not known, no heart rate was ever received"
     assert words.recovery(heart, replace(BACK, state="not_back", since=None, share=0.4), 20_720) == (
@@ -127,7 +131,7 @@ def test_nothing_is_called_normal_or_stable_and_the_unknown_is_said_to_be(voice:
             assert ("no clear" in told) == (said.state == "no_clear_change")
     nothing = Recovery("unknown", None, None, None, None, None, 0)
     assert "not known" in speak.recovery(QUANTITIES["steps"], nothing, 20_720)
-    nobody = statements.wear(Wear("unknown", 0, 0, 0, None, None, None), heard=False, plain=voice is plain)
+    nobody = statements.wear(Wear("unknown", 0, 0, 0, None, None, None, 0, 0), heard=False, plain=voice is plain)
     assert "not known" in nobody["sentence"]
 
 

@@ -64,7 +64,7 @@ async def read(connection: Connection, patient: Patient, here: datetime, today: 
         return Days(of | dict.fromkeys(CALENDAR, NOTHING), np.zeros(0, np.int64), weighings, heard)
     start = min(worn) + 1  # nobody wore the device before they had it
     asked = (set(range(start, start + BEGINNING)) | set(range(today - LATELY, today))) & set(range(start, today))
-    asked -= await _not_asked(connection, patient, here)
+    asked -= not_asked(await _monitored(connection, patient, here), here)
     return Days(of | _calendar(by_day, asked), np.array(sorted(asked), np.int64), weighings, heard=True)
 
 
@@ -129,14 +129,20 @@ async def _hours(connection: Connection, patient: Patient, here: datetime) -> li
     )  # fmt: skip
 
 
-async def _not_asked(connection: Connection, patient: Patient, here: datetime) -> set[int]:
-    """Return the local days on which silence was in order: a pause, a stay in hospital, and the like."""
-    rows = await every(
+async def _monitored(connection: Connection, patient: Patient, here: datetime) -> list[Row]:
+    return await every(
         connection,
         monitoring.ROWS
         + " WHERE c.patient_id = %s AND kind = 'monitoring' AND effective_at <= %s ORDER BY effective_at, c.id",
         [patient.id, here],
     )
+
+
+def not_asked(rows: list[Row], here: datetime) -> set[int]:
+    """Return the local days on which silence was in order: a pause, a stay in hospital, and the like.
+
+    ``rows`` of what was monitored, in the order it took effect.
+    """
     days: set[int] = set()
     for row, following in pairwise([*rows, {"effective_at": here}]):
         if not STATES[row["payload"]["state"]].silence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -155,3 +155,37 @@ class Weeks(TypedDict, total=False):
     day_shape: DayShape | None
     off: list[Off]
     not_shown: list[str]
+
+
+@strict
+class Wearing(TypedDict):
+    """One patient of whom less comes than before; the days are their own, over, and such on which data were asked for.
+
+    ``falling`` as the statement on their page says it; ``stopped``: hardly anything came in the last fortnight.
+    """
+
+    patient: Brief
+    time_zone: str
+    state: Literal["falling", "stopped"]
+    hours_needed: int
+    days_with_enough: int
+    days_expected: int
+    days_with_enough_before: int
+    days_expected_before: int
+    longest_gap_days: int
+    gap_since: str | None
+    last_heard: str | None
+    sentence: str
+
+
+@strict
+class WearingList(TypedDict):
+    """Whose wear is falling among the ``patients`` whom the person's teams look after; of ``unknown`` too few days."""
+
+    at: str
+    patients: int
+    unknown: int
+    stopped: int
+    falling: int
+    items: list[Wearing]
+    withheld_by_consent: NotRequired[int]

@@ -75,6 +75,18 @@ def wear(said: Wear, *, heard: bool) -> str:
     return f"{what}: {days}{gap}"
 
 
+def wearing(said: Wear) -> str:
+    """Return how a fortnight's wear compares with that of the one before, to whoever organises care, as a sentence."""
+    half, before = SPAN // 2, (said.enough - said.enough_lately, said.expected - said.expected_lately)
+    lately = f"{said.enough_lately} of {said.expected_lately} days with at least {ENOUGH_HOURS} h of data"
+    text = f"{lately} in the last {half} days, {before[0]} of {before[1]} in the {half} before"
+    if said.hours is not None and said.hours_before and round(said.hours) != round(said.hours_before):
+        text += f"; half of the days at least {said.hours:.0f} h, {said.hours_before:.0f} h before"
+    if said.gap_since is not None:
+        text += f"; longest gap {said.longest_gap} d from {date_words(said.gap_since)}"
+    return text
+
+
 def gain(said: Gain) -> str:
     """Return whether the weight has risen fast as a sentence: from which value of which day to which."""
     bound = f"more than {GAIN_KG:.0f} kg in {GAIN_DAYS} days"
