@@ -17,7 +17,7 @@ def weight_gain(evidence: Told, voice: Voice) -> str:
     value, base, day = kilograms(evidence["value"]), kilograms(evidence["base"]), day_of(evidence["day"])
     if evidence.get("change") == "cleared":
         if evidence["near"]:
-            near = f"in two weighings in a row no more than {kilograms(evidence['clear'])} kg above the {base} kg"
+            near = f"in two weighings in a row no more than {kilograms(evidence['ends_above'])} kg above the {base} kg"
             return f"{name} was {value} kg on {day}, {near} from which it had risen"
         return (
             f"{name} was {value} kg on {day} and has not risen fast in the last {evidence['calm']} weighings; it had "

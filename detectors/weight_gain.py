@@ -143,7 +143,7 @@ def _finding(row: int, run: Run, change: Change, t_ms: int) -> Finding:
     }
     if change == "cleared":
         near = run.back and run.value <= run.base + ENDS
-        evidence |= {"clear_from_ms": run.first_s * 1000, "near": near, "clear": ENDS / UNIT, "calm": CALM}
+        evidence |= {"clear_from_ms": run.first_s * 1000, "near": near, "ends_above": ENDS / UNIT, "calm": CALM}
         return Finding(row, WEIGHT_GAIN.id, change, start_ms, t_ms, 0, evidence)
     gained = run.value - run.base
     evidence |= {

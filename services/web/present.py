@@ -189,6 +189,16 @@ EVIDENCE: Final = {
     "last_reading_ms": "Last reading",
     "zone_since_day": "In another time zone since",
     "since_day": "Began on",
+    "least": "Lowest reading of the weighing",
+    "within_days": "Within days",
+    "base": "Counted from",
+    "from_day": "Which was weighed on",
+    "gain": "Gain",
+    "same_weighing": "Seen twice in one weighing",
+    "jump": "May be another person or another scale",
+    "near": "Near that again in two weighings in a row",
+    "ends_above": "Ends no more above it than",
+    "calm": "Or after so many weighings that did not rise fast",
 }
 
 
