@@ -16,9 +16,9 @@ from detectors.courses import ENOUGH_HOURS, Wear, wear
 from detectors.regularity import HOURS
 from detectors.trends import SPAN, Daily
 from services.api import withheld
-from services.api.access import Scope
 from services.api.patients import link
 from services.api.query import Row, every
+from services.api.scope import Scope
 from services.api.times import rfc3339, zone
 from services.api.weeks import words
 from services.api.weeks.days import HEART, not_asked
