@@ -20,10 +20,11 @@ def weight_gain(evidence: Told, voice: Voice) -> str:
             near = f"in two weighings in a row no more than {kilograms(evidence['ends_above'])} kg above the {base} kg"
             return f"{name} was {value} kg on {day}, {near} from which it had risen"
         return (
-            f"{name} was {value} kg on {day} and has not risen fast in the last {evidence['calm']} weighings; it had "
-            f"risen from {base} kg"
+            f"{name} was {value} kg on {day} and has not risen further in the last {evidence['calm']} weighings; it "
+            f"had risen from {base} kg"
         )
-    rose = f"{name} rose by {kilograms(evidence['gain'])} kg, from {base} kg on {day_of(evidence['from_day'])} to "
+    how = "rose further, by" if evidence.get("change") == "worsened" else "rose by"
+    rose = f"{name} {how} {kilograms(evidence['gain'])} kg, from {base} kg on {day_of(evidence['from_day'])} to "
     twice = "in two readings of one weighing" if evidence["same_weighing"] else "on two days"
     bound = f"more than {kilograms(evidence['threshold'])} kg in {evidence['within_days']} days, seen {twice}"
     doubt = "; so large a jump may also be another person or another scale" if evidence["jump"] else ""

@@ -81,7 +81,10 @@ NEWS2_HIGH: Final = Rule(
 )  # fmt: skip
 """It is about several vitals, and goes by the heart rate where something asks for one."""
 
-WEIGHT_GAIN: Final = Rule("weight_gain", 1, "safety", ("medium",), "weight", "Fast gain of weight", ("dialysis",))
+WEIGHT_GAIN: Final = Rule(
+    "weight_gain", 2, "safety", ("medium", "high"), "weight", "Fast gain of weight", ("dialysis",)
+)
+"""The second level: another one on top of one that is told."""
 
 # A value that can't be true as sent, would be plausible in another unit, and dangerous if it were true.
 CHECK_VALUE: Final[Mapping[str, Rule]] = MappingProxyType(

@@ -3,16 +3,21 @@
 Source: more than 2 kg in 3 days (European Society of Cardiology, guidelines on heart failure 2021). Nothing is learned.
 Such a gain is seldom when nothing is wrong and often missing when something is: it came before 20 and 21 % of
 decompensations (Gyllensten 2016, JMIR Med Inform 4:e3; Ledwidge 2013, Eur J Heart Fail 15:447). No source was found for
-a second, worse level, so there is one. Valid: whoever weighs themselves; not in dialysis, where weight swings.
+a second number, so the worse level is such a gain on top of one. Valid: whoever weighs themselves; not in dialysis,
+where weight swings.
 
 Deviations: the weight of a day is that of its first weighing, as in ``weights``, and the rise is counted from the
 lowest of the three days before, so that a day left out hides none.
 
-    told      a second reading within the hour, or another day of the three before, shows such a rise too: one odd
-              reading is none. More than JUMP is told the same way, and that it may be another person or scale
+    told      a second reading within the hour, or another weighing of the next three days, shows such a rise too: from
+              the same weight, or from one of its own three days before. One odd reading is none, nor is its copy: an
+              equal one within a minute. More than JUMP is told the same way, and that it may be another person or scale
+    worse     while one is told, once: another, seen twice, from more than ENDS above the weight that was counted from,
+              or to more than GAIN above the weight that was told
     no base   a weight that lies more than JUMP below both its neighbours: somebody else stood on the scale
     ended     two weighings in a row, of two days, at most ENDS above the weight it was counted from; or CALM weighings
-              of which none was such a rise. No gap ends it
+              in a row none of which was such a rise or lay more than ENDS above the weight that was told. With nothing
+              in the three days before a weighing tells that only if it is no higher than told. No gap ends it
 
 How long it takes to end, and by how much, are engineering choices.
 """
@@ -35,12 +40,12 @@ WEIGHT_DTYPE = np.dtype(
         ("quarters", "i1"),  # the wearer's local time minus UTC then
         ("today", "u2", (2,)),  # tens of grams: see Run.middle and Run.other
         ("before", "u2", (GAIN_DAYS,)),  # of the days before, 0: none
-        ("since", "u4"),
         ("base", "u2"),  # 0: none is told
-        ("flags", "u1"),  # a bit each: three readings, back, a rise of each day before; then how many were calm
+        ("rise", "u1"),
+        ("flags", "u4"),  # bits, see _SIZES
     ]
 )
-_CALM_AT: Final = 2 + GAIN_DAYS  # where the bits of that number begin
+_SIZES: Final = (1, 1, 1, 2, 2, 3, 22)  # three, back, worse, half, ago, calm, and quarters of an hour since (to 2089)
 _QUARTER_MIN: Final = QUARTER_S // 60
 
 
@@ -99,8 +104,7 @@ class WeightGain:
             change = run.take(t_ms // 1000, quarters, weight)
             if change is not None:
                 findings.append(_finding(row, run, change, t_ms))
-            if change == "cleared":
-                run.forget()
+                run.go_on(change)
         for row, run in runs.items():
             state[row] = row_of(run)
         return sorted(findings, key=lambda finding: (finding.at_ms, finding.row))
@@ -108,26 +112,33 @@ class WeightGain:
 
 def run_of(row: np.void) -> Run:
     """Return a row of WEIGHT_DTYPE as a run."""
-    first, quarters, today, before, since, base, flags = (row[name] for name in WEIGHT_DTYPE.names or ())
-    three, back, *beyond = (bool(int(flags) >> bit & 1) for bit in range(_CALM_AT))
-    middle, other = today.tolist()
+    first, quarters, today, before, base, rise, flags = (row[name].tolist() for name in WEIGHT_DTYPE.names or ())
+    parts = []
+    for size in _SIZES:
+        parts.append(flags & (1 << size) - 1)
+        flags >>= size
+    three, back, worse, half, ago, calm, since = parts
     return Run(
-        int(first), int(quarters), middle, other, three, before.tolist(), beyond, int(since), int(base),
-        int(flags) >> _CALM_AT, back,
+        first, quarters, today[0], today[1], bool(three), before, half, ago, since * QUARTER_S, base, rise,
+        bool(worse), calm, bool(back),
     )  # fmt: skip
 
 
 def row_of(run: Run) -> np.void:
     """Return a run as a row of WEIGHT_DTYPE."""
-    bits = [run.three, run.back, *run.beyond]
-    flags = sum(one << bit for bit, one in enumerate(bits)) | run.calm << _CALM_AT
+    parts = (run.three, run.back, run.worse, run.half, run.ago, run.calm, run.since_s // QUARTER_S)
+    flags, place = 0, 0
+    for part, size in zip(parts, _SIZES, strict=True):
+        flags |= part << place
+        place += size
     today, before = (run.middle, run.other), tuple(run.before)
-    row: np.void = np.array([(run.first_s, run.quarters, today, before, run.since_s, run.base, flags)], WEIGHT_DTYPE)[0]
+    row: np.void = np.array([(run.first_s, run.quarters, today, before, run.base, run.rise, flags)], WEIGHT_DTYPE)[0]
     return row
 
 
 def _finding(row: int, run: Run, change: Change, t_ms: int) -> Finding:
-    days, start_ms = run.lowest(), run.since_s * 1000
+    low, start_ms = run.lowest(), run.since_s * 1000
+    base = run.base if change == "cleared" or low is None else low.weight
     evidence: Evidence = {
         "change": change,
         "metric": WEIGHT_GAIN.metric,
@@ -137,19 +148,19 @@ def _finding(row: int, run: Run, change: Change, t_ms: int) -> Finding:
         "n": run.readings,
         "threshold": GAIN / UNIT,
         "within_days": GAIN_DAYS,
-        "base": run.base / UNIT,
+        "base": base / UNIT,
         "from_ms": run.first_s * 1000,
         "to_ms": t_ms,
     }
     if change == "cleared":
-        near = run.back and run.value <= run.base + ENDS
+        near = run.back and run.near
         evidence |= {"clear_from_ms": run.first_s * 1000, "near": near, "ends_above": ENDS / UNIT, "calm": CALM}
-        return Finding(row, WEIGHT_GAIN.id, change, start_ms, t_ms, 0, evidence)
-    gained = run.value - run.base
+        return Finding(row, WEIGHT_GAIN.id, change, start_ms, t_ms, int(run.worse), evidence)
+    gained = run.value - base
     evidence |= {
         "gain": gained / UNIT,
-        "from_day": run.day - (days or 0),
-        "same_weighing": not any(run.beyond),  # it was seen twice in; else on two days
+        "from_day": run.day - (low.days if low else 0),
+        "same_weighing": not run.half,  # it was seen twice in; else on two days
         "jump": gained > JUMP,
     }
-    return Finding(row, WEIGHT_GAIN.id, change, start_ms, t_ms, 0, evidence)
+    return Finding(row, WEIGHT_GAIN.id, change, start_ms, t_ms, int(run.worse), evidence)

@@ -7,18 +7,31 @@ whole tens of grams here: what scales show, and sums of them are exact.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from detectors.protocol import Change
-from detectors.weights import CALM, ENDS, GAIN, GAIN_DAYS, JUMP, MOST_READINGS, WEIGHING_S
+from detectors.weights import CALM, ENDS, GAIN, GAIN_DAYS, JUMP, MOST_READINGS, SAME_S, WEIGHING_S
 
 QUARTER_S: Final = 900  # of an hour: local clocks differ by whole ones
 DAY_S: Final = 86_400
+RISE_UNIT: Final = 10  # tens of grams in which the rise that is told is kept
+NO_TOP: Final = 255  # of these and more: what is told is no bound
+
+
+class Low(NamedTuple):
+    """The weight from which a gain is counted."""
+
+    weight: int
+    days: int  # before the newest weighing
 
 
 @dataclass(slots=True)
 class Run:
-    """The newest weighing, those of the days before it, and the rise that is told or half seen; all zeros: none yet."""
+    """The newest weighing, those of the days before it, and the rise that is told or half seen; all zeros: none yet.
+
+    In the place of a weighing by which a gain was seen once stands what that was counted from: so the next one is held
+    against it too. Once it was seen twice the place is empty.
+    """
 
     first_s: int = 0  # the newest weighing's first reading, seconds since 1970
     quarters: int = 0  # local time minus UTC then, in quarters of an hour
@@ -26,10 +39,13 @@ class Run:
     other: int = 0  # of two the higher one, of three the lowest; 0: there is one
     three: bool = False  # as many as are looked at
     before: list[int] = field(default_factory=lambda: [0] * GAIN_DAYS)  # of the day before, and further back; 0: none
-    beyond: list[bool] = field(default_factory=lambda: [False] * GAIN_DAYS)  # whether that was a fast gain
-    since_s: int = 0  # the first reading of the earliest weighing that was one, in a row that is not over
+    half: int = 0  # how many days before a gain was seen once, 0: none was
+    ago: int = 0  # how many days before that lay what it was counted from
+    since_s: int = 0  # where the rise that is told or half seen began, to the quarter of an hour
     base: int = 0  # from which the rise that is told was counted; 0: none is
-    calm: int = 0  # weighings in a row that were no fast gain, while one is told
+    rise: int = 0  # how far what was told lay above it, in RISE_UNIT rounded up
+    worse: bool = False  # a further one was told
+    calm: int = 0  # one more than weighings in a row showed no further rise; 0: the newest one told it, or none is
     back: bool = False  # whether the weighing before was near the base again
 
     @property
@@ -52,29 +68,38 @@ class Run:
         """The lowest reading of it."""
         return self.other if self.three else self.middle
 
+    @property
+    def near(self) -> bool:
+        """Whether it is near what the rise was counted from."""
+        return self.value <= self.base + ENDS
+
     def take(self, t_s: int, quarters: int, weight: int) -> Change | None:
-        """Take the next good reading, in tens of grams; return what changed. After ``cleared`` ``forget`` it."""
+        """Take the next good reading, in tens of grams; return what changed. When that was told, ``go_on``."""
         day = local_day(t_s, quarters)
         if not self.middle or day > self.day:
             if self.middle:
-                self._close(day)
+                self._close(day - self.day)
             self.first_s, self.quarters = t_s, quarters
             self.middle, self.other, self.three = weight, 0, False
-        elif self.readings < MOST_READINGS and 0 < t_s - self.first_s <= WEIGHING_S:
+        elif self.readings < MOST_READINGS and self._is_repeat(t_s - self.first_s, weight):
             self._repeat(weight)
         else:
             return None  # the same one by another way; later on a day: what was eaten and drunk is no gain
-        return self._ends() if self.base else self._rises()
+        return self._ends() or self._rises()
 
-    def forget(self) -> None:
-        """Know of no rise; what was weighed stays."""
-        self.since_s, self.base, self.calm, self.back, self.beyond = 0, 0, 0, False, [False] * GAIN_DAYS
+    def go_on(self, change: Change) -> None:
+        """Forget what is over with a change that was told; what was weighed stays."""
+        if self.half:
+            self.before[self.half - 1] = 0
+        self.half = self.ago = 0
+        if change == "cleared":
+            self.since_s, self.base, self.rise, self.worse, self.calm, self.back = 0, 0, 0, False, 0, False
 
-    def lowest(self) -> int | None:
-        """Return how many days before the newest weighing the lowest one was, None where there is none."""
-        weights = self._without_dip()
-        known = [days for days in range(GAIN_DAYS, 0, -1) if weights[days - 1]]
-        return min(known, key=lambda days: weights[days - 1], default=None)
+    def lowest(self) -> Low | None:
+        """Return the lowest weight of the days before, of equal ones the earliest; None where there is none."""
+        known = [(weight, place + 1) for place, weight in enumerate(self._without_dip()) if weight]
+        lows = [Low(weight, days + self.ago if days == self.half else days) for weight, days in known]
+        return min(lows, key=lambda low: (low.weight, -low.days), default=None)
 
     def _without_dip(self) -> list[int]:
         """Return the weights before, less one that lies implausibly far below both its neighbours: somebody else's."""
@@ -86,12 +111,10 @@ class Run:
                 weights[known[0]] = 0
         return weights
 
-    def _gain(self, weight: int) -> int | None:
-        days = self.lowest()
-        return None if days is None else weight - self.before[days - 1]
-
-    def _is_beyond(self) -> bool:
-        return (self._gain(self.value) or 0) > GAIN
+    def _is_repeat(self, later_s: int, weight: int) -> bool:
+        """Tell whether a reading is another one of the newest weighing, and not one of it by another way."""
+        same = later_s <= SAME_S and weight in (self.middle, self.other)
+        return 0 < later_s <= WEIGHING_S and not same
 
     def _repeat(self, weight: int) -> None:
         if not self.other:
@@ -100,35 +123,61 @@ class Run:
             self.other, self.middle, _ = sorted((self.middle, self.other, weight))
             self.three = True
 
-    def _close(self, day: int) -> None:
-        """End the newest weighing's day, for one of a later ``day`` has come."""
-        was, gain, ago = self._is_beyond(), self._gain(self.value), day - self.day
+    def _close(self, days: int) -> None:
+        """End the newest weighing's day, for one so many days later has come."""
+        shown, weights = self._shown(), self._without_dip()
         if self.base:
-            self.back = self.value <= self.base + ENDS
-            self.calm = self.calm if gain is None else 0 if was else self.calm + 1
-        if was and not self.since_s:
-            self.since_s = self.first_s
-        weights = [*[0] * (ago - 1), self.value, *self._without_dip()] if ago <= GAIN_DAYS else []
-        rises = [*[False] * (ago - 1), was, *self.beyond] if ago <= GAIN_DAYS else []
-        self.before = (weights + [0] * GAIN_DAYS)[:GAIN_DAYS]
-        self.beyond = (rises + [False] * GAIN_DAYS)[:GAIN_DAYS]
-        if not self.base and not any(self.beyond):
+            self.back = self.near
+            if not self.calm or self._is_calm() is False:
+                self.calm = 1
+            elif self._is_calm():
+                self.calm += 1
+        if shown and not self.base:
+            self.since_s = self._quarter_s()
+        self.half, self.ago = (days, shown.days) if shown else (self.half + days, self.ago) if self.half else (0, 0)
+        if self.half > GAIN_DAYS:
+            self.half = self.ago = 0
+        if not self.base and not self.half:
             self.since_s = 0
+        weights = [*[0] * min(days - 1, GAIN_DAYS), shown.weight if shown else self.value, *weights]
+        self.before = weights[:GAIN_DAYS]
+
+    def _shown(self) -> Low | None:
+        """Return from what the newest weighing is a fast gain that was not told, None: it is none."""
+        low = self.lowest()
+        if low is None or self.value - low.weight <= GAIN or self.worse:
+            return None
+        further = low.weight > self.base + ENDS or self._is_above(GAIN)
+        return low if further or not self.base else None
+
+    def _is_above(self, by: int) -> bool:
+        """Tell whether the newest weighing lies so much above what was told."""
+        return self.rise < NO_TOP and self.value > self.base + self.rise * RISE_UNIT + by
 
     def _rises(self) -> Change | None:
-        days = self.lowest()
-        if days is None or not self._is_beyond():
+        low = self._shown()
+        if low is None or not (self.half or self.readings > 1 and self.least - low.weight > GAIN):
             return None
-        repeated = self.readings > 1 and (self._gain(self.least) or 0) > GAIN
-        if not (repeated or any(self.beyond)):
-            return None
-        self.since_s, self.base = self.since_s or self.first_s, self.before[days - 1]
-        return "raised"
+        self.worse = self.base > 0
+        self.since_s, self.base = self.since_s or self._quarter_s(), self.base or low.weight
+        self.rise = min(-((self.base - self.value) // RISE_UNIT), NO_TOP)
+        self.calm = 0
+        return "worsened" if self.worse else "raised"
 
     def _ends(self) -> Change | None:
-        near = self.back and self.value <= self.base + ENDS
-        calm = self.calm + 1 >= CALM and self._gain(self.value) is not None and not self._is_beyond()
-        return "cleared" if near or calm else None
+        if not self.base:
+            return None
+        return "cleared" if self.back and self.near or self.calm >= CALM and self._is_calm() else None
+
+    def _is_calm(self) -> bool | None:
+        """Tell whether the newest weighing shows no further rise, None: with nothing in the days before, who knows."""
+        low = self.lowest()
+        if self._is_above(ENDS) or low is not None and self.value - low.weight > GAIN:
+            return False
+        return None if low is None and self._is_above(0) else True
+
+    def _quarter_s(self) -> int:
+        return self.first_s // QUARTER_S * QUARTER_S
 
 
 def local_day(t_s: int, quarters: int) -> int:

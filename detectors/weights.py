@@ -32,13 +32,16 @@ ENDS: Final = 100
 """A gain that was told is over when the weight is at most so many tens of grams above what it was counted from."""
 
 CALM: Final = 7
-"""It is over too after so many weighings that were no fast gain: at most 8 fit the state."""
+"""It is over too after so many weighings that showed no further rise: at most 7 fit the state."""
 
 FRESH_DAYS: Final = 2
 """A weight that is older says nothing of now."""
 
 WEIGHING_S: Final = 3600
 """Readings so near the first of a day are repeats of it."""
+
+SAME_S: Final = 60
+"""So soon after the first one, a reading equal to one before it is that one by another way: clocks are cut."""
 
 MOST_READINGS: Final = 3
 """So many readings of a weighing count, the first ones."""
@@ -90,10 +93,13 @@ class Weighings:
 
 
 def _of_one(t_s: Longs, weights: Longs) -> Longs:
-    """Return the readings of a day's first weighing; of one second the first: it may have come by two ways."""
-    near = (t_s > t_s[0]) & (t_s - t_s[0] <= WEIGHING_S)
-    near[0] = True
-    return np.asarray(weights[near][:MOST_READINGS])
+    """Return the readings of a day's first weighing; of what may have come by two ways the first."""
+    kept = [int(weights[0])]
+    for later_s, weight in zip((t_s - t_s[0]).tolist(), weights.tolist(), strict=True):
+        same = later_s <= SAME_S and weight in kept
+        if 0 < later_s <= WEIGHING_S and not same and len(kept) < MOST_READINGS:
+            kept.append(weight)
+    return np.array(kept, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,36 +134,39 @@ def gain(found: Weighings, last: int) -> Gain:
         return Gain("unknown")
     newest = int(known[-1])
     day, value = int(found.day[newest]), float(found.value[newest])
-    lows = _lows(found, newest)
-    low = lows[newest]
+    state, low = _course(found, newest)
     if day <= last - FRESH_DAYS or low is None:
         return Gain("unknown", day, value)
-    levels = day, value, int(found.day[low]), float(found.value[low])
-    if not _beyond(value, levels[3]):
-        return Gain("not_risen", *levels)
-    repeated = found.readings[newest] > 1 and _beyond(float(found.least[newest]), levels[3])
-    near = [i for i in range(newest) if found.day[i] >= day - GAIN_DAYS]
-    before = [(float(found.value[i]), lows[i]) for i in near]
-    again = any(low is not None and _beyond(value, float(found.value[low])) for value, low in before)
-    return Gain("risen" if repeated or again else "unconfirmed", *levels)
+    return Gain(state, day, value, int(found.day[low]), float(found.value[low]))
 
 
-def _lows(found: Weighings, newest: int) -> list[int | None]:
-    """Return for each weight up to ``newest`` the place of the lowest of the ``GAIN_DAYS`` before it, None: none.
+def _course(found: Weighings, newest: int) -> tuple[GainState, int | None]:
+    """Return what the weighing ``newest`` shows, and the place of the one from which that is counted, None: none.
 
-    One that lies more than ``JUMP`` below both its neighbours was somebody else's, and is none.
+    In the place of one by which a gain was seen once stands what that was counted from, until it is seen twice. One
+    that lies more than ``JUMP`` below both its neighbours was somebody else's, and is no base.
     """
-    day, weight = found.day.tolist(), tens(found.value).tolist()
+    day, weight, least = found.day.tolist(), tens(found.value).tolist(), tens(found.least).tolist()
+    stands = list(range(newest + 1))  # for each weighing, which one stands in its place
     kept: list[int] = []
-    lows: list[int | None] = []
+    seen: list[int] = []  # by which a gain was seen
+    state: GainState = "unknown"
+    low: int | None = None
     for i in range(newest + 1):
         near = [j for j in kept if day[j] >= day[i] - GAIN_DAYS]
-        if len(near) > 1 and min(weight[near[-2]], weight[i]) - weight[near[-1]] > JUMP:
+        if len(near) > 1 and min(weight[stands[near[-2]]], weight[i]) - weight[stands[near[-1]]] > JUMP:
             kept.remove(near.pop())
-        lows.append(min(near, key=weight.__getitem__, default=None))
+        low = min((stands[j] for j in near), key=lambda j: (weight[j], j), default=None)
         kept.append(i)
-    return lows
-
-
-def _beyond(value: float, level: float) -> bool:
-    return round((value - level) * UNIT) > GAIN
+        if low is None or weight[i] - weight[low] <= GAIN:
+            state = "unknown" if low is None else "not_risen"
+            continue
+        lately = [j for j in seen if day[j] >= day[i] - GAIN_DAYS]
+        seen.append(i)
+        if lately or (found.readings[i] > 1 and least[i] - weight[low] > GAIN):
+            state = "risen"
+            for j in lately:
+                stands[j] = j
+        else:
+            state, stands[i] = "unconfirmed", low
+    return state, low
