@@ -70,10 +70,14 @@ def once(readings: Readings, people: int, days: int) -> int:
 
 
 def well(way: Way, people: int = PEOPLE, days: int = DAYS) -> dict[str, float]:
-    """Return the alerts of people whose weight stays, a patient-week."""
+    """Return the alerts of people whose weight stays, a patient-week, and how many of them became worse."""
     readings, weeks = mornings(way, people, days), people * days / 7
-    found = [one for one in told(readings, people) if one.change == "raised"]
-    return {"raised": len(found), "a_week": len(found) / weeks, "once_a_week": once(readings, people, days) / weeks}
+    changes = [one.change for one in told(readings, people)]
+    raised, worsened = changes.count("raised"), changes.count("worsened")
+    return {
+        "raised": raised, "a_week": raised / weeks, "worsened_a_week": worsened / weeks,
+        "once_a_week": once(readings, people, days) / weeks,
+    }  # fmt: skip
 
 
 def gaining(way: Way, gain: float, over: int, people: int = PEOPLE) -> dict[str, float]:
@@ -95,9 +99,9 @@ if __name__ == "__main__":
         Way(0.6, somebody_else=0.05), Way(0.6, weighed=0.4),
     ]:  # fmt: skip
         found = well(way)
-        print(f"{way}: {found['raised']:.0f} in {PEOPLE * DAYS // 7} patient-weeks, {found['a_week']:.4f} a week; "  # noqa: T201
-              f"by one reading alone {found['once_a_week']:.3f}")  # fmt: skip
-    for sd in (0.4, 0.6):
+        print(f"{way}: {found['raised']:.0f} in {PEOPLE * DAYS // 7} patient-weeks, {found['a_week']:.4f} a week, "  # noqa: T201
+              f"worse {found['worsened_a_week']:.4f}; by one reading alone {found['once_a_week']:.3f}")  # fmt: skip
+    for way in (Way(0.4), Way(0.6), Way(0.4, weighed=0.7), Way(0.4, weighed=0.4)):
         for gain, over in ((2.5, 3), (3.0, 3), (4.0, 3), (4.0, 7), (2.0, 21)):
-            seen = gaining(Way(sd), gain, over)
-            print(f"SD {sd}, {gain} kg over {over} days: told {seen['told']:.0%}, day {seen['days']:.0f}")  # noqa: T201
+            seen = gaining(way, gain, over)
+            print(f"{way}, {gain} kg over {over} days: told {seen['told']:.0%}, day {seen['days']:.0f}")  # noqa: T201

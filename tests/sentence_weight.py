@@ -1,22 +1,24 @@
 """What a sentence about a fast gain of weight must say, worked out by plain loops from docs/detection.md.
 
-It shares no code with what made the sentence. Taken from the alert: where it began, and the instant it speaks of.
+It shares no code with what made the sentence. Taken from the alert: the instant it speaks of.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from statistics import median
 from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from tests.sentence_rules import GOOD, HOUR
+from tests.sentence_rules import GOOD, HOUR, MINUTE
 from tests.sentence_words import MONTHS, Expected, Untrue
 
 READ: Final = f"""
-    SELECT date_trunc('second', t), value::float8 FROM told WHERE metric = 'weight' AND {GOOD} AND t <= %s ORDER BY t"""
+    SELECT date_trunc('second', t), value::float8 FROM told WHERE metric = 'weight' AND {GOOD} ORDER BY t"""
 DAYS: Final = timedelta(days=3)
 MORE, NEAR, ODD, AGAIN = 2.0, 1.0, 5.0, 7  # kg, kg, kg, weighings
 
@@ -25,57 +27,129 @@ class Weighing(NamedTuple):
     """The first one of a local day."""
 
     day: date
-    readings: list[float]  # kg, the first three within the hour
+    readings: list[tuple[datetime, float]]  # kg, the first three within the hour
 
     @property
     def value(self) -> float:
-        return math.floor(median(self.readings) * 100 + 0.5) / 100
+        return math.floor(median(kilograms for _, kilograms in self.readings) * 100 + 0.5) / 100
+
+    @property
+    def least(self) -> float:
+        return min(kilograms for _, kilograms in self.readings)
 
 
-class Rise(NamedTuple):
-    """What a weighing comes to against the three days before it."""
+class Said(NamedTuple):
+    """What a weighing changed, at its newest reading."""
 
+    change: str  # raised, worsened, near, calm
     newest: Weighing
-    low: Weighing | None
-    beyond: bool
-    repeated: bool
+    low: Weighing  # what it was counted from
+
+
+class Place(NamedTuple):
+    """A weighing of the days before, or what it was counted from if it showed a gain once."""
+
+    day: date
+    stands: Weighing
+
+
+@dataclass
+class Course:
+    """One person's weighings as they follow each other."""
+
+    before: list[Place] = field(default_factory=list)
+    half: date | None = None  # showed a gain once
+    base: Weighing | None = None  # of the gain that is told
+    top: float = 0.0
+    worse: bool = False
+    calm: int = 0
+    back: bool = False
+    fresh: bool = False  # told by this very weighing
+
+    def near(self, one: Weighing) -> list[Place]:
+        places = [each for each in self.before if one.day - each.day <= DAYS]
+        if len(places) > 1 and all(over(v, places[-1].stands.value, ODD) for v in (places[-2].stands.value, one.value)):
+            places.pop()
+        return places
+
+    def low(self, one: Weighing) -> Weighing | None:
+        return min((each.stands for each in self.near(one)), key=lambda each: (each.value, each.day), default=None)
+
+    def shown(self, one: Weighing) -> Weighing | None:
+        """From what it is a fast gain that is news."""
+        low = self.low(one)
+        if low is None or self.worse or not over(one.value, low.value, MORE):
+            return None
+        on_top = self.base is None or over(low.value, self.base.value, NEAR) or over(one.value, self.top, MORE)
+        return low if on_top else None
+
+    def is_calm(self, one: Weighing) -> bool | None:
+        low = self.low(one)
+        if over(one.value, self.top, NEAR) or (low is not None and over(one.value, low.value, MORE)):
+            return False
+        return None if low is None and over(one.value, self.top, 0) else True
+
+    def take(self, one: Weighing) -> Said | None:
+        """A weighing with its readings so far."""
+        low = self.shown(one)
+        if self.base is not None and self.back and not over(one.value, self.base.value, NEAR):
+            return Said("near", one, self.base)
+        if self.base is not None and not self.fresh and self.calm + 1 >= AGAIN and self.is_calm(one):
+            return Said("calm", one, self.base)
+        if low is None or not (self.half or (len(one.readings) > 1 and over(one.least, low.value, MORE))):
+            return None
+        return Said("raised" if self.base is None else "worsened", one, low)
+
+    def told(self, said: Said) -> None:
+        self.before = [each for each in self.before if each.day != self.half]
+        self.half = None
+        if said.change in ("near", "calm"):
+            self.base, self.worse, self.calm, self.back, self.fresh = None, False, 0, False, False
+            return
+        self.worse, self.base = self.base is not None, self.base or said.low
+        rise = round((said.newest.value - self.base.value) * 100)
+        self.top, self.fresh = self.base.value - (-rise // 10) / 10 if rise <= 2540 else math.inf, True
+
+    def close(self, one: Weighing) -> None:
+        """Its day is over."""
+        shown, places = self.shown(one), self.near(one)
+        if self.base is not None:
+            calm = self.is_calm(one)
+            self.back = not over(one.value, self.base.value, NEAR)
+            self.calm = 0 if self.fresh or calm is False else self.calm + int(calm is True)
+        self.fresh = False
+        self.half = one.day if shown else self.half
+        self.before = [*places, Place(one.day, shown or one)]
 
 
 def weighings(rows: list[tuple[datetime, float]], offset: timedelta) -> list[Weighing]:
     """The first weighing of each local day."""
     found: dict[date, list[tuple[datetime, float]]] = {}
     for t, kilograms in rows:
-        of_day = found.setdefault((t + offset).date(), [])
-        if not of_day or of_day[0][0] < t <= of_day[0][0] + HOUR:
-            of_day.append((t, math.floor(round(kilograms * 100, 3) + 0.5) / 100))
-    return [Weighing(day, [kilograms for _, kilograms in of_day[:3]]) for day, of_day in found.items()]
+        of_day, weight = found.setdefault((t + offset).date(), []), math.floor(round(kilograms * 100, 3) + 0.5) / 100
+        begins = of_day[0][0] if of_day else t
+        copied = t <= begins + MINUTE and weight in [one for _, one in of_day]
+        if not of_day or (begins < t <= begins + HOUR and not copied):
+            of_day.append((t, weight))
+    return [Weighing(day, of_day[:3]) for day, of_day in found.items()]
+
+
+def course(weighed: list[Weighing]) -> Iterator[Said]:
+    """Everything that is told of a person."""
+    now = Course()
+    for one in weighed:
+        if now.half and one.day - now.half > DAYS:
+            now.half = None
+        for n in range(1, len(one.readings) + 1):
+            said = now.take(one._replace(readings=one.readings[:n]))
+            if said is not None:
+                yield said
+                now.told(said)
+        now.close(one)
 
 
 def over(one: float, other: float, kilograms: float) -> bool:
     return round(one - other, 2) > kilograms
-
-
-def rises(weighed: list[Weighing]) -> list[Rise]:
-    """Each weighing against those of the three days before it, but for one far below both its neighbours."""
-    kept: list[Weighing] = []
-    found = []
-    for one in weighed:
-        near = [each for each in kept if one.day - each.day <= DAYS]
-        if len(near) > 1 and all(over(each.value, near[-1].value, ODD) for each in (near[-2], one)):
-            kept.remove(near.pop())
-        low = min(near, key=lambda each: each.value, default=None)
-        beyond = low is not None and over(one.value, low.value, MORE)
-        twice = low is not None and len(one.readings) > 1 and over(min(one.readings), low.value, MORE)
-        found.append(Rise(one, low, beyond, twice))
-        kept.append(one)
-    return found
-
-
-def risen(seen: list[Rise]) -> bool:
-    """Whether the newest weighing is a fast gain that was seen twice."""
-    *before, last = seen
-    lately = [one for one in before if last.newest.day - one.newest.day <= DAYS]
-    return last.beyond and (last.repeated or any(one.beyond for one in lately))
 
 
 def of_day(day: date) -> list[str]:
@@ -92,32 +166,22 @@ def expected(connection: psycopg.Connection[Any], told: Any, text: str) -> Expec
     Raises:
         Untrue: the weight did not rise so, or is not back.
     """
-    rows = [(t, float(value)) for t, value in connection.execute(READ, [told.at]).fetchall()]
-    seen = rises(weighings(rows, told.offset))
-    last = seen[-1]
-    if told.change != "resolved":
-        if not risen(seen) or last.low is None:
-            msg = f"no fast gain, seen twice, to {last.newest.day}"
-            raise Untrue(msg)
-        if ("another person" in text) != over(last.newest.value, last.low.value, ODD):
-            msg = f"{last.newest.value} kg after {last.low.value} kg"
-            raise Untrue(msg)
-        gain = exact(last.newest.value - last.low.value)
-        lower = [exact(last.low.value), *of_day(last.low.day)]
-        return [gain, *lower, exact(last.newest.value), *of_day(last.newest.day), "2", "3"]
-    for t, _ in rows:  # where it was told, and from which weight on
-        first = rises(weighings([row for row in rows if row[0] <= t], told.offset))
-        if t >= told.start and risen(first):
-            break
-    base = first[-1].low.value if first[-1].low else math.nan
-    now = [exact(last.newest.value), *of_day(last.newest.day)]
-    if "in a row" in text:
-        if any(over(one.newest.value, base, NEAR) for one in seen[-2:]):
-            msg = f"{[one.newest.value for one in seen[-2:]]} kg are not near {base} kg"
-            raise Untrue(msg)
-        return [*now, exact(NEAR), exact(base)]
-    known = [one for one in seen if one.low is not None][-AGAIN:]
-    if len(known) < AGAIN or any(one.beyond for one in known):
-        msg = f"{[one.newest.value for one in known]} kg are rises"
+    rows = [(t, float(value)) for t, value in connection.execute(READ).fetchall()]
+    ended, further = told.change == "resolved", "further, by" in text
+    change = ("near" if "in a row" in text else "calm") if ended else "worsened" if further else "raised"
+    said = [one for one in course(weighings(rows, told.offset)) if one.change == change]
+    if told.change == "settled" and further:  # dated as what it became worse than
+        said = [one for one in said if one.newest.readings[-1][0] >= told.at][:1]
+    else:
+        said = [one for one in said if one.newest.readings[-1][0] == told.at]
+    if not said:
+        msg = f"no weight of {told.at} {change} anything"
         raise Untrue(msg)
-    return [*now, str(AGAIN), exact(base)]
+    _, newest, low = said[0]
+    now = [exact(newest.value), *of_day(newest.day)]
+    if ended:
+        return [*now, exact(NEAR) if change == "near" else str(AGAIN), exact(low.value)]
+    if ("another person" in text) != over(newest.value, low.value, ODD):
+        msg = f"{newest.value} kg after {low.value} kg"
+        raise Untrue(msg)
+    return [exact(newest.value - low.value), exact(low.value), *of_day(low.day), *now, "2", "3"]

@@ -77,7 +77,7 @@ async def test_it_is_told_on_arrival_settles_and_ends_by_weights(bench: Bench) -
 async def test_however_frames_are_cut_swapped_and_interrupted_the_same_is_told(bench: Bench) -> None:
     """Within the bound; and a weighing that came a day late is told once it is rebuilt, as if it had come in time."""
     chance = Random(7)
-    kilograms = (80.0, 82.5, None, 82.6, 82.4, 80.2, 80.1, 80.3, 96.0, 96.1, *[96.0] * 8)
+    kilograms = (80.0, 82.5, None, 82.6, 82.0, 80.2, 80.1, 80.3, 96.0, 96.1, *[96.0] * 8)
     for frame in in_order(scale(1, *kilograms), watch(1, len(kilograms) + 1)):
         await bench.frames([frame])
     story = in_order(scale(2, *kilograms), watch(2, len(kilograms) + 1))
@@ -104,6 +104,29 @@ async def test_however_frames_are_cut_swapped_and_interrupted_the_same_is_told(b
     assert ["another scale" in text for (text,) in raised] == [False, True]
     assert alike[0] == alike[1]
     assert [row[:5] + row[6:] for row in alike[2]] == [row[:5] + row[6:] for row in alike[0]]
+    assert problems(bench) == []
+
+
+async def test_mornings_left_out_hide_nothing_and_a_further_gain_is_told_as_worse_at_once(bench: Bench) -> None:
+    kilograms = (80.0, None, None, 83.0, 83.0, 83.1, None, None, 87.0, None, 87.2, *[87.2] * 9)
+    story = in_order(scale(1, *kilograms), watch(1, len(kilograms) + 1))
+    seen: dict[int, list[tuple[object, ...]]] = {}
+    for day in range(len(kilograms) + 1):
+        while story and story[0].received_ms < T0 + day * DAY + MORNING + MINUTE:
+            await bench.frames([story.pop(0)])
+        seen[day] = await bench.rows("SELECT priority, state, provisional FROM alert WHERE rule = 'weight_gain'")
+    assert (seen[3], seen[4]) == ([], [("medium", "active", True)])
+    assert seen[9] == [("medium", "active", False)]
+    assert seen[10] == [("high", "active", False)]  # on arrival: the next weighing comes a day later
+    events = await bench.rows("SELECT change, at, sentence FROM alert_event WHERE patient_id = 1 ORDER BY id")
+    worse = [row for row in events if row[0] == "worsened"]
+    assert worse == [(
+        "worsened", to_datetime(T0 + 10 * DAY + MORNING),
+        "Weight rose further, by 4.1 kg, from 83.1 kg on 15 Oct to 87.2 kg on 20 Oct: more than 2 kg in 3 days, seen on "
+        "two days",
+    )]  # fmt: skip
+    (told,) = await bench.rows(TOLD, 1)
+    assert (told[3], told[8]) == ("resolved", to_datetime(T0 + 17 * DAY + MORNING))
     assert problems(bench) == []
 
 

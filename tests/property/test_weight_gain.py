@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from hypothesis import given, settings
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from detectors.protocol import DAY_MS, MINUTE_MS, Finding, Longs, Readings, Shorts
 from detectors.weight_gain import WEIGHT, WeightGain, row_of, run_of
 from detectors.weights import ENDS, JUMP, UNIT, Weighings, gain
+from tests.sentence_weight import course
+from tests.sentence_weight import weighings as weighings_of
 
 PEOPLE, T0 = 2, 20_500 * DAY_MS
 AHEAD = np.array([-300, 345], np.int16)  # minutes, of each person
@@ -82,16 +85,43 @@ def test_the_first_one_told_is_the_first_that_the_page_calls_risen(weighed: list
             assert evidence["jump"] == (round((evidence["value"] - evidence["base"]) * UNIT) > JUMP)
 
 
+@settings(deadline=None, max_examples=200)
+@given(weighings)
+def test_all_that_is_told_is_what_plain_loops_tell(weighed: list[tuple[int, int, int, int]]) -> None:
+    gains, (given_ones, ahead) = WeightGain(), readings_of(weighed)
+    found = gains.advance(gains.new_state(PEOPLE), given_ones, ahead)
+    for row in range(PEOPLE):
+        mine = part(given_ones, np.flatnonzero(given_ones.row == row))
+        instants = [datetime.fromtimestamp(t_ms / 1000, UTC) for t_ms in mine.t_ms.tolist()]
+        rows = list(zip(instants, mine.value.tolist(), strict=True))
+        expected = [
+            (one.change, one.newest.readings[-1][0], one.newest.value, one.low.value)
+            for one in course(weighings_of(rows, timedelta(minutes=int(AHEAD[row]))))
+        ]
+        assert expected == [
+            (
+                one.change if one.change != "cleared" else "near" if one.evidence["near"] else "calm",
+                datetime.fromtimestamp(one.at_ms / 1000, UTC), one.evidence["value"], one.evidence["base"],
+            )
+            for one in found if one.row == row
+        ]  # fmt: skip
+
+
 @settings(deadline=None, max_examples=100)
 @given(weighings)
 def test_it_ends_only_by_a_weight_near_the_base_or_by_weights_that_do_not_rise(
     weighed: list[tuple[int, int, int, int]],
 ) -> None:
     gains, (given_ones, ahead) = WeightGain(), readings_of(weighed)
+    tops: dict[int, float] = {}
     for one in gains.advance(gains.new_state(PEOPLE), given_ones, ahead):
-        if one.change == "cleared":
+        if one.change != "cleared":
+            tops[one.row] = np.inf if one.evidence["gain"] > 20 else one.evidence["value"] + 0.1
+        else:
+            top = tops[one.row]
             evidence = one.evidence
             near = round((evidence["value"] - evidence["base"]) * UNIT) <= ENDS
+            assert near or evidence["value"] <= top + ENDS / UNIT
             since = given_ones.t_ms[(given_ones.row == one.row) & (given_ones.t_ms > one.start_ms)]
             days = len(np.unique((since[since <= one.at_ms] + int(AHEAD[one.row]) * MINUTE_MS) // DAY_MS))
             assert near if evidence["near"] else days >= evidence["calm"]
