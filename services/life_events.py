@@ -32,6 +32,8 @@ OLDEST: Final = timedelta(days=366)  # an event that is older says nothing about
 NEWEST: Final = timedelta(days=31)  # so long ahead an operation or a journey is known
 REACH: Final = timedelta(days=31)  # so far back what was found is found anew
 MOST_SAID: Final = 3  # beside an alert
+BEGAN: Final = "pregnancy_began"
+UNSAID: Final = {"pregnancy_ended": BEGAN}  # version 1 did not write down what an event ends
 
 
 class Said(NamedTuple):
@@ -119,12 +121,24 @@ def checked(
     }  # fmt: skip
 
 
-def standing(payloads: Mapping[str, Mapping[str, Any]]) -> list[LifeEvent]:
-    """Return the events that were not withdrawn, in an order of their own; ``payloads``: event's key → its latest."""
+class Over(NamedTuple):
+    """What a profile tells of the end of a pregnancy."""
+
+    end_ms: int  # the first instant after it
+    known_ms: int  # from which on the profile says so, not before that
+
+
+def standing(payloads: Mapping[str, Mapping[str, Any]], over: Iterable[Over] = ()) -> list[LifeEvent]:
+    """Return the events that were not withdrawn, in an order of their own.
+
+    ``payloads``: event's key → its latest. ``over``: what the profiles tell, by which a pregnancy ends sooner too.
+    """
     found, told = [], [one for _, one in sorted(payloads.items()) if not one["withdrawn"]]
     for one in told:
-        begins, ends = date.fromisoformat(one["day"]), after(one, told)
-        found.append(LifeEvent(midnight_ms(begins), midnight_ms(ends), one["day"], one["words"], one["effects"]))
+        from_ms, to_ms = midnight_ms(date.fromisoformat(one["day"])), midnight_ms(after(one, told))
+        if one["event"] == BEGAN and _knows_ends(one):
+            to_ms = min([to_ms, *(known_ms for end_ms, known_ms in over if end_ms > from_ms)])
+        found.append(LifeEvent(from_ms, to_ms, one["day"], one["words"], one["effects"]))
     return sorted(found, key=lambda event: (event.from_ms, event.words, event.to_ms))
 
 
@@ -137,8 +151,19 @@ def after(one: Mapping[str, Any], told: Iterable[Mapping[str, Any]]) -> date:
     (datetime.date(2026, 12, 29), datetime.date(2026, 11, 20))
     """
     begins = date.fromisoformat(one["day"])
-    ends = [date.fromisoformat(other["day"]) for other in told if other.get("ends") == one["event"]]
+    ends = [date.fromisoformat(other["day"]) for other in told if _ends(other, one)]
     return min([begins + timedelta(days=one["days"]), *(day for day in ends if day >= begins)])
+
+
+def _ends(other: Mapping[str, Any], one: Mapping[str, Any]) -> bool:
+    """Tell whether an event ends another; one of version 1 stays what it was, and ends those that came after it."""
+    unsaid = UNSAID.get(other["event"]) if _knows_ends(one) else None
+    return bool(other.get("ends", unsaid) == one["event"])
+
+
+def _knows_ends(one: Mapping[str, Any]) -> bool:
+    """Tell whether an event was written down when others could end it: before that it opened no window."""
+    return bool(one["catalogue"] > 1)
 
 
 def bearing_on(events: Sequence[LifeEvent], metric: str | None, at_ms: int) -> list[Said]:

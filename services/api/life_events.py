@@ -84,8 +84,9 @@ async def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
 
 async def _ending(scope: Scope, patient: Patient) -> list[Mapping[str, Any]]:
     """Return the events that stand and by which another is over."""
-    ending = _LATEST + " AND c.payload ? 'ends' AND NOT (c.payload->>'withdrawn')::boolean"
-    return [row["payload"] for row in await every(scope.connection, ROWS + ending, [patient.id])]
+    ends = " AND (c.payload ? 'ends' OR c.payload->>'event' = ANY(%s)) AND NOT (c.payload->>'withdrawn')::boolean"
+    found = await every(scope.connection, ROWS + _LATEST + ends, [patient.id, [*life_events.UNSAID]])
+    return [row["payload"] for row in found]
 
 
 def _document(scope: Scope, row: Row, patient: Patient, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -75,7 +75,8 @@ class Changes:
             self.limits[patient_id] = individual.timeline(self._of[patient_id])
             self.scoring[patient_id] = individual.scoring(self._of[patient_id])
             self._choose(patient_id)
-        if any(change.kind == "life_event" for change in new.values()):
+        happened = any(change.kind == "life_event" for change in new.values())
+        if happened or (patient_id in self._events and any(change.kind == "profile" for change in new.values())):
             self._take_events(patient_id)
 
     def _choose(self, patient_id: int) -> None:
@@ -87,7 +88,8 @@ class Changes:
 
     def _take_events(self, patient_id: int) -> None:
         told = sorted((one for one in self._of[patient_id] if one.kind == "life_event"), key=lambda one: one.change_id)
-        events = life_events.standing({one.subject: one.payload for one in told})  # the latest word on each
+        over = individual.pregnancies_over(self._of[patient_id])
+        events = life_events.standing({one.subject: one.payload for one in told}, over)  # the latest word on each
         opened = [window for event in events for window in event.windows]
         self._events[patient_id], self.windows[patient_id] = events, windows.timeline(opened)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Final
 
 from detectors.choices import Choice
@@ -11,9 +12,11 @@ from detectors.limit_sets import LimitSet
 from detectors.rules import NEWS2_HIGH
 from services import adaptive, layer, limits, profile
 from services.layer import Own
+from services.life_events import Over
 from services.processor.change import PatientChange
 
 KINDS: Final = ("profile", "limits")
+NEVER_MS: Final = 1 << 62  # later than anything
 PROGRAMME: Final = "programme/"  # how the subject of a programme's limits begins; its key follows
 
 
@@ -59,6 +62,25 @@ def profile_at(changes: Sequence[PatientChange], at_ms: int) -> profile.Profile 
     """Return the profile that holds at an instant; ``changes`` as in `timeline`."""
     said = [one for one in changes if one.kind == "profile" and one.effective_ms <= at_ms]
     return profile.of(said[-1].payload) if said else None
+
+
+def pregnancies_over(changes: Sequence[PatientChange]) -> list[Over]:
+    """Return where the profiles tell that a pregnancy has ended: its last day is over, or a later one has it no more.
+
+    ``changes`` as in `timeline`. One whose end was written down later ends when that takes effect.
+    """
+    said = [one for one in changes if one.kind == "profile"]
+    found = []
+    for one, then in zip_longest(said, said[1:]):
+        who, until_ms = profile.of(one.payload), NEVER_MS if then is None else then.effective_ms
+        if who.pregnancy is None or one.effective_ms >= until_ms:
+            continue
+        begins_ms, end_ms = profile.edges(who)[:2]
+        if max(end_ms, one.effective_ms) < until_ms:
+            found.append(Over(end_ms, max(end_ms, one.effective_ms)))
+        elif begins_ms < until_ms and "pregnant" not in profile.conditions(profile_at(changes, until_ms), until_ms):
+            found.append(Over(until_ms, until_ms))
+    return found
 
 
 def _at(own: Sequence[PatientChange], at_ms: int) -> LimitSet:

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from detectors import considered, device_classes
+from detectors.explain_weight import kilograms
 from ingest.catalogue import catalogue
 from services.api import words
 from services.api.observed import AT_REST
@@ -198,7 +199,7 @@ EVIDENCE: Final = {
     "jump": "May be another person or another scale",
     "near": "Near that again in two weighings in a row",
     "ends_above": "Ends no more above it than",
-    "calm": "Or after so many weighings that did not rise fast",
+    "calm": "Or after so many weighings that did not rise further",
 }
 
 
@@ -215,7 +216,7 @@ def evidence(facts: dict[str, Any], where: str, now: datetime) -> list[tuple[str
         elif (key == "day" or key.endswith("_day")) and isinstance(value, int):
             text = day(str(iso(value)))
         elif isinstance(value, float):
-            text = f"{value:.4g}"
+            text = kilograms(value) if facts.get("metric") == "weight" else f"{value:.4g}"
         else:
             text = words.CONTEXT_WORDS.get(str(value), str(value).replace("_", " "))
         shown.append((EVIDENCE.get(key, key.removesuffix("_ms").replace("_", " ").capitalize()), text))
