@@ -30,7 +30,8 @@ import numpy as np
 
 from detectors.protocol import LIMIT_METRICS, Change, Evidence, Finding, Readings, Rows, Shorts, State
 from detectors.rules import WEIGHT_GAIN
-from detectors.weight_runs import QUARTER_S, Run
+from detectors.weighing import QUARTER_S
+from detectors.weight_runs import Run
 from detectors.weights import CALM, ENDS, GAIN, GAIN_DAYS, JUMP, UNIT, tens
 
 WEIGHT: Final = LIMIT_METRICS.index("weight")

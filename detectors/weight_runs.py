@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from detectors.protocol import Change
-from detectors.weights import CALM, ENDS, GAIN, GAIN_DAYS, JUMP, MOST_READINGS, SAME_S, WEIGHING_S
+from detectors.weighing import Newest, local_day
+from detectors.weights import CALM, ENDS, GAIN, GAIN_DAYS, JUMP, MOST_READINGS
 
-QUARTER_S: Final = 900  # of an hour: local clocks differ by whole ones
-DAY_S: Final = 86_400
 RISE_UNIT: Final = 10  # tens of grams in which the rise that is told is kept
 NO_TOP: Final = 255  # of these and more: what is told is no bound
 
@@ -26,18 +25,13 @@ class Low(NamedTuple):
 
 
 @dataclass(slots=True)
-class Run:
+class Run(Newest):
     """The newest weighing, those of the days before it, and the rise that is told or half seen; all zeros: none yet.
 
     In the place of a weighing by which a gain was seen once stands what that was counted from: so the next one is held
     against it too. Once it was seen twice the place is empty.
     """
 
-    first_s: int = 0  # the newest weighing's first reading, seconds since 1970
-    quarters: int = 0  # local time minus UTC then, in quarters of an hour
-    middle: int = 0  # of its readings; of two the lower one
-    other: int = 0  # of two the higher one, of three the lowest; 0: there is one
-    three: bool = False  # as many as are looked at
     before: list[int] = field(default_factory=lambda: [0] * GAIN_DAYS)  # of the day before, and further back; 0: none
     half: int = 0  # how many days before a gain was seen once, 0: none was
     ago: int = 0  # how many days before that lay what it was counted from
@@ -47,26 +41,6 @@ class Run:
     worse: bool = False  # a further one was told
     calm: int = 0  # one more than weighings in a row showed no further rise; 0: the newest one told it, or none is
     back: bool = False  # whether the weighing before was near the base again
-
-    @property
-    def day(self) -> int:
-        """The local day of the newest weighing, counted from 1970."""
-        return local_day(self.first_s, self.quarters)
-
-    @property
-    def readings(self) -> int:
-        """How many readings of the newest weighing are looked at."""
-        return 3 if self.three else int(self.middle > 0) + int(self.other > 0)
-
-    @property
-    def value(self) -> int:
-        """The newest weighing's: the middle of its readings, between two of them rounded up."""
-        return (self.middle + self.other + 1) // 2 if self.other and not self.three else self.middle
-
-    @property
-    def least(self) -> int:
-        """The lowest reading of it."""
-        return self.other if self.three else self.middle
 
     @property
     def near(self) -> bool:
@@ -81,8 +55,8 @@ class Run:
                 self._close(day - self.day)
             self.first_s, self.quarters = t_s, quarters
             self.middle, self.other, self.three = weight, 0, False
-        elif self.readings < MOST_READINGS and self._is_repeat(t_s - self.first_s, weight):
-            self._repeat(weight)
+        elif self.readings < MOST_READINGS and self.is_repeat(t_s - self.first_s, weight):
+            self.repeat(weight)
         else:
             return None  # the same one by another way; later on a day: what was eaten and drunk is no gain
         return self._ends() or self._rises()
@@ -111,18 +85,6 @@ class Run:
                 weights[known[0]] = 0
         return weights
 
-    def _is_repeat(self, later_s: int, weight: int) -> bool:
-        """Tell whether a reading is another one of the newest weighing, and not one of it by another way."""
-        same = later_s <= SAME_S and weight in (self.middle, self.other)
-        return 0 < later_s <= WEIGHING_S and not same
-
-    def _repeat(self, weight: int) -> None:
-        if not self.other:
-            self.middle, self.other = sorted((self.middle, weight))
-        else:
-            self.other, self.middle, _ = sorted((self.middle, self.other, weight))
-            self.three = True
-
     def _close(self, days: int) -> None:
         """End the newest weighing's day, for one so many days later has come."""
         shown, weights = self._shown(), self._without_dip()
@@ -133,7 +95,7 @@ class Run:
             elif self._is_calm():
                 self.calm += 1
         if shown and not self.base:
-            self.since_s = self._quarter_s()
+            self.since_s = self.quarter_s
         self.half, self.ago = (days, shown.days) if shown else (self.half + days, self.ago) if self.half else (0, 0)
         if self.half > GAIN_DAYS:
             self.half = self.ago = 0
@@ -159,7 +121,7 @@ class Run:
         if low is None or not (self.half or self.readings > 1 and self.least - low.weight > GAIN):
             return None
         self.worse = self.base > 0
-        self.since_s, self.base = self.since_s or self._quarter_s(), self.base or low.weight
+        self.since_s, self.base = self.since_s or self.quarter_s, self.base or low.weight
         self.rise = min(-((self.base - self.value) // RISE_UNIT), NO_TOP)
         self.calm = 0
         return "worsened" if self.worse else "raised"
@@ -175,15 +137,3 @@ class Run:
         if self._is_above(ENDS) or low is not None and self.value - low.weight > GAIN:
             return False
         return None if low is None and self._is_above(0) else True
-
-    def _quarter_s(self) -> int:
-        return self.first_s // QUARTER_S * QUARTER_S
-
-
-def local_day(t_s: int, quarters: int) -> int:
-    """Return the local day of an instant.
-
-    >>> local_day(86_399, 0), local_day(86_399, 4)
-    (0, 1)
-    """
-    return (t_s + quarters * QUARTER_S) // DAY_S

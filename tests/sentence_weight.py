@@ -31,7 +31,7 @@ class Weighing(NamedTuple):
 
     @property
     def value(self) -> float:
-        return math.floor(median(kilograms for _, kilograms in self.readings) * 100 + 0.5) / 100
+        return math.floor(round(median(kilograms for _, kilograms in self.readings) * 100, 3) + 0.5) / 100
 
     @property
     def least(self) -> float:
