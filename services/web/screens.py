@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from detectors.courses import ENOUGH_HOURS
+from detectors.wear import ENOUGH_HOURS
 from detectors.rules import ADAPTIVE_RULES
 from ingest.clock import Clock
 from services.api import (

@@ -14,7 +14,8 @@ from scipy.stats import binom, kendalltau, theilslopes
 
 from detectors import robust, trends
 from detectors.baseline import BASELINE_DTYPE, learn
-from detectors.courses import recovery, wear
+from detectors.courses import recovery
+from detectors.wear import wear
 from detectors.robust import CONFIDENCE, Estimate, shift, slope
 from detectors.trends import Change, Daily
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors.courses import Recovery, Wear
+from detectors.courses import Recovery
+from detectors.wear import Wear
 from detectors.robust import Estimate
 from detectors.trends import Change, ChangeState, Kind
 from detectors.weights import Gain

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from detectors.baseline import DAYS
-from detectors.courses import ENOUGH_HOURS
+from detectors.wear import ENOUGH_HOURS
 from detectors.protocol import Longs
 from detectors.regularity import HOURS, WALKED_STEPS, nightly
 from detectors.trends import SPAN, Daily

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from detectors import trends
 from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, PAIRS
-from detectors.courses import recovery, wear
+from detectors.courses import recovery
+from detectors.wear import wear
 from detectors.day_shape import DAY_SHAPE
 from detectors.robust import CONFIDENCE
 from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART, WHY_OFF

@@ -10,7 +10,8 @@ from typing import Final
 import numpy as np
 
 from detectors.apart import HOURS, LEAST_HOURS
-from detectors.courses import ENOUGH_HOURS, Recovery, Wear
+from detectors.courses import Recovery
+from detectors.wear import ENOUGH_HOURS, Wear
 from detectors.robust import CONFIDENCE, Estimate
 from detectors.shape import LEAST_DAYS
 from detectors.trends import SPAN, Change
