@@ -83,13 +83,12 @@ def wears(hours: Doubles, asked: Bools, last: int) -> list[Wear]:
     known = np.minimum(lately, earlier) >= HALF_LEAST
     states = np.where(known, np.where(fewer | less, "falling", "not_falling"), "unknown")
     gap, begun = _gaps(asked, enough)
-    return [
-        Wear(cast(WearState, state), *counts, *((gap, last - SPAN + 1 + at) if gap else (0, None)), a, b, *halves)
-        for state, counts, gap, at, a, b, halves in zip(
-            states.tolist(), zip(days.tolist(), expected.tolist(), strict=True), gap.tolist(), begun.tolist(),
-            _or_none(now), _or_none(before), zip(days_lately.tolist(), lately.tolist(), strict=True), strict=True,
-        )
-    ]  # fmt: skip
+    since = [last - SPAN + 1 + at if days else None for days, at in zip(gap.tolist(), begun.tolist(), strict=True)]
+    columns = (
+        days.tolist(), expected.tolist(), gap.tolist(), since, _or_none(now), _or_none(before),
+        days_lately.tolist(), lately.tolist(),
+    )  # fmt: skip
+    return [Wear(cast(WearState, state), *row) for state, *row in zip(states.tolist(), *columns, strict=True)]
 
 
 def _medians(hours: Doubles, asked: Bools) -> Doubles:

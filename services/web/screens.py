@@ -15,8 +15,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from detectors.wear import ENOUGH_HOURS
 from detectors.rules import ADAPTIVE_RULES
+from detectors.wear import ENOUGH_HOURS
 from ingest.clock import Clock
 from services.api import (
     alerts,
@@ -170,13 +170,17 @@ def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> Show:
             return start_of(problem)
 
     @pages.get("/wearing")
-    async def show_wearing(request: Request) -> Response:
+    async def show_wearing(request: Request, cursor: Cursor = None) -> Response:
         """Show whose wear is falling: a part of the worklist's page, fetched once; by itself a page of its own."""
         now = times.present(clock)
         async with access.scoped(request, "wearing.read") as scope:
-            found = await wearing.document(scope, now, ROWS)
+            found = await wearing.document(scope, now, ROWS, cursor)
+            back = "Worklist" if scope.may("worklist.read") else "Your account"
         name, level = ("_wearing.html", 2) if "hx-request" in request.headers else ("wearing.html", 1)
-        return render(name, person=scope.person, now=now, found=found, hours_needed=ENOUGH_HOURS, level=level)
+        return render(
+            name, person=scope.person, now=now, found=found, cursor=cursor, back=back, hours_needed=ENOUGH_HOURS,
+            level=level,
+        )  # fmt: skip
 
     @pages.get("/worklist")
     async def show_rows(request: Request, cursor: Cursor = None) -> Response:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from detectors.courses import Recovery
-from detectors.wear import Wear
 from detectors.trends import Change
+from detectors.wear import Wear
 from detectors.weights import Gain
 from services.api.weeks.quantities import Quantity, date_words
 

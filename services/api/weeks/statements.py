@@ -8,9 +8,9 @@ import numpy as np
 
 from detectors.apart import LEAST_HOURS
 from detectors.courses import Recovery
-from detectors.wear import ENOUGH_HOURS, Wear
 from detectors.shape import LEAST_DAYS
 from detectors.trends import Change
+from detectors.wear import ENOUGH_HOURS, Wear
 from detectors.weights import GAIN_DAYS, GAIN_KG, Gain
 from services.api.weeks import plain as to_patients
 from services.api.weeks import words as to_the_team
