@@ -184,8 +184,8 @@ class WearingList(TypedDict):
     """Whose wear is falling among the ``patients`` whom one's teams look after, without the discharged and the dead.
 
     Of ``never_heard`` no heart rate ever came, of ``unknown`` there are too few days to say: of them is not known
-    whether they wear it less. ``not_asked``: paused, in hospital or in comfort care now. Counts are of the patients that were
-    looked at; ``not_looked_at`` come later by id: ``note`` says so, and ``next`` goes on with them.
+    whether they wear it less. ``not_asked``: paused, in hospital or in comfort care now. Counts are of the patients
+    that were looked at; ``not_looked_at`` come later by id: ``note`` says so, and ``next`` goes on with them.
     """
 
     at: str
