@@ -44,6 +44,7 @@ from services.web.incidents import SHOWN_BESIDE, Said, Show, add_acknowledging, 
 HERE: Final = Path(__file__).parent
 ROWS: Final = 100
 MACHINES: Final = ("/v1/", "/healthz", "/readyz", "/static/")
+Cursor = Annotated[str | None, Query(max_length=500)]  # a name of the module: FastAPI looks nowhere else
 RENEWABLE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES if rule.kind == "adaptive")  # ended by a new normal
 
 
@@ -146,8 +147,6 @@ def router(access: Access, clock: Clock, settings: Settings) -> APIRouter:
 
 
 def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> Show:
-    Cursor = Annotated[str | None, Query(max_length=500)]
-
     async def show(request: Request, name: str, cursor: str | None, said: Said | None = None) -> Response:
         now = times.present(clock)
         async with access.scoped(request, "worklist.read") as scope:

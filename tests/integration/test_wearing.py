@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from services import people, teams
 from services.api import pages
 from services.api.weeks import wearing
 from services.api.weeks import worn as reading
+from services.web import screens
 from tests.api_data import NOW, ApiData
 from tests.fix_api import ServedApi
 from tests.integration.test_api import got, problem
@@ -166,6 +168,23 @@ async def test_every_name_is_on_one_page_whatever_the_pages_and_the_parts(
             assert (
                 problem(await client.get("/v1/wearing", params={"cursor": wrong}), 422, "invalid")["field"] == "cursor"
             )
+
+
+async def test_the_pages_lead_on_from_one_to_the_next(
+    api: ServedApi, ours: ApiData, cast: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screens, "ROWS", 3)
+    monkeypatch.setattr(wearing, "MOST", 8)
+    async with api.client(ours.token(ours.person(), "session")) as client:
+        for begin, there in (("/wearing", "/patients/"), ("/", 'id="row-')):
+            text, seen, pages_read = (await client.get(begin)).text, 0, 1
+            while onward := re.search(r'href="(/(?:wearing)?\?cursor=[^"]+)"', text):
+                seen += text.count(there)
+                answer = await client.get(onward[1])
+                assert answer.status_code == 200, answer.text
+                text, pages_read = answer.text, pages_read + 1
+                assert "First page" in text
+            assert (seen + text.count(there), pages_read) == ((4, 2) if begin == "/wearing" else (12, 4))
 
 
 async def test_only_who_withholds_the_heart_rate_is_left_out(
