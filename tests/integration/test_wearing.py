@@ -157,10 +157,10 @@ async def test_every_name_is_on_one_page_whatever_the_pages_and_the_parts(
         parts = await followed(client, "/v1/wearing?limit=1")
         assert sorted(one["patient"]["id"] for page in parts for one in page["items"]) == sorted(names)
         assert parts[0]["note"] == (
-            "the first 5 patients by id were looked at, 7 were not: the next page goes on with them"
+            "the first 5 patients by id were looked at, 7 were not: they are on the pages after this"
         )
         assert parts[0]["not_looked_at"] == 7
-        assert parts[-1]["note"].startswith("the last part of the patients")
+        assert parts[-1]["note"].startswith("these are the last 2 patients by id")
         begun = {page["not_looked_at"]: counts(page) for page in parts}  # one of each part
         summed = {name: sum(one[name] for one in begun.values()) for name in COUNTS if name != "not_looked_at"}
         assert summed == {name: number for name, number in counts(whole).items() if name != "not_looked_at"}

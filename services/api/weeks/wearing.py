@@ -110,9 +110,9 @@ def _counts(said: list[Worn]) -> dict[str, int]:
 def _note(looked_at: int, beyond: int, after: str) -> str | None:
     """Return in words that not everybody was looked at, and what to do."""
     if not beyond:
-        return "the last part of the patients, by id; begin again without a cursor for the first" if after else None
+        return f"these are the last {looked_at} patients by id: the others are on the pages before" if after else None
     which = "next" if after else "first"
-    return f"the {which} {looked_at} patients by id were looked at, {beyond} were not: the next page goes on with them"
+    return f"the {which} {looked_at} patients by id were looked at, {beyond} were not: they are on the pages after this"
 
 
 def _begun(cursor: str | None) -> tuple[str, Place | None]:
