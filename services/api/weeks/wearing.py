@@ -66,14 +66,7 @@ async def document(scope: Scope, now: datetime, limit: int, cursor: str | None =
     except QueryCanceled as error:
         detail = "try again in a minute; what a patient's own page says of their wear takes less"
         raise Problem(Code.TOO_SLOW, detail, retry_after_s=60) from error
-    listed = [
-        _Found(_place(row, one), row, said[row["id"]])
-        for row in rows
-        for one in [said[row["id"]].wear if row["id"] in said else None]
-        if one is not None and (one.stopped or one.state == "falling")
-    ]
-    listed.sort(key=lambda one: one.place)
-    rest = [one for one in listed if begin is None or one.place > begin]
+    rest = [one for one in _listed(rows, said) if begin is None or one.place > begin]
     shown = rest[:limit]
     scope.saw([one.row["id"] for one in shown])
     beyond = rows[0]["n"] - len(rows) if rows else 0
@@ -91,13 +84,19 @@ async def document(scope: Scope, now: datetime, limit: int, cursor: str | None =
     }
 
 
+def _listed(rows: list[Row], said: dict[int, Worn]) -> list[_Found]:
+    known = [(row, said[row["id"]]) for row in rows if row["id"] in said]
+    less = [(row, one) for row, one in known if one.wear.stopped or one.wear.state == "falling"]
+    return sorted((_Found(_place(row, one.wear), row, one) for row, one in less), key=lambda found: found.place)
+
+
 async def _people(scope: Scope, now: datetime, after: str) -> list[Row]:
     asked = {"now": now, "now_ms": to_ms(now), "after": after, "ended": ENDED, "counted": list(COUNTED), "most": MOST}
     return await every(scope.connection, _PEOPLE, asked)
 
 
 def _counts(said: list[Worn]) -> dict[str, int]:
-    """Return how many there are of each; who is in none of them wears it as before."""
+    """Return how many there are of each; of who is in none of them, enough is known and wear does not fall."""
     known = [one.wear for one in said if one.heard]
     return {
         "never_heard": len(said) - len(known),
