@@ -71,8 +71,8 @@ def stated(
     {'side': 'rise', 'size': 6, 'by': 'nurse'}
 
     Raises:
-        ImpossibleError: it is misspelt, too large, too long, of another metric or side, the catalogue has a size, or the
-            event is one of which nobody may.
+        ImpossibleError: it is misspelt, too large, too long, of another metric or side, the catalogue has a size, or
+            it is an event of which nobody may.
     """
     if not isinstance(wanted, Mapping) or set(wanted) != {SHIFTED_METRIC}:
         raise impossible(_short(wanted), "expects", f"{SHIFTED_METRIC} alone, e.g. {_EXAMPLE}")

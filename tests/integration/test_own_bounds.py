@@ -204,16 +204,17 @@ async def test_the_api_sets_refuses_and_shows_them(api: ServedApi, ours: ApiData
     assert [rule["rule"] for rule in document["own_limits"]] == ["spo2_drift", "adaptive_rules"]
     assert document["limits_individualised"] is False, "no safety limit is"
     told = (
-        "Against the own normal: drift of oxygen saturation at night told from 1.5 % (own), alert budget 0.3 incidents "
-        "a patient-week (the organisation's)."
+        "Against the own normal: drift of oxygen saturation at night told from 1.5 % (this patient's own), alert budget "
+        "0.3 incidents a patient-week (the organisation's)."
     )
     assert document["limits_note"].endswith(told)
     assert told.replace("'", "&#39;") in page
     assert (
-        "Oxygen saturation at night: far from the first weeks, told from 1.5 % and again from 3, set by patient" in page
+        "Oxygen saturation at night: far from the first weeks, told from 1.5 % and again from 3 (this patient&#39;s own)"
+        in page
     )
     assert (
-        "Alert budget of all rules against the own normal together: 0.3 incidents a patient-week, set by organisation"
+        "Alert budget of all rules against the own normal together: 0.3 incidents a patient-week (the organisation&#39;s)"
         in page
     )
     assert ours.connection.execute(

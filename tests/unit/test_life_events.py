@@ -116,10 +116,10 @@ def test_what_is_said_beside_an_alert_is_what_is_expected_at_that_time() -> None
     assert began.said_of("heart_rate", began.from_ms + 84 * DAY_MS).evidence() == {
         "day": "2026-03-03", "words": "pregnancy began", "side": "rise", "size": 2.6,
     }  # fmt: skip
-    stated = checked("surgery", None, DAY, DAY, {SHIFTED_METRIC: {"side": "rise", "size": 6, "days": 10}}, "nurse")
+    stated = checked("admission", None, DAY, DAY, {SHIFTED_METRIC: {"side": "rise", "size": 6, "days": 10}}, "nurse")
     (event,) = standing({"a": stated})
     evidence = event.said_of("heart_rate", event.from_ms).evidence()
-    assert evidence == {"day": "2026-03-03", "words": "surgery", "side": "rise", "size": 6, "by": "nurse"}
+    assert evidence == {"day": "2026-03-03", "words": "admission to hospital", "side": "rise", "size": 6, "by": "nurse"}
     assert event.said_of("spo2", event.from_ms).evidence()["size"] is None
     assert event.said_of("heart_rate", event.from_ms + 10 * DAY_MS).side is None, "what was stated is over"
     (window,) = event.windows
@@ -127,18 +127,21 @@ def test_what_is_said_beside_an_alert_is_what_is_expected_at_that_time() -> None
 
 
 @pytest.mark.parametrize(("event", "medication", "expects", "field", "allowed"), [
-    ("surgery", None, {SHIFTED_METRIC: {"side": "rise", "size": 10.1}}, "expects.heart_rate.size", "at most 10 /min"),
-    ("surgery", None, {SHIFTED_METRIC: {"side": "rise", "size": 0}}, "expects.heart_rate.size", "more than 0"),
-    ("surgery", None, {SHIFTED_METRIC: {"side": "rise", "size": 0.04}}, "expects.heart_rate.size", "at least 0.1"),
-    ("surgery", None, {SHIFTED_METRIC: {"side": "rise", "size": float("nan")}}, "expects.heart_rate.size", "at most 10"),
-    ("surgery", None, {SHIFTED_METRIC: {"side": "rise", "size": True}}, "expects.heart_rate.size", "at most 10"),
-    ("surgery", None, {SHIFTED_METRIC: {"side": "rise", "size": 5, "days": 29}}, "expects.heart_rate.days", "from 1 to 28"),
-    ("surgery", None, {SHIFTED_METRIC: {"side": "up", "size": 5}}, "expects.heart_rate.side", "fall or rise"),
-    ("vaccination", None, {SHIFTED_METRIC: {"side": "fall", "size": 5}}, "expects.heart_rate.side", "rise"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": 10.1}}, "expects.heart_rate.size", "at most 10 /min"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": 0}}, "expects.heart_rate.size", "more than 0"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": 0.04}}, "expects.heart_rate.size", "at least 0.1"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": float("nan")}}, "expects.heart_rate.size", "at most 10"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": True}}, "expects.heart_rate.size", "at most 10"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": 5, "days": 15}}, "expects.heart_rate.days", "from 1 to 14"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "up", "size": 5}}, "expects.heart_rate.side", "fall or rise"),
+    ("medication_started", "thyroid_hormone", {SHIFTED_METRIC: {"side": "fall", "size": 5}}, "expects.heart_rate.side", "rise"),
+    ("surgery", None, {SHIFTED_METRIC: {"side": "rise", "size": 5}}, "expects.heart_rate", "is what must be told"),
+    ("surgery", None, {SHIFTED_METRIC: {"side": "fall", "size": 5}}, "expects.heart_rate", "stated of admission to hospital"),
+    ("vaccination", None, {SHIFTED_METRIC: {"side": "rise", "size": 5}}, "expects.heart_rate", "leave it out"),
     ("medication_stopped", "digoxin", {SHIFTED_METRIC: {"side": "fall", "size": 5}}, "expects.heart_rate.side", "rise"),
-    ("surgery", None, {SHIFTED_METRIC: {"size": 5}}, "expects.heart_rate", "side, size"),
-    ("surgery", None, {"spo2": {"side": "fall", "size": 5}}, "expects", "heart_rate alone"),
-    ("surgery", None, [], "expects", "heart_rate alone"),
+    ("admission", None, {SHIFTED_METRIC: {"size": 5}}, "expects.heart_rate", "side, size"),
+    ("admission", None, {"spo2": {"side": "fall", "size": 5}}, "expects", "heart_rate alone"),
+    ("admission", None, [], "expects", "heart_rate alone"),
     ("pregnancy_began", None, {SHIFTED_METRIC: {"side": "rise", "size": 5}}, "expects.heart_rate", "it has the rise of up to 8"),
     ("medication_started", "opioid", {SHIFTED_METRIC: {"side": "rise", "size": 5}}, "expects.heart_rate", "nothing of it"),
 ])  # fmt: skip
@@ -151,9 +154,23 @@ def test_what_cant_be_stated_is_refused_with_what_can(
     assert allowed in refused.value.allowed
 
 
+def test_of_what_must_be_told_by_its_own_source_nobody_states_anything() -> None:
+    for kind, one in catalogue()["event"].items():
+        told = any(words in one["source"] for words in ("must be told", "told all the same", "held back"))
+        assert told == ("must_be_told" in one), kind
+        assert one["title"] not in life_events.of_which().split(", ") or not told
+    assert all(
+        "heart_rate" not in one or "held back" not in one["source"] for one in catalogue()["medication"].values()
+    )
+    with pytest.raises(ImpossibleError) as refused:
+        checked("admission", None, DAY, DAY, {SHIFTED_METRIC: {"side": "rise"}}, "nurse")
+    assert refused.value.value == '{"side": "rise"}', "as it was sent, not as Python has it"
+
+
 def written(number: int, kind: str, day: int, size: float | None, *, withdrawn: bool) -> PatientChange:
     when = DAY + timedelta(days=day)
-    expects = None if size is None or kind.startswith("pregnancy") else {SHIFTED_METRIC: {"side": "rise", "size": size}}
+    known = kind.startswith("pregnancy") or kind == "surgery"  # of which nobody may state anything
+    expects = None if size is None or known else {SHIFTED_METRIC: {"side": "rise", "size": size}}
     payload = checked(kind, None, when, when, expects, "nurse") | {"withdrawn": withdrawn}
     return PatientChange(life_events.midnight_ms(when), number, "life_event", f"s{number % 4}", payload, 7)
 
