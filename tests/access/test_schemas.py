@@ -169,6 +169,23 @@ def test_every_address_says_what_it_shows(api: ServedApi) -> None:
                 assert "4XX" in operation["responses"], f"{method} {path}"
 
 
+async def test_who_set_the_limits_is_there_to_be_read_by_who_sees_changes(api: ServedApi, world: World) -> None:
+    answers = {}
+    for role in ("clinician", "patient", "proxy"):
+        async with api.client(world.token(role)) as client:
+            answers[role] = (await client.get("/v1/patients/own/limits")).json()
+            said = (await client.get("/v1/patients/own")).json()["limits_note"]
+        assert ("this patient's own" in said, "by 1.5 % (set for you)" in said) == (
+            role == "clinician",
+            role != "clinician",
+        )
+    assert {role: names_somebody(answer) for role, answer in answers.items()} == {
+        "clinician": True, "patient": False, "proxy": False,
+    }  # fmt: skip
+    drift = next(one for one in answers["patient"]["rules"] if one["rule"] == "spo2_drift")
+    assert (drift["bound"], drift["origin"], drift["set"]) == (1.5, "patient", [])
+
+
 @pytest.mark.parametrize("address", sorted(EXERCISES.keys() | PUBLIC))
 async def test_no_request_breaks_what_the_api_says_of_itself(
     api: ServedApi, world: World, schema: schemathesis.BaseSchema, address: str
@@ -280,23 +297,6 @@ def names_somebody(document: Any) -> bool:
     if not isinstance(document, dict):
         return False
     return bool(document.get("by")) or any(map(names_somebody, document.values()))
-
-
-async def test_who_set_the_limits_is_there_to_be_read_by_who_sees_changes(api: ServedApi, world: World) -> None:
-    answers = {}
-    for role in ("clinician", "patient", "proxy"):
-        async with api.client(world.token(role)) as client:
-            answers[role] = (await client.get("/v1/patients/own/limits")).json()
-            said = (await client.get("/v1/patients/own")).json()["limits_note"]
-        assert ("this patient's own" in said, "by 1.5 % (set for you)" in said) == (
-            role == "clinician",
-            role != "clinician",
-        )
-    assert {role: names_somebody(answer) for role, answer in answers.items()} == {
-        "clinician": True, "patient": False, "proxy": False,
-    }  # fmt: skip
-    drift = next(one for one in answers["patient"]["rules"] if one["rule"] == "spo2_drift")
-    assert (drift["bound"], drift["origin"], drift["set"]) == (1.5, "patient", [])
 
 
 def test_a_field_beyond_the_role_would_be_seen() -> None:
