@@ -154,8 +154,7 @@ def test_told_learned_confirmed_and_ended_by_the_own_bound() -> None:
     told = by_bound(slow, state, 31)
     assert [[change for change, _ in told[row]] for row in range(3)] == [["raised", "worsened"], ["raised"], []]
     assert told[0][0][1] < told[0][1][1] <= told[1][0][1]
-    assert (median(state) >= [-1.01, -2.01, -4]).all(), "not learned beyond the own bound unasked"
-    assert median(state)[2] < -2.5
+    assert (median(state) >= -1.01).all(), "not learned beyond the own bound, nor while a small shift is asked about"
     start_afresh(state, np.arange(3), VITALS.index("spo2"))
     assert by_bound(noise[110:130] - 3, state, 111) == {0: [], 1: [], 2: []}, "a new normal"
     assert (median(state)[1:] < -2.6).all(), "and learned"
