@@ -133,7 +133,10 @@ async def test_a_dry_run_shows_what_a_bound_and_a_budget_gain_and_lose(bench: Be
     assert (tighter["gained"]["by_rule"], tighter["lost"]["by_rule"]) == ({"spo2_drift": 1}, {})
     larger = await tried("adaptive_rules: {alert_budget: 0.3}")
     assert larger["gained"]["by_rule"] == {"resting_heart_rate_rise": 1}
-    assert larger["after"]["incidents"] == larger["before"]["incidents"] + 1
+    assert larger["after"]["alerts"] == larger["before"]["alerts"] + 1
+    told = await bench.rows("SELECT rule FROM alert WHERE patient_id = 1 AND kind = 'clinical'")
+    assert told == [("spo2_shift",)], "of one time with which the rise is one incident"
+    assert larger["after"]["incidents"] == larger["before"]["incidents"]
     file = written(tmp_path, "organisation", 1, "spo2_drift: {bound: 1.2}", "adaptive_rules: {alert_budget: 0.3}")
     applied = await run(bench, "apply", file, "--reason", "board", "--yes")
     assert applied.exit_code == 0, applied.stderr
