@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from detectors import drift
-from detectors.baseline import DAYS, LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_SPO2, PAIR_CONTEXT, PAIRS
+from detectors.baseline import DAYS, LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_SPO2, PAIR_CONTEXT, PAIRS, compared
 from detectors.daily import hearts_together
 from detectors.measured_by import numbers
 from detectors.protocol import CONTEXTS, Bools, Doubles, Evidence, Ints, Rows, State
@@ -169,13 +169,7 @@ def evidence(said: Shift, heart: Rise, state: State, values: Doubles, which: int
     value, usual = float(values[i, pair]), float(said.usual[i, which])
     by = state["day"]["devices"][i]
     mask = int(by[pair])
-    told: Evidence = {
-        "metric": PAIRS[pair].metric,
-        "context": CONTEXTS[PAIR_CONTEXT[pair]],
-        "day": int(state["open_day"][i]),
-        "value": round(value, 4),
-        "usual": round(usual, 4),
-        "difference": round(value - usual, 4),
+    told = compared(pair, int(state["open_day"][i]), value, usual) | {
         "spread": round(float(said.spread[i, which]), 4),
         "side": "higher" if side > 0 else "lower",
         "minutes": int(state["day"]["n"][i, pair]),
