@@ -7,7 +7,8 @@ told in fewer than six nights: what is large or brief has rules of its own. The 
 mean of ``rise``, which goes on following; saturation and breathing against slow means of their own, which begin as the
 median of the first fortnight and stand still, as does the fortnight's baseline, from half the limit on: no run is
 learned away, and an alert ends by nights as before, by "new normal", or as a drift of the metric is told. While another
-rule tells of the same nights, or a drift counts them, nothing is raised. Limits were chosen by made-up people.
+rule tells of the same nights, or a drift has counted most of its, nothing is raised. Limits were chosen by made-up
+people.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def judge(
     night it ends, a sum that has told nothing does not grow.
     s is how far a night lies from the slow mean to the side that is watched, in spreads (the heart rate's with the one
     at rest by day, where that is known): S ← clip(S + clip(s, ±2) - 1, 0, limit + 2); raised when S > limit and
-    s ≥ 0.5, unless a drift counts the nights already, cleared when S < half the limit. Valid: 14 nights known.
+    s ≥ 0.5, unless a drift counts most of its nights already, cleared when S < half the limit. Valid: 14 nights known.
 
     >>> from detectors import rise
     >>> from detectors.pipeline import PIPELINE_DTYPE
@@ -118,7 +119,7 @@ def judge(
     after = np.where(judged, moved, _less(before, active, 1))
     open_day = state["open_day"][:, None]
     since = np.where((before == 0) & (after > 0), open_day, part["since"]).astype(np.int32)
-    counting = state["drift_nights"][:, : len(WATCHED)] > 0
+    counting = state["drift_nights"][:, : len(WATCHED)] >= drift.MOSTLY
     raised = judged & ~active & (after > _LIMIT) & (np.nan_to_num(score) >= HIGH) & ~elsewhere & ~counting
     cleared = judged & active & (after < CLEAR * _LIMIT)
     part["sum"] = np.rint(after * _THOUSAND)
