@@ -107,7 +107,7 @@ def judge(state: State, values: Doubles, room: Room | None = None, bound: Double
     changes: dict[Change, Bools] = {
         "raised": more & (reached == 0),
         "worsened": more & (reached > 0),
-        "cleared": over & (reached > 0),
+        "cleared": over & (level > 0),  # what somebody called the new normal has ended by that
     }
     return Drift(after, changes)
 
