@@ -223,34 +223,22 @@ def evidence(said: Shift, heart: Rise, state: State, values: Doubles, which: int
     ``z`` and ``other_z`` (``daily.hearts_together``), 0 where a fall was expected.
     """
     pair = told_first(said, which, i)
-    usual, spread = float(said.usual[i, which]), float(said.spread[i, which])
-    value = float(values[i, pair])
-    by = state["day"]["devices"][i]
-    mask, further = int(by[pair]), Evidence()
+    told = {"value": values[i, pair], "usual": said.usual[i, which], "spread": said.spread[i, which]}
+    mask, further = int(state["day"]["devices"][i, pair]), Evidence()
     if which == HEART:
         first = HEART_PAIRS.index(pair)
-        value, usual, spread = (float(one[i, first]) for one in (heart.hearts, heart.usual, heart.said.spread))
-        further["center"] = round(float(heart.said.center[i, first]), 4)
-        further["z"] = round(float(said.hearts[i, first]), 3)
-        if np.isfinite(said.hearts[i, 1 - first]):
-            other = HEART_PAIRS[1 - first]
-            further |= {
-                "other_context": CONTEXTS[PAIR_CONTEXT[other]],
-                "other_value": round(float(heart.hearts[i, 1 - first]), 4),
-                "other_usual": round(float(heart.usual[i, 1 - first]), 4),
-                "other_z": round(float(said.hearts[i, 1 - first]), 3),
-            }
-            mask |= int(by[other])
+        told = {"value": heart.hearts[i, first], "usual": heart.usual[i, first], "spread": heart.said.spread[i, first]}
+        further = _of_hearts(said, heart, first, i)
+        if "other_z" in further:
+            mask |= int(state["day"]["devices"][i, HEART_PAIRS[1 - first]])
     if said.yields[i, which]:
         further["drifted"] = True
     return {
         "metric": PAIRS[pair].metric,
         "context": CONTEXTS[PAIR_CONTEXT[pair]],
         "day": int(state["open_day"][i]),
-        "value": round(value, 4),
-        "usual": round(usual, 4),
-        "difference": round(value - usual, 4),
-        "spread": round(spread, 4),
+        **{name: round(float(one), 4) for name, one in told.items()},
+        "difference": round(float(told["value"] - told["usual"]), 4),
         "side": "higher" if WATCHED[which].side > 0 else "lower",
         "minutes": int(state["day"]["n"][i, pair]),
         "since_day": int(said.since[i, which]),
@@ -260,3 +248,17 @@ def evidence(said: Shift, heart: Rise, state: State, values: Doubles, which: int
         **further,
         "devices": numbers(mask),
     }
+
+
+def _of_hearts(said: Shift, heart: Rise, first: int, i: int) -> Evidence:
+    """Return what the score of two heart rates is made of, the ``first`` of them being told first."""
+    z, other = said.hearts[i], 1 - first
+    told: Evidence = {"center": round(float(heart.said.center[i, first]), 4), "z": round(float(z[first]), 3)}
+    if np.isfinite(z[other]):
+        told |= {
+            "other_context": CONTEXTS[PAIR_CONTEXT[HEART_PAIRS[other]]],
+            "other_value": round(float(heart.hearts[i, other]), 4),
+            "other_usual": round(float(heart.usual[i, other]), 4),
+            "other_z": round(float(z[other]), 3),
+        }
+    return told

@@ -16,7 +16,7 @@ from detectors.pipeline import Pipeline
 from detectors.protocol import DAY_MS, HOUR_MS, VITALS, Finding, State, blank_hour
 from detectors.rules import DRIFTS, SHIFTS
 from detectors.shift import ROOM, UNKNOWN, WATCHED, pass_over
-from tests.unit.people import local_day, nightly_rates
+from tests.unit.people import hour_of, local_day, nightly_rates
 
 MANY, BEGINS = 20, 40
 VITAL = {  # baseline → a usual night, how nights differ, a small shift to the side that is watched
@@ -169,6 +169,17 @@ def test_an_unknown_night_takes_a_little_off_what_has_told_nothing_and_ends_noth
     assert (state["shift"]["active"] == before["active"]).all()
     pass_over(away, np.full(MANY, 9))
     assert (away["shift"] == state["shift"]).all(), "days without any data as nights that were not known"
+
+
+def test_days_without_any_data_count_as_nights_that_were_not_known() -> None:
+    pipeline, rate = Pipeline(), np.full(2, 60.0)
+    state = pipeline.new_state(2)
+    for number in range(24):
+        pipeline.settle(state, hour_of(number, rate))
+    state["shift"]["sum"], state["shift"]["active"][1] = 3000, 1  # the heart rate's shift is told
+    pipeline.settle(state, hour_of(24 * 8, rate))  # the open day and six more
+    less = 3000 - 7 * 1000 * UNKNOWN
+    assert state["shift"]["sum"].tolist() == [[less, less, less], [3000, less, less]]
 
 
 def test_low_nights_months_apart_are_no_run() -> None:
