@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from detectors.protocol import (
     ACTIVE,
     ASLEEP,
+    CONTEXTS,
     HEART_RATE,
     RECOVERING,
     REST,
     VITALS,
     Counts,
     Doubles,
+    Evidence,
     Floats,
     Ints,
     State,
@@ -205,6 +207,22 @@ def learn(
     step = np.where(known, hours_variance - baselines["within"], 0) / np.maximum(count, 1)
     baselines["within"] += step.astype(np.float32)
     baselines["within_n"] = count
+
+
+def compared(pair: int, day: int, value: float, usual: float) -> Evidence:
+    """Return what a finding about a day's value against a slow mean begins with; ``pair`` its place in ``PAIRS``.
+
+    >>> compared(NIGHT_SPO2, 20_000, 94.5, 96.25)["difference"]
+    -1.75
+    """
+    return {
+        "metric": PAIRS[pair].metric,
+        "context": CONTEXTS[PAIR_CONTEXT[pair]],
+        "day": day,
+        "value": round(value, 4),
+        "usual": round(usual, 4),
+        "difference": round(value - usual, 4),
+    }
 
 
 def days_used(baseline: np.void) -> list[int]:

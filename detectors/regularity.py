@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from detectors.courses import longest_run
 from detectors.protocol import Bools, Longs
 from detectors.trends import Daily
 
@@ -47,3 +46,13 @@ def nightly(day: Longs, known: Bools, walked: Bools) -> Daily:
     value = -100 + 200 * (rest[1:] == rest[:-1]).mean(axis=1)
     judged = whole[1:] & whole[:-1]
     return Daily.of(day[2:][judged], value[judged])
+
+
+def longest_run(flags: Bools) -> tuple[int, int]:
+    """Return the length of the longest run of true values, the last of several, and the index after it."""
+    best, end, length = 0, 0, 0
+    for i, flag in enumerate(flags.tolist()):
+        length = length + 1 if flag else 0
+        if length >= best and length:
+            best, end = length, i + 1
+    return best, end

@@ -17,7 +17,7 @@ import numpy as np
 
 from detectors import again, travel
 from detectors.again import Again
-from detectors.baseline import ACTIVE_HEART, LEARNED, NIGHT_HEART, PAIR_CONTEXT, PAIRS, REST_HEART
+from detectors.baseline import ACTIVE_HEART, LEARNED, NIGHT_HEART, PAIR_CONTEXT, REST_HEART, compared
 from detectors.coverage import covered
 from detectors.daily import HIGH, SHIPPED, SUSPICIOUS_SHARE, Daily, Said
 from detectors.measured_by import numbers
@@ -128,13 +128,7 @@ def evidence(rise: Rise, state: State, limit: Doubles, i: int) -> Evidence:
     """
     said, first = rise.said, told_first(rise, i)
     pair, value, usual = HEART_PAIRS[first], float(rise.hearts[i, first]), float(rise.usual[i, first])
-    told: Evidence = {
-        "metric": PAIRS[pair].metric,
-        "context": CONTEXTS[PAIR_CONTEXT[pair]],
-        "day": int(state["open_day"][i]),
-        "value": round(value, 4),
-        "usual": round(usual, 4),
-        "difference": round(value - usual, 4),
+    told = compared(pair, int(state["open_day"][i]), value, usual) | {
         "center": round(float(said.center[i, first]), 4),
         "spread": round(float(said.spread[i, first]), 4),
         "z": round(float(said.z[i, first]), 3),

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from detectors import drift
-from detectors.baseline import DAYS, LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_SPO2, PAIR_CONTEXT, PAIRS
+from detectors.baseline import DAYS, LEARNED, NIGHT_BREATH, NIGHT_HEART, NIGHT_SPO2, PAIR_CONTEXT, PAIRS, compared
 from detectors.daily import hearts_together
 from detectors.measured_by import numbers
 from detectors.protocol import CONTEXTS, Bools, Bytes, Doubles, Evidence, Ints, Rows, State
@@ -223,22 +223,19 @@ def evidence(said: Shift, heart: Rise, state: State, values: Doubles, which: int
     ``z`` and ``other_z`` (``daily.hearts_together``), 0 where a fall was expected.
     """
     pair = told_first(said, which, i)
-    told = {"value": values[i, pair], "usual": said.usual[i, which], "spread": said.spread[i, which]}
+    value, usual, spread = values[i, pair], said.usual[i, which], said.spread[i, which]
     mask, further = int(state["day"]["devices"][i, pair]), Evidence()
     if which == HEART:
         first = HEART_PAIRS.index(pair)
-        told = {"value": heart.hearts[i, first], "usual": heart.usual[i, first], "spread": heart.said.spread[i, first]}
+        value, usual, spread = heart.hearts[i, first], heart.usual[i, first], heart.said.spread[i, first]
         further = _of_hearts(said, heart, first, i)
         if "other_z" in further:
             mask |= int(state["day"]["devices"][i, HEART_PAIRS[1 - first]])
     if said.yields[i, which]:
         further["drifted"] = True
     return {
-        "metric": PAIRS[pair].metric,
-        "context": CONTEXTS[PAIR_CONTEXT[pair]],
-        "day": int(state["open_day"][i]),
-        **{name: round(float(one), 4) for name, one in told.items()},
-        "difference": round(float(told["value"] - told["usual"]), 4),
+        **compared(pair, int(state["open_day"][i]), float(value), float(usual)),
+        "spread": round(float(spread), 4),
         "side": "higher" if WATCHED[which].side > 0 else "lower",
         "minutes": int(state["day"]["n"][i, pair]),
         "since_day": int(said.since[i, which]),

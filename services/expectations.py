@@ -7,6 +7,7 @@ stated it. Any may be missing.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -17,7 +18,7 @@ from detectors.windows import Window
 from services.impossible import impossible
 
 Effect = Mapping[str, Any]
-SHIFTS: Final = "heart_rate"  # the metric whose windows detection knows
+SHIFTED_METRIC: Final = "heart_rate"  # the metric whose windows detection knows
 MOST: Final = 10  # /min that a person may state: no class of medicine has more
 STEP_DAYS: Final = 7  # what grows goes up by the week
 _FIELDS: Final = ("side", "size", "days")
@@ -57,24 +58,30 @@ def windows(effect: Effect, from_ms: int, to_ms: int) -> Iterator[Window]:
         yield Window(from_ms + first * DAY_MS, min(from_ms + end * DAY_MS, to_ms), 0 - fall, rise)
 
 
-def stated(wanted: object, effects: Mapping[str, Effect], days: int, role: str) -> dict[str, dict[str, Any]]:
+def stated(
+    wanted: object, effects: Mapping[str, Effect], days: int, role: str, why_not: str = "",
+) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Return an event's effects with what a person states of it: ``{metric: {side, size, days}}``, days if fewer.
 
     Only of a metric the event bears on, and only where the catalogue has no size: that size is the mean that a source
-    gives, and two for one thing would make what is told depend on who wrote it down.
+    gives, and two for one thing would make what is told depend on who wrote it down. ``why_not``: why of this event
+    nobody may state anything.
 
     >>> stated({"heart_rate": {"side": "rise", "size": 6}}, {"heart_rate": {}}, 28, "nurse")["heart_rate"]
     {'side': 'rise', 'size': 6, 'by': 'nurse'}
 
     Raises:
-        ImpossibleError: it is misspelt, too large, too long, of another metric or side, or the catalogue has a size.
+        ImpossibleError: it is misspelt, too large, too long, of another metric or side, the catalogue has a size, or
+            it is an event of which nobody may.
     """
-    if not isinstance(wanted, Mapping) or set(wanted) != {SHIFTS}:
-        raise impossible(_short(wanted), "expects", f"{SHIFTS} alone, e.g. {_EXAMPLE}")
-    effect, one = effects.get(SHIFTS), wanted[SHIFTS]
-    field = f"expects.{SHIFTS}"
+    if not isinstance(wanted, Mapping) or set(wanted) != {SHIFTED_METRIC}:
+        raise impossible(_short(wanted), "expects", f"{SHIFTED_METRIC} alone, e.g. {_EXAMPLE}")
+    effect, one = effects.get(SHIFTED_METRIC), wanted[SHIFTED_METRIC]
+    field = f"expects.{SHIFTED_METRIC}"
     if effect is None:
         raise impossible(_short(one), field, "none with this event, which says nothing of it; leave it out")
+    if why_not:
+        raise impossible(_short(one), field, f"none with this event, leave it out: {why_not}")
     if "size" in effect:
         known = f"the {effect['side']} of up to {effect['size']} /min that its source gives"
         raise impossible(_short(one), field, f"none with this event: it has {known}; leave it out")
@@ -93,7 +100,7 @@ def stated(wanted: object, effects: Mapping[str, Effect], days: int, role: str) 
         raise impossible(_short(lasts), f"{field}.days", f"whole days from 1 to {days}, as long as the event stands")
     shorter = {"days": lasts} if lasts < days else {}
     said = {"side": one["side"], "size": size, **shorter, "by": role}
-    return {metric: dict(effect) for metric, effect in effects.items()} | {SHIFTS: said}
+    return {metric: dict(effect) for metric, effect in effects.items()} | {SHIFTED_METRIC: said}
 
 
 def _number(value: object) -> bool:
@@ -101,4 +108,7 @@ def _number(value: object) -> bool:
 
 
 def _short(value: object) -> object:
-    return value if isinstance(value, int | float | None) else str(value)[:80]
+    if isinstance(value, int | float | None):
+        return value
+    said = json.dumps(value, default=str) if isinstance(value, Mapping | list) else str(value)
+    return said[:80]

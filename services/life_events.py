@@ -60,7 +60,7 @@ class LifeEvent(NamedTuple):
     @property
     def windows(self) -> list[Window]:
         """Return the windows it opens, none where it only says something."""
-        return [*expectations.windows(self.effects.get(expectations.SHIFTS, {}), self.from_ms, self.to_ms)]
+        return [*expectations.windows(self.effects.get(expectations.SHIFTED_METRIC, {}), self.from_ms, self.to_ms)]
 
     def said_of(self, metric: str, at_ms: int) -> Said:
         """Return what it says at an instant beside an alert of a metric it bears on."""
@@ -81,6 +81,13 @@ def catalogue() -> dict[str, Any]:
 def kinds() -> list[str]:
     """Return every kind of event."""
     return [*MEDICATION, *catalogue()["event"]]
+
+
+def of_which() -> str:
+    """Return of what somebody may state a size of the heart rate, in words: of what has none."""
+    every = (*catalogue()["event"].values(), *catalogue()["medication"].values())
+    bear = [one for one in every if expectations.SHIFTED_METRIC in one and "must_be_told" not in one]
+    return ", ".join(one["title"] for one in bear if "size" not in one[expectations.SHIFTED_METRIC])
 
 
 def checked(
@@ -109,7 +116,8 @@ def checked(
     if event in TURNED:
         effects = {metric: effect | {"side": OTHER[effect["side"]]} for metric, effect in effects.items()}
     if expects is not None:
-        effects = expectations.stated(expects, effects, entry["days"], role)
+        why_not = f"{entry['must_be_told']}; it can be stated of {of_which()}" if "must_be_told" in entry else ""
+        effects = expectations.stated(expects, effects, entry["days"], role, why_not)
     words = MEDICATION[event].format(entry["title"]) if event in MEDICATION else entry["title"]
     named = {"medication": medication} if medication is not None else {}
     ends = {"ends": entry["ends"]} if "ends" in entry else {}

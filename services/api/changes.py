@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from detectors.baseline import PAIRS
+from detectors.wording import UNITS
 from ingest.clock import to_datetime, to_ms
 from services.api import pages, request_keys, words
 from services.api.acknowledge import MAX_NOTE
@@ -178,6 +179,7 @@ def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
             "words": row["payload"]["words"],
             "day": row["payload"]["day"],
             "withdrawn": row["payload"]["withdrawn"],
+            "effects": [_effect(metric, effect) for metric, effect in row["payload"]["effects"].items()],
         }
     elif row["kind"] == "profile" and told:
         about |= {"profile": row["payload"]}
@@ -195,3 +197,16 @@ def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
         "recorded_at": rfc3339(row["recorded_at"]),
     }
     return scope.show("change", whole)
+
+
+def _effect(metric: str, effect: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an effect of an event as this version of it was recorded, with what somebody stated of it."""
+    return {
+        "metric": metric,
+        "side": effect.get("side"),
+        "size": effect.get("size"),
+        "unit": UNITS[metric],
+        "grows_over_days": effect.get("over"),
+        "days": effect.get("days"),
+        "stated_by": effect.get("by"),
+    }

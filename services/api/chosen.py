@@ -10,7 +10,12 @@ from detectors.rules import RULES
 from services import adaptive
 from services.api import words
 
-WHOSE: Final = {"organisation": "the organisation's", "programme": "the programme's", "patient": "own"}
+WHOSE: Final = {
+    "organisation": "the organisation's", "programme": "the programme's", "profile": "by the profile",
+    "patient": "this patient's own",
+}  # fmt: skip
+"""Whose a number is, in words for the care team; nobody chose what is ``everybody``'s."""
+_FOR: Final = {"organisation": "everybody here", "programme": "your programme", "patient": "you"}
 
 
 def drift(choice: Choice, rule: Rule) -> dict[str, Any]:
@@ -45,6 +50,25 @@ def origin(choice: Choice, rule: str) -> str:
     return choice.set_by.get(rule, "everybody")
 
 
+def patient_sentence(choice: Choice) -> str:
+    """Return which bounds were chosen, for the patient; the budget is between the team and itself.
+
+    >>> patient_sentence(Choice(bounds=(None, 1.5, None, None), set_by={"spo2_drift": "patient"}))
+    ' Told when it has changed from your first weeks: oxygen saturation at night by 1.5 % (set for you).'
+    """
+    bounds, by = adaptive.bounds_of(choice), choice.set_by
+    said = [
+        f"{_subject(rule)} by {bounds[rule]:g} {words.unit_of(RULES[rule].metric)} (set for {_FOR[by[rule]]})"
+        for rule in adaptive.DRIFT_BOUNDS
+        if rule in by
+    ]
+    return f" Told when it has changed from your first weeks: {', '.join(said)}." if said else ""
+
+
+def _subject(drift: str) -> str:
+    return RULES[drift].title.partition(":")[0].lower()
+
+
 def sentence(choice: Choice) -> str:
     """Return what was chosen as a sentence that follows another; empty where nothing was.
 
@@ -53,8 +77,7 @@ def sentence(choice: Choice) -> str:
     """
     bounds, by = adaptive.bounds_of(choice), choice.set_by
     said = [
-        f"drift of {RULES[rule].title.partition(':')[0].lower()} told from {bounds[rule]:g} "
-        f"{words.unit_of(RULES[rule].metric)} ({WHOSE[by[rule]]})"
+        f"drift of {_subject(rule)} told from {bounds[rule]:g} {words.unit_of(RULES[rule].metric)} ({WHOSE[by[rule]]})"
         for rule in adaptive.DRIFT_BOUNDS
         if rule in by
     ]

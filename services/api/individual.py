@@ -156,8 +156,13 @@ def _sources(one: Individual, origin: str) -> list[tuple[str, str]]:
     return [("limits", origin)]
 
 
-def note(one: Individual) -> tuple[bool, str]:
-    """Return whether anything is individual about a patient's limits, and the sentence every screen shows."""
+def note(one: Individual, *, plain: bool = False) -> tuple[bool, str]:
+    """Return whether anything is individual about a patient's limits, and the sentence every screen shows.
+
+    ``plain``: in words for the patient, and without who said it.
+    """
+    if plain:
+        return _plain_note(one)
     who, own = one.profile, one.limits
     said = [] if who is None else _said(who)
     titles = {limit.rule: limit.title.lower() for limit in DEFAULT_LIMITS}
@@ -171,7 +176,17 @@ def note(one: Individual) -> tuple[bool, str]:
     return True, f"Limits individualised: {', '.join(said)} (last by {person}, from {since}).{beside}"
 
 
-def _said(who: profile.Profile) -> list[str]:
+def _plain_note(one: Individual) -> tuple[bool, str]:
+    who = one.profile
+    about = [] if who is None else _said(who, names=False)
+    titles = {limit.rule: limit.title.lower() for limit in DEFAULT_LIMITS}
+    moved = [titles[rule] for rule, origin in one.limits.origin.items() if origin != "profile"]
+    said = [f"What is known of you: {', '.join(about)}."] if about else []
+    said += [f"Limits that are not the general ones: {', '.join(moved)}."] if moved else []
+    return bool(said), " ".join(said or [words.NOT_INDIVIDUALISED_PLAIN]) + chosen.patient_sentence(one.choice)
+
+
+def _said(who: profile.Profile, *, names: bool = True) -> list[str]:
     """Return what a profile says, in words."""
     flags = {
         "known atrial fibrillation": who.known_af, "pacemaker": who.pacemaker, "dialysis": who.dialysis,
@@ -182,7 +197,8 @@ def _said(who: profile.Profile) -> list[str]:
     if who.oxygen is not None:
         low, high = who.oxygen.target
         home = {True: ", oxygen at home", False: ", no oxygen at home", None: ""}[who.oxygen.home]
-        said.insert(0, f"oxygen saturation wanted {low} to {high} %{home} (set by {who.oxygen.set_by})")
+        by = f" (set by {who.oxygen.set_by})" if names else ""
+        said.insert(0, f"oxygen saturation wanted {low} to {high} %{home}{by}")
     if who.pregnancy is not None:
         said.append(f"pregnant {who.pregnancy.begins} to {who.pregnancy.ends}")
     if who.ceiling_of_care != "everything":

@@ -91,7 +91,7 @@ async def _ending(scope: Scope, patient: Patient) -> list[Mapping[str, Any]]:
 def _document(scope: Scope, row: Row, patient: Patient, told: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     said = row["payload"]
     begins, after = date.fromisoformat(said["day"]), life_events.after(said, told)
-    until = (after - timedelta(days=1)).isoformat()  # before it began, of what was over with its first day
+    until = (after - timedelta(days=1)).isoformat() if after > begins else None  # None: over as soon as it began
     whole = {
         "id": row["subject"],
         "patient": link(patient.key),
@@ -112,14 +112,14 @@ def _document(scope: Scope, row: Row, patient: Patient, told: Sequence[Mapping[s
 
 def _effect(metric: str, effect: Mapping[str, Any], begins: date, after: date) -> dict[str, Any]:
     stands = (after - begins).days
-    last = begins + timedelta(days=min(effect.get("days", stands), stands) - 1)
+    last = begins + timedelta(days=min(effect.get("days", stands), stands) - 1) if stands else None
     return {
         "metric": metric,
         "side": effect.get("side"),
         "size": effect.get("size"),
         "unit": UNITS[metric],
         "grows_over_days": effect.get("over"),
-        "until": last.isoformat(),
+        "until": None if last is None else last.isoformat(),
         "stated_by": effect.get("by"),
     }
 

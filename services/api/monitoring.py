@@ -12,6 +12,16 @@ from services.api.times import rfc3339
 ROWS: Final[LiteralString] = """
     SELECT c.*, p.key AS by_key, p.name AS by_name FROM patient_change c LEFT JOIN person p ON p.id = c.person_id"""
 
+# The state at an instant as ``m.state``, beside a patient ``p``; null where none was ever set.
+NOW: Final[LiteralString] = """
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN (c.payload ->> 'until_ms')::bigint <= %(now_ms)s THEN 'active'
+                    ELSE c.payload ->> 'state' END AS state
+        FROM patient_change c
+        WHERE c.patient_id = p.id AND c.kind = 'monitoring' AND c.effective_at <= %(now)s
+        ORDER BY c.effective_at DESC, c.id DESC LIMIT 1
+    ) AS m ON true"""
+
 
 async def shown(connection: Connection, patient_id: int, now: datetime) -> dict[str, Any]:
     """Return the monitoring state now, the version to name when changing it, and how many findings it kept quiet."""

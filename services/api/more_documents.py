@@ -67,6 +67,19 @@ strict(Trend)
 
 
 @strict
+class RecordedEffect(TypedDict):
+    """What a version of an event said of a metric; ``days``: for how many, null: as long as the event stands."""
+
+    metric: str
+    side: Literal["fall", "rise"] | None
+    size: float | None
+    unit: str
+    grows_over_days: int | None
+    days: int | None
+    stated_by: str | None
+
+
+@strict
 class Change(TypedDict, total=False):
     """One change that people made about a patient; what it says goes by its kind."""
 
@@ -86,6 +99,7 @@ class Change(TypedDict, total=False):
     words: str
     day: str
     withdrawn: bool
+    effects: list[RecordedEffect]
     version: int
     effective_at: str
     applied_from: str
@@ -96,14 +110,17 @@ class Change(TypedDict, total=False):
 
 @strict
 class Effect(TypedDict):
-    """What an event may do to a metric; a ``size``, in the metric's unit, is taken as expected until a day."""
+    """What an event may do to a metric; a ``size``, in the metric's unit, is taken as expected until a day.
+
+    ``until`` null: it was over as soon as it began.
+    """
 
     metric: str
     side: Literal["fall", "rise"] | None
     size: float | None
     unit: str
     grows_over_days: int | None
-    until: str
+    until: str | None
     stated_by: str | None
 
 
@@ -117,7 +134,7 @@ class LifeEvent(TypedDict, total=False):
     medication: str | None
     words: str
     day: str
-    until: str
+    until: str | None
     effects: list[Effect]
     note: str
     withdrawn: bool

@@ -32,9 +32,14 @@ def decode(cursor: str, length: int) -> list[Any]:
     except (binascii.Error, ValueError, msgspec.DecodeError):
         key = []
     if len(key) != length:
-        detail = "cursor is not one this collection gave out; begin again without it"
-        raise Problem(Code.INVALID, detail, field="cursor", allowed="the `next` of the page before")
+        raise unknown()
     return key
+
+
+def unknown() -> Problem:
+    """Return the problem of a cursor that is none of this collection."""
+    detail = "cursor is not one this collection gave out; begin again without it"
+    return Problem(Code.INVALID, detail, field="cursor", allowed="the `next` of the page before")
 
 
 def page(items: list[dict[str, Any]], limit: int, keys: Sequence[Sequence[Any]]) -> dict[str, Any]:

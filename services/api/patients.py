@@ -135,7 +135,7 @@ async def document(scope: Scope, patient: Patient, now: datetime) -> dict[str, A
     )
     heard = [entry["at"] for entry in metrics if entry["at"]]
     own = await individual.read(scope.connection, patient.id, now)
-    individualised, note = individual.note(own)
+    individualised, note = individual.note(own, plain=scope.plain)
     whole = {
         **patient.brief(),
         "time_zone": patient.time_zone,

@@ -81,7 +81,7 @@ async def shown(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]
     """Return the profile as it stands, the version to name when changing it, and every one before."""
     one = await individual.read(scope.connection, patient.id, now)
     row = one.latest("profile", "")
-    individualised, note = individual.note(one)
+    individualised, note = individual.note(one, plain=scope.plain)
     return {
         "profile": {} if row is None else row["payload"],
         "version": version(one, "profile", ""),
@@ -95,9 +95,12 @@ async def shown(scope: Scope, patient: Patient, now: datetime) -> dict[str, Any]
 async def limits_shown(scope: Scope, patient: Patient, now: datetime, usual_budget: str) -> dict[str, Any]:
     """Return each rule's numbers and where they come from, and the version of the patient's own to change."""
     one = await individual.read(scope.connection, patient.id, now)
+    told = individual.limits(one, usual_budget)
+    if not scope.sees("change"):  # who set them is said to those alone who see changes
+        told = [rule | {"set": []} if "set" in rule else rule for rule in told]
     return {
         "version": version(one, "limits", "patient"),
-        "rules": individual.limits(one, usual_budget),
+        "rules": told,
         "history": _history(scope, patient, one, "limits"),
     }
 

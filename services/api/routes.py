@@ -109,10 +109,10 @@ def router(access: Access, hub: AlertHub, clock: Clock) -> APIRouter:
             return Answer(await weeks.document(scope, patient, times.present(clock)))
 
     @v1.get("/wearing", responses=answers(WearingList))
-    async def read_wearing(request: Request, limit: Limit = pages.DEFAULT_LIMIT) -> Any:
+    async def read_wearing(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:
         """List whose wear is falling or has stopped, as their own page says it; nothing of it alerts."""
         async with access.scoped(request, "wearing.read") as scope:
-            return await wearing.document(scope, times.present(clock), limit)
+            return await wearing.document(scope, times.present(clock), limit, cursor)
 
     @v1.get("/worklist", responses=answers(Worklist))
     async def read_worklist(request: Request, limit: Limit = pages.DEFAULT_LIMIT, cursor: Cursor = None) -> Any:

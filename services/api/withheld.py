@@ -6,6 +6,7 @@ Only of patients the person would see otherwise is anything said.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from services.api.problems import Code, Problem
@@ -60,17 +61,17 @@ def refusal(scope: Scope, row: Row) -> Problem:
     )  # fmt: skip
 
 
-async def count(scope: Scope, *, wholly: bool = True) -> dict[str, int]:
+async def count(scope: Scope, of: Sequence[str] = CLASSES) -> dict[str, int]:
     """Return how many patients a list leaves out because of their consent, as its member; for some nothing.
 
-    ``wholly``: it leaves out those of whom everything is withheld, else those of whom anything is.
+    ``of``: it leaves out those of whom all these classes are withheld; without any, those of whom anything is.
     """
     if scope.person.role in WITHOUT:
         return {}
     row = await first(
         scope.connection,
         "SELECT count(*) AS n FROM my_withholding() WHERE classes @> %s",
-        [list(CLASSES) if wholly else []],
+        [list(of)],
     )
     return {"withheld_by_consent": row["n"] if row else 0}
 

@@ -42,6 +42,7 @@ UNIT_WORDS: Final = {
 NOT_INDIVIDUALISED: Final = (
     "Limits not individualised: general adult limits apply until a clinician sets this person's own."
 )
+NOT_INDIVIDUALISED_PLAIN: Final = "The general limits for adults hold: none were set for you."
 
 
 def rule_title(rule: str) -> str:

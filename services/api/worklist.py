@@ -13,7 +13,7 @@ from typing import Any, Final, LiteralString
 
 from detectors.rules import ADAPTIVE
 from ingest.clock import to_ms
-from services.api import incidents, pages, withheld, words
+from services.api import incidents, monitoring, pages, withheld, words
 from services.api.alerts import BEHIND, etag, metric_of
 from services.api.incidents import Found
 from services.api.patients import link
@@ -69,14 +69,9 @@ _RANKED: LiteralString = (
                                         WHEN s.unusual + s.learning + s.normal > 0 THEN 1 ELSE 0 END) AS urgency,
                coalesce(t.started_at, w.since, p.enrolled_at) AS since
         FROM patient p LEFT JOIN top_alert t ON t.patient_id = p.id
-        LEFT JOIN worst_state w ON w.patient_id = p.id LEFT JOIN states s ON s.patient_id = p.id
-        LEFT JOIN LATERAL (
-            SELECT CASE WHEN (c.payload ->> 'until_ms')::bigint <= %(now_ms)s THEN 'active'
-                        ELSE c.payload ->> 'state' END AS state
-            FROM patient_change c
-            WHERE c.patient_id = p.id AND c.kind = 'monitoring' AND c.effective_at <= %(now)s
-            ORDER BY c.effective_at DESC, c.id DESC LIMIT 1
-        ) AS m ON true
+        LEFT JOIN worst_state w ON w.patient_id = p.id LEFT JOIN states s ON s.patient_id = p.id"""
+    + monitoring.NOW
+    + """
         WHERE p.erased_at IS NULL AND (t.id IS NOT NULL OR coalesce(m.state, 'active') <> ALL (%(ended)s))
     )"""
 )

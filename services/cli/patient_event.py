@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from services.cli.patient_write import REASON, VERSION, now, write
 from services.cli.say import JSON, ORGANISATION, connected, refuse
 from services.settings import load
 
+if TYPE_CHECKING:
+    from services.impossible import ImpossibleError
+
 
 def life_event(
     key: str = typer.Argument(..., help="key of the patient, e.g. p20"),
@@ -20,9 +23,13 @@ def life_event(
     medication: str | None = typer.Argument(None, help="the class of medicine, e.g. beta_blocker; no doses"),
     day: datetime = typer.Option(..., formats=["%Y-%m-%d"], help="when it happened"),
     rise: float | None = typer.Option(None, help="so far, /min, the heart rate is expected to rise, at most 10"),
-    fall: float | None = typer.Option(None, help="the same of a fall; only where the catalogue has no size"),
+    fall: float | None = typer.Option(
+        None, help="the same of a fall; neither where the catalogue has a size, nor of surgery or a vaccination"
+    ),
     days: int | None = typer.Option(None, help="for so many days, if fewer than the event stands"),
-    correct: str = typer.Option("", help="the key of the event that this puts right"),
+    correct: str = typer.Option(
+        "", help="the key of the event that this puts right; what was stated of it is dropped unless stated again"
+    ),
     reason: str = REASON,
     version: int = VERSION,
     organisation: str = ORGANISATION,
@@ -31,7 +38,7 @@ def life_event(
     """Write down a medicine begun, ended or changed, or another event; docs/windows.md says what it does.
 
     keepwell patient life-event p20 medication_stopped beta_blocker --day 2026-03-03
-    keepwell patient life-event p20 surgery --day 2026-03-03 --rise 6 --days 10
+    keepwell patient life-event p20 admission --day 2026-03-03 --rise 6 --days 10
     """
     from services.impossible import ImpossibleError
     from services.life_events import checked, takes_effect
@@ -41,11 +48,22 @@ def life_event(
         expects = _expects(rise, fall, days)
         payload = checked(event, medication, day.date(), now().date(), expects, "command_line")
     except ImpossibleError as error:
-        refuse(str(error))
+        refuse(_by_option(error, rise, fall, days))
     effective = takes_effect(now(), payload, *before)
     write(
         key, organisation, "life_event", correct or secrets.token_hex(6), payload, reason, effective, version, as_json
     )
+
+
+def _by_option(error: ImpossibleError, rise: float | None, fall: float | None, days: int | None) -> str:
+    """Return what is refused by the options that said it."""
+    option, size = ("--rise", rise) if rise is not None else ("--fall", fall)
+    if error.field == "expects.heart_rate.days":
+        option, size = "--days", days
+    elif not error.field.startswith("expects."):
+        return str(error)
+    side = "--" if error.field.endswith(".side") else ""
+    return f"{option} {size:g} is not allowed; allowed: {side}{error.allowed}"
 
 
 def _expects(rise: float | None, fall: float | None, days: int | None) -> dict[str, Any] | None:

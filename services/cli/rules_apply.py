@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from services.layer import Setting
     from services.rules.form import RulesFile
-    from services.rules.layers import Layer
+    from services.rules.layers import Standing
 
 AT_ONCE: Final = 500  # patients whose changes are looked at together
 
@@ -57,7 +57,7 @@ def apply(
     say.told({"for": str(one.aim), "version": version, "changed": True, "patients_told": len(at.patients)}, as_json)
 
 
-def _must_follow(one: RulesFile, before: Layer) -> None:
+def _must_follow(one: RulesFile, before: Standing) -> None:
     if one.version != before.version + 1:
         refuse(
             f"version = {one.version} does not follow: the limits of {one.aim} are at version {before.version}. "
@@ -65,7 +65,7 @@ def _must_follow(one: RulesFile, before: Layer) -> None:
         )
 
 
-def _preview(at: Desk, one: RulesFile, before: Layer, effective: datetime) -> None:
+def _preview(at: Desk, one: RulesFile, before: Standing, effective: datetime) -> None:
     """Say on stderr what the file changes, rule by rule, and for how many people."""
     from ingest.clock import to_ms
     from services.rules.effect import rules_changed
@@ -92,7 +92,7 @@ def _words(setting: Setting | None) -> str:
     return "; ".join(said + ([] if setting.alert_budget is None else [f"alert budget {setting.alert_budget}"]))
 
 
-def _written(at: Desk, one: RulesFile, before: Layer, reason: str, effective: datetime | None) -> int:
+def _written(at: Desk, one: RulesFile, before: Standing, reason: str, effective: datetime | None) -> int:
     """Write the version with its audit entry; what stands in its way ends with one plain sentence."""
     from services.impossible import ImpossibleError
     from services.rules import layers

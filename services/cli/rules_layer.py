@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from services.processor.change import PatientChange
     from services.rules.form import Aim
-    from services.rules.layers import Layer
+    from services.rules.layers import Standing
 
 
 READ: Final[Mapping[str, str]] = {
@@ -41,7 +41,7 @@ class Desk:
     aim: Aim
     patients: dict[int, str]
 
-    def layer(self) -> Layer:
+    def layer(self) -> Standing:
         """Return the layer as it stands; end with one plain sentence where there is no such programme."""
         from ingest.clock import to_ms
         from services.rules.layers import standing

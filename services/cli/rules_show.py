@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from detectors.adult_limits import Limit
     from detectors.choices import Choice
     from detectors.limit_sets import LimitSet
+    from detectors.protocol import Condition
+
+    Conditions = frozenset[Condition]
 
 
 def show(whom: list[str] = WHOM, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
@@ -21,10 +24,11 @@ def show(whom: list[str] = WHOM, organisation: str = ORGANISATION, as_json: bool
     aim = named(whom)
     with desk(organisation, aim) as at:
         at.noted(READ)
-        own, choice = _of(at)
+        own, choice, who = _of(at)
         budget = at.settings.processor.alert_budget
     rows = [_shown(limit, own) for limit in own.limits]
-    say.rows([*rows, *_drifts(choice, own), _budget(choice, budget)], as_json, "")
+    shown = [row | {"state": _state(row["rule"], own, who)} for row in (*rows, *_drifts(choice))]
+    say.rows([*shown, _budget(choice, budget)], as_json, "")
 
 
 def history(whom: list[str] = WHOM, organisation: str = ORGANISATION, as_json: bool = JSON) -> None:
@@ -52,11 +56,11 @@ def export(whom: list[str] = WHOM, organisation: str = ORGANISATION) -> None:
     print(form.written(file), end="")  # noqa: T201 - a file on stdout, not wrapped
 
 
-def _of(at: Desk) -> tuple[LimitSet, Choice]:
-    """Return what holds for a patient, or for somebody of whom only the layer is known."""
+def _of(at: Desk) -> tuple[LimitSet, Choice, Conditions]:
+    """Return what holds for a patient, or for somebody of whom only the layer is known, and what holds of them."""
     from ingest.clock import to_ms
     from services import adaptive, limits
-    from services.rules.effect import choice_at, limits_at
+    from services.rules.effect import choice_at, conditions_at, limits_at
     from services.rules.form import Aim
     from services.rules.layers import standing
     from services.store.steps import run
@@ -64,11 +68,12 @@ def _of(at: Desk) -> tuple[LimitSet, Choice]:
     now_ms = to_ms(now())
     if at.aim.layer == "patient":
         (changes,) = at.changes(list(at.patients)).values()
-        return limits_at(changes, now_ms), choice_at(changes, now_ms)
+        return limits_at(changes, now_ms), choice_at(changes, now_ms), conditions_at(changes, now_ms)
     everybody = run(at.connection, standing(at.organisation_id, Aim("organisation"), [], now_ms)).rules
     programmes = [at.layer().rules] if at.aim.layer == "programme" else []
-    own = limits.effective(everybody, programmes, {}, None, frozenset({"no_oxygen_target"}))
-    return own, adaptive.effective(limits.in_order(everybody, programmes, {}))
+    who: Conditions = frozenset({"no_oxygen_target"})
+    own = limits.effective(everybody, programmes, {}, None, who)
+    return own, adaptive.effective(limits.in_order(everybody, programmes, {})), who
 
 
 def _shown(limit: Limit, own: LimitSet) -> dict[str, Any]:
@@ -80,11 +85,10 @@ def _shown(limit: Limit, own: LimitSet) -> dict[str, Any]:
         "persist_s": limit.persist_s,
         "clear_s": limit.clear_s,
         "from": own.origin.get(limit.rule, "everybody"),
-        "state": _state(limit.rule, own),
     }
 
 
-def _drifts(choice: Choice, own: LimitSet) -> list[dict[str, Any]]:
+def _drifts(choice: Choice) -> list[dict[str, Any]]:
     """Return the drifts in the shape of limits: told at the bound and at twice of it, over at half of it."""
     from services import adaptive
 
@@ -96,7 +100,6 @@ def _drifts(choice: Choice, own: LimitSet) -> list[dict[str, Any]]:
             "persist_s": None,
             "clear_s": None,
             "from": choice.set_by.get(rule, "everybody"),
-            "state": _state(rule, own),
         }
         for rule, bound in adaptive.bounds_of(choice).items()
     ]
@@ -111,7 +114,9 @@ def _budget(choice: Choice, usual: str) -> dict[str, Any]:
     return {"rule": adaptive.TOGETHER, "levels": said, **nothing, "from": by, "state": "on"}
 
 
-def _state(rule: str, own: LimitSet) -> str:
+def _state(rule: str, own: LimitSet, who: Conditions) -> str:
+    """Return whether a rule is on, else why not: what holds of the person, of all it is not for."""
     from detectors.rules import RULES, WHY_OFF
 
-    return f"off: {'; '.join(WHY_OFF[each] for each in RULES[rule].not_for)}" if rule in own.off else "on"
+    why = "; ".join(WHY_OFF[each] for each in RULES[rule].not_for if each in who)
+    return f"off: {why}" if rule in own.off else "on"

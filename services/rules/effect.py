@@ -9,7 +9,8 @@ from typing import Final
 from detectors.choices import Choice
 from detectors.limit_sets import LimitSet
 from detectors.limits import Limits
-from services import adaptive, layer
+from detectors.protocol import Condition
+from services import adaptive, layer, profile
 from services.layer import Own
 from services.processor import individual
 from services.processor.change import PatientChange
@@ -47,6 +48,11 @@ def choice_at(changes: Sequence[PatientChange], at_ms: int) -> Choice:
     timeline = individual.choices(changes)
     place = bisect_right(timeline, at_ms, key=lambda entry: entry[0])
     return timeline[place - 1][1] if place else Choice()
+
+
+def conditions_at(changes: Sequence[PatientChange], at_ms: int) -> frozenset[Condition]:
+    """Return what holds of a patient, by the profile, that rules ask for at an instant."""
+    return profile.conditions(individual.profile_at(changes, at_ms), at_ms)
 
 
 def rules_changed(changes: Sequence[PatientChange], subject: str, rules: Own, at_ms: int) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from detectors.protocol import LIMIT_METRICS
 from detectors.rules import ADAPTIVE, WEIGHT_GAIN
+from detectors.rules import RULES as ALL
 from ingest.catalogue import catalogue
 from services import adaptive, profile
 from services.impossible import ImpossibleError
@@ -26,6 +27,7 @@ MAX_READINGS: Final = 10_000  # of one example
 _UNIT_S: Final = {"s": 1, "min": 60, "h": 3600}
 TIME: Final = rf"\d+(\.\d+)? ?({'|'.join(_UNIT_S)})( \d+(\.\d+)? ?({'|'.join(_UNIT_S)}))*"
 UNTESTED: Final = "leave it out: examples test limits only; see on the past what it finds (`keepwell rules dry-run`)"
+SAME: Final = "leave it out: its limit is the same for everybody, and examples test those that a file can set"
 _WRITE: Final = "write it as the examples in docs/rules.md do"
 
 
@@ -124,7 +126,8 @@ def _time(check: Check, place: Place, row: dict[str, Any], key: str) -> float | 
 
 def _is_metric(check: Check, place: Place, metric: str, value: object) -> bool:
     if metric not in METRICS:
-        check.refuse(place, ..., ", ".join((*TIMES, *METRICS)), nearest(metric, METRICS))
+        next_step = SAME if metric == WEIGHT_GAIN.metric else nearest(metric, METRICS)
+        check.refuse(place, ..., ", ".join((*TIMES, *METRICS)), next_step)
         return False
     (low, high), unit = catalogue()[metric].hard, catalogue()[metric].unit
     if type(value) not in (int, float) or not low <= value <= high:  # type: ignore[operator]
@@ -154,6 +157,7 @@ def _is_known(check: Check, place: Place, one: dict[str, Any]) -> bool:
     rule, level = one.get("rule"), one.get("level")
     if not isinstance(rule, str) or rule not in LIMITS:
         next_step = UNTESTED if rule in (*adaptive.RULES, *ADAPTIVE) else nearest(str(rule), LIMITS)
+        next_step = SAME if rule in ALL and rule not in ADAPTIVE else next_step
         check.refuse((*place, "rule"), rule, ", ".join(LIMITS), next_step)
         return False
     levels = [*(priority for _, priority in LIMITS[rule].levels), CLEARED]

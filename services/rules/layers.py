@@ -39,7 +39,7 @@ _HISTORY: Final[Mapping[str, str]] = {
 }
 
 
-class Layer(NamedTuple):
+class Standing(NamedTuple):
     """A layer as it stands; ``version`` 0: nobody ever set it. ``document``: of the programme it is part of."""
 
     version: int
@@ -57,7 +57,7 @@ class Version(NamedTuple):
     by: str | None
 
 
-def standing(organisation_id: int, aim: Aim, patients: Sequence[int], now_ms: int) -> Steps[Layer]:
+def standing(organisation_id: int, aim: Aim, patients: Sequence[int], now_ms: int) -> Steps[Standing]:
     """Return a layer as it stands; ``patients``: for a patient's own, the one it is of.
 
     Raises:
@@ -73,20 +73,20 @@ def standing(organisation_id: int, aim: Aim, patients: Sequence[int], now_ms: in
                 f"there is no programme {aim.key!r} in this organisation; write it with `keepwell programme set` first"
             )
             raise programmes.UnknownProgrammeError(msg)
-        return Layer(rows[0][0], limits.checked(rows[0][1].get("limits", {})), rows[0][1])
+        return Standing(rows[0][0], limits.checked(rows[0][1].get("limits", {})), rows[0][1])
     if aim.layer == "organisation":
         rows = yield (
             "SELECT version, rules FROM organisation_limits WHERE organisation_id = %s ORDER BY version DESC LIMIT 1",
             [organisation_id],
         )
-        return Layer(rows[0][0], layer.of({"rules": rows[0][1]})) if rows else Layer(0, {})
+        return Standing(rows[0][0], layer.of({"rules": rows[0][1]})) if rows else Standing(0, {})
     rows = yield (
         """SELECT max(version) OVER (), payload FROM patient_change
            WHERE (patient_id, kind, subject) = (%s, 'limits', 'patient')
            ORDER BY effective_at > %s, effective_at DESC, id DESC LIMIT 1""",
         [patients[0], to_datetime(now_ms)],
     )
-    return Layer(rows[0][0], layer.of(rows[0][1])) if rows else Layer(0, {})
+    return Standing(rows[0][0], layer.of(rows[0][1])) if rows else Standing(0, {})
 
 
 def concerned(organisation_id: int, aim: Aim) -> Steps[dict[int, str]]:
@@ -114,7 +114,7 @@ def history(organisation_id: int, aim: Aim) -> Steps[list[Version]]:
     return [Version(*row) for row in rows]
 
 
-def replace(who: Who, aim: Aim, now: Layer, rules: Own, patients: Sequence[int], effective: datetime) -> Steps[int]:
+def replace(who: Who, aim: Aim, now: Standing, rules: Own, patients: Sequence[int], effective: datetime) -> Steps[int]:
     """Set a layer as the API does, and return its version; a programme's holds from now on.
 
     Raises:

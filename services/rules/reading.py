@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from detectors.rules import RESTING_HEART
+from detectors.rules import RULES as ALL
 from services import adaptive, limits
 from services.impossible import ImpossibleError
 from services.layer import Setting
@@ -26,7 +28,9 @@ NOT_SET: Final[Mapping[str, str]] = {
 MISPLACED: Final[Mapping[str, str]] = {
     "alert_budget": "write it under rules, as adaptive_rules: {alert_budget: 0.2}",
     "bound": "write it under the rule it is of, as spo2_drift: {bound: 1.5}",
+    RESTING_HEART.id: "leave it out: its limit follows the alert budget, adaptive_rules: {alert_budget: 0.2}",
 }
+SAME: Final = "leave it out: the limit of {} is the same for everybody"
 _BEGIN: Final = "begin as the example in docs/rules.md does"
 
 
@@ -80,7 +84,7 @@ def _rule(check: Check, rule: str, setting: Any) -> dict[str, Setting]:
     place: Place = ("rules", rule)
     fields = limits.fields_of(rule)
     if not fields:
-        check.refuse(place, ..., ", ".join(RULES), MISPLACED.get(rule) or nearest(rule, RULES))
+        check.refuse(place, ..., ", ".join(RULES), MISPLACED.get(rule) or _as_for_all(rule))
         return {}
     extra = [key for key in setting if key not in fields] if isinstance(setting, dict) else []
     for key in extra:
@@ -95,6 +99,11 @@ def _rule(check: Check, rule: str, setting: Any) -> dict[str, Setting]:
         next_step = "write what is allowed, or leave the rule out to have it as it is elsewhere"
         check.refuse(_place(error.field), error.value, error.allowed, next_step)
     return {}
+
+
+def _as_for_all(rule: str) -> str:
+    """Return the next step where a rule is not one of those a file can set."""
+    return SAME.format(rule) if rule in ALL else nearest(rule, RULES)
 
 
 def _place(field: str) -> Place:

@@ -38,8 +38,10 @@ def _pages(identity: Identity) -> APIRouter:
         async with access.scoped(request, "account.read") as scope:
             listed = await sessions.listed(scope, access.idle)
             left = await factor.recovery_codes_left(scope)
+            sees = {action: scope.may(f"{action}.read") for action in ("worklist", "wearing")}
         return render(
             "account.html", status, person=scope.person, now=scope.at, sessions=listed, codes_left=left,
+            sees=sees,
             idle=int(access.idle.total_seconds() // 60), hours=int(access.session.total_seconds() // 3600),
             least=passwords.LEAST, advised=passwords.ADVISED, failed=said.get("failed", ""), done=said.get("done", ""),
         )  # fmt: skip

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Form, Request
@@ -13,14 +14,29 @@ from services import life_events as catalogue
 from services.api import life_events, patients, times
 from services.api.access import Access
 from services.api.patients import Patient
-from services.api.problems import Problem
+from services.api.problems import Problem, invalid
 from services.api.profile import Asked
 from services.api.scope import Scope
-from services.expectations import MOST, SHIFTS
+from services.expectations import MOST, SHIFTED_METRIC
 from services.web.incidents import SHOWN_BESIDE, Said, Show, patient_again
 
 SHOWN: Final = 30  # the newest written; the API lists them all
 ABOUT: Final = "life-event"  # which form an outcome is about
+_METRIC: Final = f"expects.{SHIFTED_METRIC}"
+LABELS: Final[Mapping[str, str]] = {
+    "event": "What happened",
+    "medication": "Which medicine",
+    "day": "On which day",
+    _METRIC: "What is expected of the heart rate",
+    f"{_METRIC}.side": "It may",
+    f"{_METRIC}.size": "By up to",
+    f"{_METRIC}.days": "For so many days",
+    "reason": "Note",
+}
+"""How the form calls what it asks for."""
+_PLAIN: Final = {
+    "size": (re.compile(r"-?\d+([.,]\d+)?", re.ASCII), "5.5"), "days": (re.compile(r"-?\d+", re.ASCII), "10"),
+}  # fmt: skip
 
 
 async def of_patient(scope: Scope, patient: Patient) -> dict[str, Any]:
@@ -34,6 +50,7 @@ async def of_patient(scope: Scope, patient: Patient) -> dict[str, Any]:
         "may_write_events": may_write,
         "event_kinds": catalogue.kinds(),
         "most_stated": MOST,
+        "stated_of": catalogue.of_which(),
         "medicines": {key: one["title"] for key, one in classes.items()},
     }
 
@@ -68,7 +85,7 @@ def add_life_events(pages: APIRouter, access: Access, clock: Clock, partitions: 
         except Problem as problem:
             if problem.code not in SHOWN_BESIDE:
                 raise
-            said = Said(f"Not written down: {problem.detail}.")
+            said = Said(f"Not written down: {_in_words(problem)}.")
         return await patient_again(request, show, patient_id, said)
 
     @pages.post("/patients/{patient_id}/life-events/{event_id}/withdraw")
@@ -83,14 +100,35 @@ def add_life_events(pages: APIRouter, access: Access, clock: Clock, partitions: 
 
 
 def _expects(side: str, size: str, days: str) -> object:
-    """Return what the form states, None where all is empty; what is no number stays as it is, to be refused."""
-    given = {"side": side, "size": _number(size), "days": _number(days)}
-    wanted = {name: value for name, value in given.items() if value != ""}
-    return {SHIFTS: wanted} if wanted else None
+    """Return what the form states, None where all is empty.
+
+    Raises:
+        Problem: a field is empty that another one needs, or what is in it is no number.
+    """
+    given = {"side": side, "size": size.strip(), "days": days.strip()}
+    if not any(given.values()):
+        return None
+    if not (side and given["size"]):
+        field = f"{_METRIC}.size" if side else f"{_METRIC}.side"
+        raise invalid(None, field, "a value, where another of these three fields has one; or leave all three empty")
+    size_days = {name: _number(given[name], name) for name in ("size", "days") if given[name]}
+    return {SHIFTED_METRIC: {"side": side} | size_days}
 
 
-def _number(text: str) -> float | int | str:
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text.strip())
-    return text.strip()
+def _number(text: str, name: str) -> float | int:
+    """Return a number as people write it, ``5.5`` or ``5,5``."""
+    pattern, example = _PLAIN[name]
+    if not pattern.fullmatch(text):
+        raise invalid(text, f"{_METRIC}.{name}", f"a plain number, e.g. {example}")
+    return int(text) if text.lstrip("-").isdecimal() else float(text.replace(",", "."))
+
+
+def _in_words(problem: Problem) -> str:
+    """Return what is refused with the form's own labels."""
+    field, allowed = problem.members.get("field", ""), problem.members.get("allowed")
+    if field not in LABELS:
+        return problem.detail
+    said = problem.detail.removeprefix(f"{field} = ")
+    if said.startswith("None "):
+        return f"“{LABELS[field]}” is empty; allowed: {allowed}"
+    return f"“{LABELS[field]}”: {allowed if field == _METRIC else said}"

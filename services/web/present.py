@@ -7,13 +7,14 @@ from typing import Any, Final
 
 from detectors import considered, device_classes
 from ingest.catalogue import catalogue
-from services.api import words
+from services.api import chosen, words
 from services.api.observed import AT_REST
 from services.api.times import age, zone
 from services.api.weeks.quantities import iso, signed
 
 SPARK_WIDTH, SPARK_HEIGHT, SPARK_PAD = 132.0, 34.0, 3.0
 SPARK_GAP_MS: Final = 2 * 3_600_000  # two hours between closed hours' middles: one is missing
+WHOSE: Final = chosen.WHOSE
 SHAPES: Final = {"high": "triangle", "medium": "diamond", "low": "circle"}
 
 
@@ -152,6 +153,7 @@ def _signed(change: dict[str, Any], which: str) -> str:
 
 # keys of an alert's evidence → how they are called; others are shown by their own name
 EVIDENCE: Final = {
+    "day": "Day",
     "value": "Value",
     "worst": "Worst value",
     "first_value": "First value",
@@ -179,7 +181,7 @@ EVIDENCE: Final = {
     "device_since_day": "Day since which another device measures",
     "device_nights": "Nights from which its difference was learned",
     "threshold": "Limit",
-    "limit_set_by": "Limit set by",
+    "limit_set_by": "Whose limit",
     "clear": "Clears at",
     "n": "Readings",
     "context": "Context",
@@ -196,18 +198,23 @@ EVIDENCE: Final = {
     "from_day": "Which was weighed on",
     "gain": "Gain",
     "same_weighing": "Seen twice in one weighing",
-    "jump": "May be another person or another scale",
+    "jump": "May be another person or another scale",  # told only where it may
     "near": "Near that again in two weighings in a row",
     "ends_above": "Ends no more above it than",
     "calm": "Or after so many weighings that did not rise fast",
 }
 
 
+_PLACE: Final = {key: place for place, key in enumerate(EVIDENCE)}
+
+
 def evidence(facts: dict[str, Any], where: str, now: datetime) -> list[tuple[str, str]]:
-    """Return an alert's evidence as (name, value) in words; lists are left to the API."""
+    """Return an alert's evidence as (name, value) in words, in one order; lists are left to the API."""
     shown = []
-    for key, value in facts.items():
+    for key, value in sorted(facts.items(), key=lambda fact: _PLACE.get(fact[0], len(_PLACE))):
         if isinstance(value, (list, dict)) or value is None or key in ("metric", "step"):
+            continue
+        if key == "jump" and not value:  # that it is neither is not known: no all-clear
             continue
         if key.endswith("_ms") and isinstance(value, int):
             text = local(datetime.fromtimestamp(value / 1000, UTC), where, now)
@@ -217,6 +224,8 @@ def evidence(facts: dict[str, Any], where: str, now: datetime) -> list[tuple[str
             text = day(str(iso(value)))
         elif isinstance(value, float):
             text = f"{value:.4g}"
+        elif key == "limit_set_by":
+            text = WHOSE.get(str(value), str(value))
         else:
             text = words.CONTEXT_WORDS.get(str(value), str(value).replace("_", " "))
         shown.append((EVIDENCE.get(key, key.removesuffix("_ms").replace("_", " ").capitalize()), text))

@@ -15,8 +15,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from detectors.courses import ENOUGH_HOURS
 from detectors.rules import ADAPTIVE_RULES
+from detectors.wear import ENOUGH_HOURS
 from ingest.clock import Clock
 from services.api import (
     alerts,
@@ -44,6 +44,7 @@ from services.web.incidents import SHOWN_BESIDE, Said, Show, add_acknowledging, 
 HERE: Final = Path(__file__).parent
 ROWS: Final = 100
 MACHINES: Final = ("/v1/", "/healthz", "/readyz", "/static/")
+Cursor = Annotated[str | None, Query(max_length=500)]  # a name of the module: FastAPI looks nowhere else
 RENEWABLE: Final = frozenset(rule.id for rule in ADAPTIVE_RULES if rule.kind == "adaptive")  # ended by a new normal
 
 
@@ -146,8 +147,6 @@ def router(access: Access, clock: Clock, settings: Settings) -> APIRouter:
 
 
 def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> Show:
-    Cursor = Annotated[str | None, Query(max_length=500)]
-
     async def show(request: Request, name: str, cursor: str | None, said: Said | None = None) -> Response:
         now = times.present(clock)
         async with access.scoped(request, "worklist.read") as scope:
@@ -170,13 +169,17 @@ def _add_worklist(pages: APIRouter, access: Access, clock: Clock) -> Show:
             return start_of(problem)
 
     @pages.get("/wearing")
-    async def show_wearing(request: Request) -> Response:
+    async def show_wearing(request: Request, cursor: Cursor = None) -> Response:
         """Show whose wear is falling: a part of the worklist's page, fetched once; by itself a page of its own."""
         now = times.present(clock)
         async with access.scoped(request, "wearing.read") as scope:
-            found = await wearing.document(scope, now, ROWS)
+            found = await wearing.document(scope, now, ROWS, cursor)
+            back = "Worklist" if scope.may("worklist.read") else "Your account"
         name, level = ("_wearing.html", 2) if "hx-request" in request.headers else ("wearing.html", 1)
-        return render(name, person=scope.person, now=now, found=found, hours_needed=ENOUGH_HOURS, level=level)
+        return render(
+            name, person=scope.person, now=now, found=found, cursor=cursor, back=back, hours_needed=ENOUGH_HOURS,
+            level=level,
+        )  # fmt: skip
 
     @pages.get("/worklist")
     async def show_rows(request: Request, cursor: Cursor = None) -> Response:

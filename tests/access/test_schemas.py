@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from services.api.permissions import FIELDS, PARTS, PERMISSIONS
+from services.api.permissions import FIELDS, PARTS, PERMISSIONS, sees
 from services.roles import ROLES
 from services.settings import Settings
 from tests.access.exercises import EXERCISES, PUBLIC, Exercise
@@ -88,6 +88,8 @@ WHOLE: Final = {
     "GET /v1/patients/{patient_id}/export", "GET /v1/patients/{patient_id}/scores", "GET /v1/alert-budget",
 }  # fmt: skip
 
+# Of those, where only who sees changes may read who said something.
+UNNAMED: Final = {"GET /v1/patients/{patient_id}/profile", "GET /v1/patients/{patient_id}/limits"}
 
 # What succeeds where the matrix tries what is refused: the ids in the path, and the body.
 KNOWN: Final[dict[str, tuple[dict[str, str], dict[str, Any] | None]]] = {
@@ -167,6 +169,23 @@ def test_every_address_says_what_it_shows(api: ServedApi) -> None:
                 assert "4XX" in operation["responses"], f"{method} {path}"
 
 
+async def test_who_set_the_limits_is_there_to_be_read_by_who_sees_changes(api: ServedApi, world: World) -> None:
+    answers = {}
+    for role in ("clinician", "patient", "proxy"):
+        async with api.client(world.token(role)) as client:
+            answers[role] = (await client.get("/v1/patients/own/limits")).json()
+            said = (await client.get("/v1/patients/own")).json()["limits_note"]
+        assert ("this patient's own" in said, "by 1.5 % (set for you)" in said) == (
+            role == "clinician",
+            role != "clinician",
+        )
+    assert {role: names_somebody(answer) for role, answer in answers.items()} == {
+        "clinician": True, "patient": False, "proxy": False,
+    }  # fmt: skip
+    drift = next(one for one in answers["patient"]["rules"] if one["rule"] == "spo2_drift")
+    assert (drift["bound"], drift["origin"], drift["set"]) == (1.5, "patient", [])
+
+
 @pytest.mark.parametrize("address", sorted(EXERCISES.keys() | PUBLIC))
 async def test_no_request_breaks_what_the_api_says_of_itself(
     api: ServedApi, world: World, schema: schemathesis.BaseSchema, address: str
@@ -232,6 +251,8 @@ class Asking:
         case.validate_response(response, checks=self._checks, headers=headers)
         if response.status_code == 200 and self._address in SHOWS:
             self._within(role, json.loads(response.content))
+        if response.status_code == 200 and self._address in UNNAMED and not sees(role, "change"):
+            assert not names_somebody(json.loads(response.content)), f"{self._address} as {role}"
         return int(response.status_code)
 
     def _listened(self, case: Case[Any], role: str, headers: dict[str, str]) -> int:
@@ -267,6 +288,15 @@ def beyond(role: str, kind: str, document: Mapping[str, Any]) -> set[str]:
             f"{name}.{field}" for part in parts if isinstance(part, dict) for field in beyond(role, PARTS[name], part)
         }
     return found
+
+
+def names_somebody(document: Any) -> bool:
+    """Whether a document says anywhere in it by whom something was done."""
+    if isinstance(document, list):
+        return any(map(names_somebody, document))
+    if not isinstance(document, dict):
+        return False
+    return bool(document.get("by")) or any(map(names_somebody, document.values()))
 
 
 def test_a_field_beyond_the_role_would_be_seen() -> None:

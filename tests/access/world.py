@@ -86,6 +86,19 @@ def subject(data: ApiData, key: str, team: int | None = None) -> Subject:
         [data.organisation, patient, NOW - timedelta(hours=1), '{"state": "paused"}', CANARIES["reason"], noticed, NOW],
     )
     data.connection.execute(
+        """INSERT INTO patient_change (organisation_id, patient_id, kind, subject, version, effective_at, payload, reason,
+                                       person_id, recorded_at)
+           VALUES (%s, %s, 'limits', 'patient', 1, %s, %s, 'a reason', %s, %s)""",
+        [
+            data.organisation,
+            patient,
+            NOW - timedelta(hours=1),
+            '{"rules": {"spo2_drift": {"bound": 1.5}}}',
+            noticed,
+            NOW,
+        ],
+    )
+    data.connection.execute(
         "INSERT INTO erasure (patient_id, organisation_id, reason, asked_at) VALUES (%s, %s, 'asked', %s)",
         [patient, data.organisation, NOW],
     )

@@ -133,13 +133,13 @@ async def test_a_medicine_is_written_down_shown_and_taken_back(page: Page) -> No
     await expect(panel.get_by_role("button", name="Withdraw")).to_have_count(0)
 
 
-async def test_what_is_expected_of_an_operation_is_stated_and_too_much_refused(page: Page) -> None:
+async def test_what_is_expected_of_a_stay_in_hospital_is_stated_and_too_much_refused(page: Page) -> None:
     await page.goto("/patients/p07")
     panel = page.locator(".happened")
 
     async def write(size: str) -> None:
         await panel.get_by_text("Write one down").click()
-        await panel.get_by_label("What happened").select_option("surgery")
+        await panel.get_by_label("What happened").select_option("admission")
         await panel.get_by_label("On which day").fill("2026-11-20")
         await panel.get_by_label("It may").select_option("rise")
         await panel.get_by_label("By up to").fill(size)
@@ -153,7 +153,7 @@ async def test_what_is_expected_of_an_operation_is_stated_and_too_much_refused(p
         await panel.get_by_text("Write one down").click()
         await panel.screenshot(path=f"{extra}/stated.png")
         await page.reload()
-    await write("6.5")
+    await write("6,5")
     told = "a rise of heart rate by up to 6.5 /min is expected until 2026-11-29, as stated by a nurse"
     await expect(panel).to_contain_text(told)
     page.once("dialog", lambda dialog: asyncio.ensure_future(dialog.accept()))

@@ -156,7 +156,18 @@ async def test_a_patient_sees_the_profile_without_empty_remains_of_what_others_w
         body = {"profile": {"night_work": True}, "reason": "works at night"}
         assert (await client.put(PROFILE, json=body)).status_code == 200
         assert (await got(client, PROFILE))["set"]["reason"] == "works at night"
+        own = {"rules": {"fever": {"levels": [38, 39]}, "spo2_drift": {"bound": 1.5}}}
+        assert (await client.put(LIMITS, json=own)).status_code == 200
     async with api.client(ours.token(account)) as client:
         shown = await got(client, PROFILE)
         assert (shown["profile"], shown["set"], shown["history"]) == ({"night_work": True}, None, [])
-        assert (await got(client, LIMITS))["history"] == []
+        limits, document = await got(client, LIMITS), await got(client, "/v1/patients/p1")
+    assert (limits["history"], [rule["set"] for rule in limits["rules"] if rule.get("set")]) == ([], [])
+    assert (
+        shown["limits_note"]
+        == document["limits_note"]
+        == (
+            "What is known of you: works at night. Limits that are not the general ones: high body temperature. Told when "
+            "it has changed from your first weeks: oxygen saturation at night by 1.5 % (set for you)."
+        )
+    )

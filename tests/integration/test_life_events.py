@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from html import unescape
 from random import Random
 from typing import Any
 
@@ -27,7 +28,7 @@ DAYS = 9
 FIRST = date(2025, 10, 10)  # of T0
 RISEN = Person("risen", tuple(Episode("heart_rate", at(d - 1, 22), at(d, 8), add=12) for d in range(6, DAYS + 1)))
 LATER = 13
-OPERATED = Person("risen", tuple(Episode("heart_rate", at(d - 1, 22), at(d, 8), add=8) for d in range(6, LATER + 1)))
+ADMITTED = Person("risen", tuple(Episode("heart_rate", at(d - 1, 22), at(d, 8), add=8) for d in range(6, LATER + 1)))
 STOPPED = {
     "event": "medication_stopped",
     "medication": "beta_blocker",
@@ -35,6 +36,7 @@ STOPPED = {
     "note": "told on the phone",
 }
 SURGERY = {"event": "surgery", "medication": None}
+ADMISSION = {"event": "admission", "medication": None}
 EVENTS = "/v1/patients/p1/life-events"
 LIVED = (
     "SELECT rule, state, sentence, patient_sentence, evidence->'events' FROM alert WHERE patient_id = %s ORDER BY rule"
@@ -74,22 +76,22 @@ async def test_a_rise_up_to_the_size_is_expected_and_beyond_it_told_with_what_ha
     assert report.sentences > 8
 
 
-def operated(patient: int, side: str, size: float) -> Wanted:
-    """Surgery on day 5 with what a nurse stated of it."""
+def admitted(patient: int, side: str, size: float) -> Wanted:
+    """A stay in hospital from day 5 on, with what a nurse stated of it."""
     when = FIRST + timedelta(days=5)
     stated = {"heart_rate": {"side": side, "size": size}}
-    payload = life_events.checked("surgery", None, when, when, stated, "nurse")
+    payload = life_events.checked("admission", None, when, when, stated, "nurse")
     return wanted(patient, "life_event", T0 + 5 * DAY, "a", **payload)
 
 
 async def test_what_a_nurse_states_holds_back_exactly_what_lies_inside_and_no_safety_limit(bench: Bench) -> None:
     """8 /min more from day 5 on: a rise of up to 10, one of up to 5 and a fall of up to 10 are stated, or nothing."""
-    await bench.feed(changed(bench, operated(1, "rise", 10), operated(2, "rise", 5), operated(3, "fall", 10)))
+    await bench.feed(changed(bench, admitted(1, "rise", 10), admitted(2, "rise", 5), admitted(3, "fall", 10)))
     for patient in (1, 2, 4, 3):
         if patient == 3:  # before whom: the plain loop that recomputes sentences follows no fall that is expected
             with psycopg.connect(bench.settings.postgres.conninfo("admin")) as connection:
                 assert check_sentences(connection).problems == []
-        await bench.frames(stamped_story(patient, OPERATED, LATER))
+        await bench.frames(stamped_story(patient, ADMITTED, LATER))
         await bench.frames([stamped(patient, LATER * 24, [block("heart_rate", T0 + LATER * DAY, [150.0] * 60)])])
     inside, beyond, other, without = [await bench.rows(LIVED, patient) for patient in (1, 2, 3, 4)]
     assert [row[0] for row in inside] == ["tachycardia_at_rest"], "a safety limit knows no window"
@@ -97,11 +99,11 @@ async def test_what_a_nurse_states_holds_back_exactly_what_lies_inside_and_no_sa
     assert [[row[0] for row in rows] for rows in (beyond, other, without)] == [told] * 3
     found = "SELECT rule, started_at, found_at, priority FROM alert WHERE patient_id = %s ORDER BY 1"
     assert await bench.rows(found, 2) == await bench.rows(found, 3) == await bench.rows(found, 4), "as soon as ever"
-    note = " (surgery on 15 Oct: a {} of up to {} /min can come from it, as stated by a nurse)"
+    note = " (admission to hospital on 15 Oct: a {} of up to {} /min can come from it, as stated by a nurse)"
     for rows, words in ((inside, ("rise", 10)), (beyond, ("rise", 5)), (other, ("fall", 10))):
         assert all(row[2].endswith(note.format(*words)) for row in rows)
-        assert all("surgery" not in row[3] for row in rows), "the patient is not told that all is explained"
-    said = {"day": "2025-10-15", "words": "surgery", "side": "rise", "size": 5, "by": "nurse"}
+        assert all("hospital" not in row[3] for row in rows), "the patient is not told that all is explained"
+    said = {"day": "2025-10-15", "words": "admission to hospital", "side": "rise", "size": 5, "by": "nurse"}
     assert beyond[0][4] == [said]
 
 
@@ -162,7 +164,9 @@ async def test_an_event_is_written_down_once_put_right_and_taken_back(api: Serve
         problem(await client.get(EVENTS), 403, "role_not_allowed")
         kept = (await got(client, "/v1/patients/p1/changes"))["items"]
         assert [one["version"] for one in kept] == [3, 2, 1]
-        assert not {"words", "day", "life_event", "withdrawn", "reason"} & {name for one in kept for name in one}
+        assert not {"words", "day", "life_event", "withdrawn", "reason", "effects"} & {
+            name for one in kept for name in one
+        }
     sent = outbox(ours, patient)
     assert [(one.kind, one.version, one.payload["day"]) for one in sent] == [
         ("life_event", 1, "2026-11-20"), ("life_event", 2, "2026-11-18"), ("life_event", 3, "2026-11-18"),
@@ -176,15 +180,20 @@ async def test_what_is_stated_is_shown_to_the_team_with_its_author_and_ends_with
 ) -> None:
     """And a pregnancy's window is over where its end was written down, until that is taken back."""
     ours.patient("p1")
-    operation = {"event": "surgery", "day": "2026-11-20"}
-    stated = operation | {"expects": {"heart_rate": {"side": "rise", "size": 6, "days": 10}}}
+    stay = {"event": "admission", "day": "2026-11-20"}
+    stated = stay | {"expects": {"heart_rate": {"side": "rise", "size": 6, "days": 10}}}
     async with api.client(ours.token(ours.person("nina", "nurse"))) as client:
         shown = (await client.post(EVENTS, json=stated)).json()
         heart = next(one for one in shown["effects"] if one["metric"] == "heart_rate")
         assert (heart["side"], heart["size"], heart["until"], heart["stated_by"]) == ("rise", 6, "2026-11-29", "nurse")
-        assert (shown["until"], shown["by"]["id"]) == ("2026-12-17", "nina")
-        plainly = (await client.put(f"{EVENTS}/{shown['id']}", json=operation)).json()
+        assert (shown["until"], shown["by"]["id"]) == ("2026-12-03", "nina")
+        plainly = (await client.put(f"{EVENTS}/{shown['id']}", json=stay)).json()
         assert [one["size"] for one in plainly["effects"]] == [None] * 6, "put right without it, nothing is stated"
+        kept = (await got(client, "/v1/patients/p1/changes"))["items"]
+        hearts = [next(one for one in change["effects"] if one["metric"] == "heart_rate") for change in kept]
+        assert [(one["side"], one["size"], one["days"], one["stated_by"]) for one in hearts] == [
+            (None, None, None, None), ("rise", 6, 10, "nurse"),
+        ], "what was stated can still be looked up"  # fmt: skip
         began = (await client.post(EVENTS, json={"event": "pregnancy_began", "day": "2026-03-01"})).json()
         grows = {one["metric"]: one["grows_over_days"] for one in began["effects"]}
         assert (began["until"], grows) == ("2026-12-26", {"heart_rate": 280, "hrv_rmssd": None})
@@ -196,8 +205,40 @@ async def test_what_is_stated_is_shown_to_the_team_with_its_author_and_ends_with
             return [one["until"], one["effects"][0]["until"]]
 
         assert await until() == ["2026-11-11", "2026-11-11"]
+        lost = {"event": "pregnancy_ended", "day": "2026-03-01"}
+        assert (await client.put(f"{EVENTS}/{ended['id']}", json=lost)).status_code == 200
+        assert await until() == [None, None], "over as soon as it began"
+        page = (await client.get("/patients/p1", headers={"Accept": "text/html"})).text
+        assert "over as soon as it began" in page
+        assert "expected until 2026-02" not in page
         await client.post(f"{EVENTS}/{ended['id']}/withdraw", json={})
         assert await until() == ["2026-12-26", "2026-12-26"]
+
+
+@pytest.mark.parametrize(("fields", "told"), [
+    ({"size": "5"}, "“It may” is empty"),
+    ({"side": "rise"}, "“By up to” is empty"),
+    ({"days": "3"}, "“It may” is empty"),
+    ({"side": "rise", "size": "1_0"}, "“By up to”: '1_0' is not allowed; allowed: a plain number, e.g. 5.5"),
+    ({"side": "rise", "size": "25"}, "“By up to”: 25 is not allowed; allowed: more than 0 and at most 10 /min"),
+    ({"side": "rise", "size": "5", "days": "2.5"}, "“For so many days”: '2.5' is not allowed"),
+    ({"side": "rise", "size": "5", "days": "15"}, "“For so many days”: 15 is not allowed; allowed: whole days from 1 to 14"),
+    ({"event": "surgery", "side": "rise", "size": "5"}, "“What is expected of the heart rate”: none with this event"),
+    ({"event": "opioid"}, "“What happened”: 'opioid' is not allowed"),
+    ({"event": "medication_started"}, "“Which medicine” is empty"),
+    ({"side": "rise", "size": "5,5"}, "by up to 5.5 /min is expected until 2026-12-03, as stated by a nurse"),
+])  # fmt: skip
+async def test_the_form_takes_numbers_as_people_write_them_and_refuses_in_its_own_words(
+    api: ServedApi, ours: ApiData, fields: dict[str, str], told: str
+) -> None:
+    ours.patient("p1")
+    whole = {"event": "admission", "day": "2026-11-20", "key": "k" * 16} | fields
+    async with api.client(ours.token(ours.person("nina", "nurse"))) as client:
+        headers = {"hx-request": "true", "Accept": "text/html"}
+        page = (await client.post("/patients/p1/life-events", data=whole, headers=headers)).text
+        page += (await client.get("/patients/p1", headers={"Accept": "text/html"})).text
+    assert told in unescape(page)
+    assert "expects" not in page
 
 
 async def test_an_event_that_cant_be_is_refused_with_what_can(api: ServedApi, ours: ApiData) -> None:
@@ -213,9 +254,10 @@ async def test_an_event_that_cant_be_is_refused_with_what_can(api: ServedApi, ou
         ("day", {"day": "2027-11-20"}),
         ("reason", {"note": "x" * 1001}),
         ("expects.heart_rate", {"expects": {"heart_rate": {"side": "rise", "size": 5}}}),
+        ("expects.heart_rate", SURGERY | {"expects": {"heart_rate": {"side": "rise", "size": 5}}}),
         ("expects", {"expects": {"spo2": {"side": "fall", "size": 5}}}),
         *(
-            (f"expects.heart_rate.{name}", SURGERY | {"expects": {"heart_rate": {"side": "rise", "size": 5} | wrong}})
+            (f"expects.heart_rate.{name}", ADMISSION | {"expects": {"heart_rate": {"side": "rise", "size": 5} | wrong}})
             for name, wrong in (("size", {"size": 11}), ("size", {"size": -1}), ("days", {"days": 29}))
         ),
     ]

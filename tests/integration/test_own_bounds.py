@@ -134,7 +134,10 @@ async def test_a_dry_run_shows_what_a_bound_and_a_budget_gain_and_lose(bench: Be
     assert asked == ({"spo2_drift": 1}, {"spo2_shift": 1}), "one question a metric: the drift's, in the shift's place"
     larger = await tried("adaptive_rules: {alert_budget: 0.3}")
     assert larger["gained"]["by_rule"] == {"resting_heart_rate_rise": 1}
-    assert larger["after"]["incidents"] == larger["before"]["incidents"] + 1
+    assert larger["after"]["alerts"] == larger["before"]["alerts"] + 1
+    told = await bench.rows("SELECT rule FROM alert WHERE patient_id = 1 AND kind = 'clinical'")
+    assert told == [("spo2_shift",)], "of one time with which the rise is one incident"
+    assert larger["after"]["incidents"] == larger["before"]["incidents"]
     file = written(tmp_path, "organisation", 1, "spo2_drift: {bound: 1.2}", "adaptive_rules: {alert_budget: 0.3}")
     applied = await run(bench, "apply", file, "--reason", "board", "--yes")
     assert applied.exit_code == 0, applied.stderr
@@ -205,16 +208,17 @@ async def test_the_api_sets_refuses_and_shows_them(api: ServedApi, ours: ApiData
     assert [rule["rule"] for rule in document["own_limits"]] == ["spo2_drift", "adaptive_rules"]
     assert document["limits_individualised"] is False, "no safety limit is"
     told = (
-        "Against the own normal: drift of oxygen saturation at night told from 1.5 % (own), alert budget 0.3 incidents "
-        "a patient-week (the organisation's)."
+        "Against the own normal: drift of oxygen saturation at night told from 1.5 % (this patient's own), alert budget "
+        "0.3 incidents a patient-week (the organisation's)."
     )
     assert document["limits_note"].endswith(told)
     assert told.replace("'", "&#39;") in page
     assert (
-        "Oxygen saturation at night: far from the first weeks, told from 1.5 % and again from 3, set by patient" in page
+        "Oxygen saturation at night: far from the first weeks, told from 1.5 % and again from 3 (this patient&#39;s own)"
+        in page
     )
     assert (
-        "Alert budget of all rules against the own normal together: 0.3 incidents a patient-week, set by organisation"
+        "Alert budget of all rules against the own normal together: 0.3 incidents a patient-week (the organisation&#39;s)"
         in page
     )
     assert ours.connection.execute(

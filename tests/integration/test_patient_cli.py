@@ -57,14 +57,21 @@ def test_an_event_is_written_put_right_and_withdrawn(migrated: Settings, ours: A
     listed = json.loads(keepwell(migrated, "changes", "p1", "--json", *mine).stdout)
     assert [(row["version"], row["payload"]["withdrawn"]) for row in listed] == [(3, True), (2, False), (1, False)]
     assert "no event 'none' is written down" in keepwell(migrated, "life-event-withdraw", "p1", "none", *mine).stderr
-    surgery = ("life-event", "p1", "surgery", "--day", day)
-    done = keepwell(migrated, *surgery, "--rise", "6", "--days", "10", "--json", *mine)
+    stay = ("life-event", "p1", "admission", "--day", day)
+    done = keepwell(migrated, *stay, "--rise", "6", "--days", "10", "--json", *mine)
     stated = {"side": "rise", "size": 6.0, "days": 10, "by": "command_line"}
     assert json.loads(done.stdout)[0]["effects"]["heart_rate"] == stated, done.stderr
     for wrong, said in (
-        (("--rise", "11"), "at most 10 /min"), (("--rise", "3", "--fall", "3"), "one side"), (("--days", "3"), "--rise"),
+        (("--rise", "11"), "--rise 11 is not allowed; allowed: more than 0 and at most 10 /min"),
+        (("--rise", "3", "--fall", "3"), "one side"), (("--days", "3"), "--rise"),
+        (("--fall", "3", "--days", "15"), "--days 15 is not allowed; allowed: whole days from 1 to 14"),
     ):  # fmt: skip
-        assert said in " ".join(keepwell(migrated, *surgery, *wrong, *mine).stderr.split())
+        assert said in " ".join(keepwell(migrated, *stay, *wrong, *mine).stderr.split())
+    for event in (("surgery",), ("vaccination",), ("medication_started", "beta_blocker")):
+        none = keepwell(migrated, "life-event", "p1", *event, "--day", day, "--rise", "3", *mine)
+        assert "--rise 3 is not allowed; allowed: none with this event" in " ".join(none.stderr.split()), event
+    digoxin = ("life-event", "p1", "medication_started", "digoxin", "--day", day)
+    assert "allowed: --fall" in " ".join(keepwell(migrated, *digoxin, "--rise", "3", *mine).stderr.split())
     assert "a class of medicine" in keepwell(migrated, *stopped[:3], "metoprolol", "--day", day, *mine).stderr
 
 

@@ -207,6 +207,12 @@ def test_a_file_is_applied_once_asked_for_and_refused_when_it_is_stale(
     assert rows == [("patient.limits", ""), read, read, read], "the reason stays with the change"
     relayed = ours.connection.execute("SELECT count(*) FROM outbox WHERE organisation_id = %s", [ours.organisation])
     assert relayed.fetchone() == (1,)
+    assert keepwell(migrated, "profile", "p1", '{"pacemaker": true}', *mine, group="patient").exit_code == 0
+    shown = json.loads(keepwell(migrated, "show", "patient", "p1", "--json", *mine).stdout)
+    off = {row["rule"]: row["state"] for row in shown if row["state"] != "on"}
+    assert off["heart_rate_drift"] == "off: a pacemaker sets the heart rate at rest", (
+        "and nothing of pregnancy or nights"
+    )
 
 
 def test_a_programmes_layer_is_its_limits_and_leaves_the_rest_of_it_alone(

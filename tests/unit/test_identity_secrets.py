@@ -170,6 +170,7 @@ def test_scopes_name_actions_that_exist_and_allow_nothing_else() -> None:
         assert f'"{action}"' in source, action
     check(None, "anything.at_all")
     check(["alerts:read", "frames:read"], "frame.read")
+    check(["worklist:read"], "wearing.read")
     for held, action in (
         (["alerts:read"], "alert.acknowledge"),
         ([], "alert.read"),

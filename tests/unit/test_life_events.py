@@ -16,7 +16,7 @@ from detectors.explain import patient_sentence, sentence
 from detectors.protocol import LIMIT_METRICS
 from detectors.wording import UNITS
 from services import life_events
-from services.expectations import SHIFTS, size_on
+from services.expectations import SHIFTED_METRIC, size_on
 from services.impossible import ImpossibleError
 from services.life_events import MEDICATION, catalogue, checked, standing
 from services.processor.change import PatientChange
@@ -36,7 +36,7 @@ def test_every_class_has_a_source_and_the_page_shows_it() -> None:
             assert f"| {one['days']} |" in row or f"| {one['days']}, or until it ended |" in row, key
             for metric in LIMIT_METRICS:
                 effect = one.get(metric, {})
-                assert ("size" in effect) <= (metric == SHIFTS), "detection knows no other window"
+                assert ("size" in effect) <= (metric == SHIFTED_METRIC), "detection knows no other window"
                 assert f"up to {effect.get('size')} " in row or "size" not in effect, key
                 assert f"growing over {effect.get('over')} days" in row or "over" not in effect, key
                 assert metric in UNITS or not effect
@@ -116,10 +116,10 @@ def test_what_is_said_beside_an_alert_is_what_is_expected_at_that_time() -> None
     assert began.said_of("heart_rate", began.from_ms + 84 * DAY_MS).evidence() == {
         "day": "2026-03-03", "words": "pregnancy began", "side": "rise", "size": 2.6,
     }  # fmt: skip
-    stated = checked("surgery", None, DAY, DAY, {SHIFTS: {"side": "rise", "size": 6, "days": 10}}, "nurse")
+    stated = checked("admission", None, DAY, DAY, {SHIFTED_METRIC: {"side": "rise", "size": 6, "days": 10}}, "nurse")
     (event,) = standing({"a": stated})
     evidence = event.said_of("heart_rate", event.from_ms).evidence()
-    assert evidence == {"day": "2026-03-03", "words": "surgery", "side": "rise", "size": 6, "by": "nurse"}
+    assert evidence == {"day": "2026-03-03", "words": "admission to hospital", "side": "rise", "size": 6, "by": "nurse"}
     assert event.said_of("spo2", event.from_ms).evidence()["size"] is None
     assert event.said_of("heart_rate", event.from_ms + 10 * DAY_MS).side is None, "what was stated is over"
     (window,) = event.windows
@@ -127,20 +127,23 @@ def test_what_is_said_beside_an_alert_is_what_is_expected_at_that_time() -> None
 
 
 @pytest.mark.parametrize(("event", "medication", "expects", "field", "allowed"), [
-    ("surgery", None, {SHIFTS: {"side": "rise", "size": 10.1}}, "expects.heart_rate.size", "at most 10 /min"),
-    ("surgery", None, {SHIFTS: {"side": "rise", "size": 0}}, "expects.heart_rate.size", "more than 0"),
-    ("surgery", None, {SHIFTS: {"side": "rise", "size": 0.04}}, "expects.heart_rate.size", "at least 0.1"),
-    ("surgery", None, {SHIFTS: {"side": "rise", "size": float("nan")}}, "expects.heart_rate.size", "at most 10"),
-    ("surgery", None, {SHIFTS: {"side": "rise", "size": True}}, "expects.heart_rate.size", "at most 10"),
-    ("surgery", None, {SHIFTS: {"side": "rise", "size": 5, "days": 29}}, "expects.heart_rate.days", "from 1 to 28"),
-    ("surgery", None, {SHIFTS: {"side": "up", "size": 5}}, "expects.heart_rate.side", "fall or rise"),
-    ("vaccination", None, {SHIFTS: {"side": "fall", "size": 5}}, "expects.heart_rate.side", "rise"),
-    ("medication_stopped", "digoxin", {SHIFTS: {"side": "fall", "size": 5}}, "expects.heart_rate.side", "rise"),
-    ("surgery", None, {SHIFTS: {"size": 5}}, "expects.heart_rate", "side, size"),
-    ("surgery", None, {"spo2": {"side": "fall", "size": 5}}, "expects", "heart_rate alone"),
-    ("surgery", None, [], "expects", "heart_rate alone"),
-    ("pregnancy_began", None, {SHIFTS: {"side": "rise", "size": 5}}, "expects.heart_rate", "it has the rise of up to 8"),
-    ("medication_started", "opioid", {SHIFTS: {"side": "rise", "size": 5}}, "expects.heart_rate", "nothing of it"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": 10.1}}, "expects.heart_rate.size", "at most 10 /min"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": 0}}, "expects.heart_rate.size", "more than 0"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": 0.04}}, "expects.heart_rate.size", "at least 0.1"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": float("nan")}}, "expects.heart_rate.size", "at most 10"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": True}}, "expects.heart_rate.size", "at most 10"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "rise", "size": 5, "days": 15}}, "expects.heart_rate.days", "from 1 to 14"),
+    ("admission", None, {SHIFTED_METRIC: {"side": "up", "size": 5}}, "expects.heart_rate.side", "fall or rise"),
+    ("medication_started", "thyroid_hormone", {SHIFTED_METRIC: {"side": "fall", "size": 5}}, "expects.heart_rate.side", "rise"),
+    ("surgery", None, {SHIFTED_METRIC: {"side": "rise", "size": 5}}, "expects.heart_rate", "is what must be told"),
+    ("surgery", None, {SHIFTED_METRIC: {"side": "fall", "size": 5}}, "expects.heart_rate", "stated of admission to hospital"),
+    ("vaccination", None, {SHIFTED_METRIC: {"side": "rise", "size": 5}}, "expects.heart_rate", "leave it out"),
+    ("medication_stopped", "digoxin", {SHIFTED_METRIC: {"side": "fall", "size": 5}}, "expects.heart_rate.side", "rise"),
+    ("admission", None, {SHIFTED_METRIC: {"size": 5}}, "expects.heart_rate", "side, size"),
+    ("admission", None, {"spo2": {"side": "fall", "size": 5}}, "expects", "heart_rate alone"),
+    ("admission", None, [], "expects", "heart_rate alone"),
+    ("pregnancy_began", None, {SHIFTED_METRIC: {"side": "rise", "size": 5}}, "expects.heart_rate", "it has the rise of up to 8"),
+    ("medication_started", "opioid", {SHIFTED_METRIC: {"side": "rise", "size": 5}}, "expects.heart_rate", "nothing of it"),
 ])  # fmt: skip
 def test_what_cant_be_stated_is_refused_with_what_can(
     event: str, medication: str | None, expects: object, field: str, allowed: str
@@ -151,9 +154,23 @@ def test_what_cant_be_stated_is_refused_with_what_can(
     assert allowed in refused.value.allowed
 
 
+def test_of_what_must_be_told_by_its_own_source_nobody_states_anything() -> None:
+    for kind, one in catalogue()["event"].items():
+        told = any(words in one["source"] for words in ("must be told", "told all the same", "held back"))
+        assert told == ("must_be_told" in one), kind
+        assert one["title"] not in life_events.of_which().split(", ") or not told
+    assert all(
+        "heart_rate" not in one or "held back" not in one["source"] for one in catalogue()["medication"].values()
+    )
+    with pytest.raises(ImpossibleError) as refused:
+        checked("admission", None, DAY, DAY, {SHIFTED_METRIC: {"side": "rise"}}, "nurse")
+    assert refused.value.value == '{"side": "rise"}', "as it was sent, not as Python has it"
+
+
 def written(number: int, kind: str, day: int, size: float | None, *, withdrawn: bool) -> PatientChange:
     when = DAY + timedelta(days=day)
-    expects = None if size is None or kind.startswith("pregnancy") else {SHIFTS: {"side": "rise", "size": size}}
+    known = kind.startswith("pregnancy") or kind == "surgery"  # of which nobody may state anything
+    expects = None if size is None or known else {SHIFTED_METRIC: {"side": "rise", "size": size}}
     payload = checked(kind, None, when, when, expects, "nurse") | {"withdrawn": withdrawn}
     return PatientChange(life_events.midnight_ms(when), number, "life_event", f"s{number % 4}", payload, 7)
 
@@ -173,8 +190,8 @@ def test_in_whatever_order_they_are_told_the_same_is_expected_and_said(told: lis
     assert shuffled.windows == ordered.windows
     for day in range(0, 120, 7):
         at_ms = life_events.midnight_ms(DAY) + day * DAY_MS
-        said = ordered.said(1, SHIFTS, at_ms)
-        assert shuffled.said(1, SHIFTS, at_ms) == said
+        said = ordered.said(1, SHIFTED_METRIC, at_ms)
+        assert shuffled.said(1, SHIFTED_METRIC, at_ms) == said
         room = [row[1:] for row in ordered.windows.get(1, []) if row[0] <= at_ms][-1:]
         most = max((event.size or 0 for event in said if event.side == "rise"), default=0)
         assert most <= (room[0][1] if room else 0), "nothing is said to be expected that is not"

@@ -103,11 +103,18 @@ rules:
   adaptive_rules: {alert_budget: 0.5}
   spo2_low: {bound: 3}
   resting_heart_rate_rise: {}
+  heart_rate_shift: {bound: 2}
+  weight_gain: {levels: [1]}
 examples:
-  - readings: [{at: 0 s, spo2: 90}]
-    expect: [{rule: spo2_drift, at: 0 s, level: low}]
+  - readings: [{at: 0 s, spo2: 90}, {at: 1 s, weight: 80}]
+    expect: [{rule: spo2_drift, at: 0 s, level: low}, {rule: weight_gain, at: 1 s, level: medium}]
 """
 BUDGET = "write it under rules, as adaptive_rules: {alert_budget: 0.2}"
+SAME = "leave it out: its limit is the same for everybody, and examples test those that a file can set"
+READ = (
+    "at, until, every, heart_rate, steps, spo2, respiratory_rate, skin_temperature, body_temperature, hrv_rmssd, "
+    "systolic_pressure, diastolic_pressure, glucose, resting_heart_rate"
+)
 GOLDEN_OWN = [
     f"line 3: alert_budget is not allowed; allowed: for, version, rules, examples. Next: {BUDGET}",
     f"line 5: rules.alert_budget is not allowed; allowed: {LAYER}. Next: {BUDGET}",
@@ -120,10 +127,16 @@ GOLDEN_OWN = [
     "line 10: rules.adaptive_rules.alert_budget = 0.5 is not allowed; allowed: 0.1, 0.2, 0.3 incidents a patient-week. "
     f"Next: {ASIS}",
     "line 11: rules.spo2_low.bound = 3 is not allowed; allowed: levels and persist_s. Next: leave it out",
-    f"line 12: rules.resting_heart_rate_rise is not allowed; allowed: {LAYER}. Next: write heart_rate_drift or "
-    "respiratory_rate_drift or respiratory_rate_high, or leave it out",
-    f"line 15: examples[0].expect[0].rule = 'spo2_drift' is not allowed; allowed: {RULES}. Next: leave it out: examples "
+    f"line 12: rules.resting_heart_rate_rise is not allowed; allowed: {LAYER}. Next: leave it out: its limit follows the "
+    "alert budget, adaptive_rules: {alert_budget: 0.2}",
+    f"line 13: rules.heart_rate_shift is not allowed; allowed: {LAYER}. Next: leave it out: the limit of heart_rate_shift "
+    "is the same for everybody",
+    f"line 14: rules.weight_gain is not allowed; allowed: {LAYER}. Next: leave it out: the limit of weight_gain is the "
+    "same for everybody",
+    f"line 16: examples[0].readings[1].weight is not allowed; allowed: {READ}. Next: {SAME}",
+    f"line 17: examples[0].expect[0].rule = 'spo2_drift' is not allowed; allowed: {RULES}. Next: leave it out: examples "
     "test limits only; see on the past what it finds (`keepwell rules dry-run`)",
+    f"line 17: examples[0].expect[1].rule = 'weight_gain' is not allowed; allowed: {RULES}. Next: {SAME}",
 ]
 
 

@@ -14,9 +14,10 @@ from scipy.stats import binom, kendalltau, theilslopes
 
 from detectors import robust, trends
 from detectors.baseline import BASELINE_DTYPE, learn
-from detectors.courses import recovery, wear
+from detectors.courses import recovery
 from detectors.robust import CONFIDENCE, Estimate, shift, slope
 from detectors.trends import Change, Daily
+from detectors.wear import wear
 
 LAST = 97  # 14 weeks: day 0 to day 97
 COMPARISONS: list[Callable[[Daily, int], Change]] = [

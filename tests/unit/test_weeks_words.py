@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors.courses import Recovery, Wear
+from detectors.courses import Recovery
 from detectors.robust import Estimate
 from detectors.trends import Change, ChangeState, Kind
+from detectors.wear import Wear
 from detectors.weights import Gain
 from services.api.weeks import plain, shapes, statements, words
 from services.api.weeks.quantities import QUANTITIES

@@ -12,7 +12,9 @@ from detectors.protocol import DAY_MS, HOUR_MS, MINUTE_MS, Finding, Readings, St
 from detectors.rules import ADAPTIVE, WEIGHT_GAIN, WHY_OFF
 from detectors.weight_gain import WEIGHT, WEIGHT_DTYPE, WeightGain
 from evaluation.weights import Way, gaining, well
+from ingest.clock import to_datetime
 from services.profile import Profile, conditions
+from services.web import present
 
 T0 = 20_500 * DAY_MS
 MORNING = 7 * HOUR_MS
@@ -122,11 +124,17 @@ def test_evidence_is_plain_and_sentences_say_from_what_to_what() -> None:
     assert sentence(WEIGHT_GAIN.id, found.evidence) == (
         "Weight rose by 2.4 kg, from 80.1 kg on 16 Feb to 82.5 kg on 19 Feb: more than 2 kg in 3 days, seen on two days"
     )
+    names = [name for name, _ in present.evidence(found.evidence, "UTC", to_datetime(0))]
+    assert "May be another person or another scale" not in names, "that it is neither is not known"
+    assert names.index("Which was weighed on") == names.index("Counted from") + 1
     (jump,) = feed([*mornings(80.0, 101.3), (DAY_MS + MORNING + MINUTE_MS, 101.4)])
     assert patient_sentence(WEIGHT_GAIN.id, jump.evidence) == (
         "Your weight rose by 21.35 kg, from 80 kg on 16 Feb to 101.35 kg on 17 Feb: more than 2 kg in 3 days, seen in "
         "two readings of one weighing; so large a jump may also be another person or another scale"
     )
+    shown = dict(present.evidence(jump.evidence | {"limit_set_by": "patient"}, "UTC", to_datetime(0)))
+    assert shown["May be another person or another scale"] == "yes"
+    assert shown["Whose limit"] == "this patient's own", "whoever set it, it was not the patient"
     near, calm = (feed(mornings(80.0, 82.5, 82.5, *then))[-1] for then in ((80.9, 80.9), [82.5] * 8))
     assert sentence(WEIGHT_GAIN.id, near.evidence) == (
         "Weight was 80.9 kg on 20 Feb, in two weighings in a row no more than 1 kg above the 80 kg from which it had "

@@ -148,7 +148,7 @@ class Source:
             "not_open_to_who_asked": sorted({"readings", "alerts"} - self.opened),
             "withheld_by_consent": list(self.withheld),
             "profile": said["payload"] if said else {},
-            "limits_note": individual.note(own)[1],
+            "limits_note": individual.note(own, plain=True)[1],
             "life_events": await self._life_events(),
             "monitoring": {name: watched[name] for name in ("state", "since", "until")},
             "devices": [

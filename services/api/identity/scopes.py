@@ -12,7 +12,7 @@ SCOPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "alerts:read": ("alerts.list", "alert.read", "alert.stream", "incidents.list"),
         "alerts:acknowledge": ("alert.acknowledge", "incident.acknowledge"),
-        "worklist:read": ("worklist.read", "budget.read"),
+        "worklist:read": ("worklist.read", "wearing.read", "budget.read"),
         "patients:read": ("patients.list", "patient.read", "trend.read", "patient.changes", "patient.suppressed"),
         "patients:change": ("patient.monitoring", "patient.new_normal"),
         "frames:read": ("frame.read",),

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 
 from detectors.baseline import DAYS
-from detectors.courses import ENOUGH_HOURS
 from detectors.protocol import Longs
 from detectors.regularity import HOURS, WALKED_STEPS, nightly
 from detectors.trends import SPAN, Daily
+from detectors.wear import ENOUGH_HOURS
 from detectors.weights import Weighings
 from ingest.catalogue import catalogue
 from services.api import monitoring

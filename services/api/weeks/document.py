@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from detectors import trends
 from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, PAIRS
-from detectors.courses import recovery, wear
+from detectors.courses import recovery
 from detectors.day_shape import DAY_SHAPE
 from detectors.robust import CONFIDENCE
 from detectors.rules import NIGHT_BREATH_RISE, RESTING_HEART, WHY_OFF
 from detectors.trends import SPAN, Change, Daily
+from detectors.wear import wear
 from detectors.weights import gain
 from ingest.clock import to_ms
 from services import profile

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from detectors.courses import Recovery, Wear
+from detectors.courses import Recovery
 from detectors.trends import Change
+from detectors.wear import Wear
 from detectors.weights import Gain
 from services.api.weeks.quantities import Quantity, date_words
 

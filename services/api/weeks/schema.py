@@ -161,7 +161,8 @@ class Weeks(TypedDict, total=False):
 class Wearing(TypedDict):
     """One patient of whom less comes than before; the days are their own, over, and such on which data were asked for.
 
-    ``falling`` as the statement on their page says it; ``stopped``: hardly anything came in the last fortnight.
+    ``falling`` as the statement on their page says it; ``stopped``: no day of the last fortnight had enough, and half
+    of them or more had nothing at all.
     """
 
     patient: Brief
@@ -180,12 +181,22 @@ class Wearing(TypedDict):
 
 @strict
 class WearingList(TypedDict):
-    """Whose wear is falling among the ``patients`` whom the person's teams look after; of ``unknown`` too few days."""
+    """Whose wear is falling among the ``patients`` whom one's teams look after, without the discharged and the dead.
+
+    Of ``never_heard`` no heart rate ever came, of ``unknown`` there are too few days to say: of them is not known
+    whether they wear it less. ``not_asked``: paused, in hospital or in comfort care now. Counts are of the patients
+    that were looked at; ``not_looked_at`` come later by id: ``note`` says so, and ``next`` goes on with them.
+    """
 
     at: str
     patients: int
+    never_heard: int
     unknown: int
     stopped: int
     falling: int
+    not_asked: int
+    not_looked_at: int
+    note: str | None
     items: list[Wearing]
+    next: str | None
     withheld_by_consent: NotRequired[int]

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from detectors.apart import LEAST_HOURS
-from detectors.courses import ENOUGH_HOURS, Recovery, Wear
+from detectors.courses import Recovery
 from detectors.shape import LEAST_DAYS
 from detectors.trends import Change
+from detectors.wear import ENOUGH_HOURS, Wear
 from detectors.weights import GAIN_DAYS, GAIN_KG, Gain
 from services.api.weeks import plain as to_patients
 from services.api.weeks import words as to_the_team

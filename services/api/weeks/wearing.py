@@ -1,124 +1,133 @@
 """Whose wear is falling, and of whom hardly anything comes any more: a list for whoever organises care.
 
 It says of many what `statements.wear` says of one on their page, by the same function of the same days; it holds no
-clinical value, alerts nobody and is stored nowhere. Of everybody at once: three queries, however many patients.
+clinical value, alerts nobody and is stored nowhere. Who is discharged or has died is not on it, and whose silence is in
+order now (paused, in hospital, in comfort care) is counted apart.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from datetime import datetime, timedelta
-from typing import Any, Final, LiteralString
+from datetime import datetime
+from typing import Any, Final, LiteralString, NamedTuple
 
-import numpy as np
+from psycopg.errors import QueryCanceled
 
-from detectors.courses import ENOUGH_HOURS, Wear, wear
-from detectors.regularity import HOURS
-from detectors.trends import SPAN, Daily
-from services.api import withheld
+from detectors.wear import ENOUGH_HOURS, Wear
+from ingest.catalogue import catalogue
+from ingest.clock import to_ms
+from services.api import monitoring, pages, withheld
 from services.api.patients import link
+from services.api.problems import Code, Problem
 from services.api.query import Row, every
 from services.api.scope import Scope
-from services.api.times import rfc3339, zone
-from services.api.weeks import words
-from services.api.weeks.days import HEART, not_asked
-from services.api.weeks.quantities import day_of, iso
+from services.api.times import rfc3339
+from services.api.weeks import words, worn
+from services.api.weeks.quantities import iso
+from services.api.weeks.worn import Worn
+from services.monitoring import STATES
 
-READ: Final = timedelta(days=SPAN + 2)  # in UTC, so that every zone's days are whole
+MOST: Final = 2000  # patients looked at for one page, by id; the next one goes on with the others
+COUNTED: Final = (catalogue()["heart_rate"].data_class,)  # whose consent withholds it is left out
+ENDED: Final = [name for name, state in STATES.items() if state.closes]
+IN_ORDER: Final = frozenset(name for name, state in STATES.items() if not state.silence and not state.closes)
 
-# Whom the person's teams look after, but for whom consent withholds something of the data that are counted here;
-# ``before``: a heart rate came before the days that are read.
-_PATIENTS: LiteralString = """
-    SELECT p.id, p.key, p.name, p.time_zone, s.last_heard,
-           coalesce((SELECT true FROM rollup_view r WHERE r.patient_id = p.id AND r.metric_id = %(heart)s
-                     AND r.bucket_s = 86400 AND r.t0 < %(before)s LIMIT 1), false) AS before
-    FROM patient p
-    LEFT JOIN (SELECT patient_id, max(last_at) AS last_heard FROM metric_state GROUP BY patient_id) s
-      ON s.patient_id = p.id
-    WHERE p.erased_at IS NULL AND p.id IN (SELECT patient_id FROM my_team_patient)
-      AND p.id <> ALL (ARRAY(SELECT w.patient_id FROM my_withholding() w)) ORDER BY p.key"""
-# Hours of a UTC day as bits, patient by patient along the index: no sort of every hour, and no plan that scans more.
-_HOURS: LiteralString = """
-    SELECT q.id AS patient_id, h.day, h.hours
-    FROM unnest(%(ids)s::int[]) AS q (id) CROSS JOIN LATERAL (
-        SELECT array_agg(day) AS day, array_agg(hours) AS hours
-        FROM (SELECT (t0 AT TIME ZONE 'UTC')::date - date '1970-01-01' AS day,
-                     bit_or(1 << extract(hour FROM t0 AT TIME ZONE 'UTC')::int) AS hours
-              FROM rollup_view WHERE patient_id = q.id AND metric_id = %(heart)s AND bucket_s = 3600
-                AND t0 >= %(start)s AND t0 <= %(now)s GROUP BY 1) AS one) AS h
-    WHERE h.day IS NOT NULL"""
-_MONITORED: LiteralString = """
-    SELECT patient_id, payload, effective_at FROM patient_change
-    WHERE kind = 'monitoring' AND patient_id = ANY (%(ids)s) AND effective_at <= %(now)s ORDER BY effective_at, id"""
+# Whom the person's teams look after; ``n`` counts those of them who come after a key.
+_PEOPLE: LiteralString = (
+    """
+    SELECT p.id, p.key, p.name, p.time_zone, coalesce(m.state, 'active') AS monitoring, count(*) OVER () AS n
+    FROM patient p """  # noqa: S608 - constants only
+    + monitoring.NOW
+    + """
+    WHERE p.erased_at IS NULL AND p.id IN (SELECT patient_id FROM my_team_patient) AND p.key > %(after)s
+      AND coalesce(m.state, 'active') <> ALL (%(ended)s)
+      AND p.id <> ALL (ARRAY(SELECT w.patient_id FROM my_withholding() w WHERE w.classes @> %(counted)s))
+    ORDER BY p.key LIMIT %(most)s"""
+)
+Place = tuple[float, float, str]  # in the list: those who stopped first, then by days lost
 
 
-async def document(scope: Scope, now: datetime, limit: int) -> dict[str, Any]:
-    """Return of whom less comes than before, those of whom hardly anything comes first, then by days lost."""
-    rows, found = await _patients(scope, now), []
-    said = await _wear(scope, rows, now)
-    for row in rows:
-        one = said[row["id"]]
-        if one.stopped or one.state == "falling":
-            found.append((row, one))
-    found.sort(key=lambda pair: (not pair[1].stopped, -_lost(pair[1]), pair[0]["key"]))
-    shown = found[:limit]
-    scope.saw([row["id"] for row, _ in shown])
+class _Found(NamedTuple):
+    place: Place
+    row: Row
+    worn: Worn
+
+
+async def document(scope: Scope, now: datetime, limit: int, cursor: str | None = None) -> dict[str, Any]:
+    """Return of whom less comes than before, those of whom hardly anything comes first, then by days lost.
+
+    Raises:
+        Problem: not a cursor this list gave out, or it took too long.
+    """
+    after, begin = _begun(cursor)
+    try:
+        rows = await _people(scope, now, after)
+        asked = {row["id"]: row["time_zone"] for row in rows if row["monitoring"] not in IN_ORDER}
+        said = await worn.read(scope.connection, asked, now)
+    except QueryCanceled as error:
+        detail = "try again in a minute; what a patient's own page says of their wear takes less"
+        raise Problem(Code.TOO_SLOW, detail, retry_after_s=60) from error
+    rest = [one for one in _listed(rows, said) if begin is None or one.place > begin]
+    shown = rest[:limit]
+    scope.saw([one.row["id"] for one in shown])
+    beyond = rows[0]["n"] - len(rows) if rows else 0
+    following = [after, *shown[-1].place] if len(rest) > limit else [rows[-1]["key"], *[None] * 3] if beyond else None
     return {
         "at": rfc3339(now),
         "patients": len(rows),
-        "unknown": sum(one.state == "unknown" and one.expected > 0 and not one.stopped for one in said.values()),
-        "stopped": sum(one.stopped for _, one in found),
-        "falling": sum(not one.stopped for _, one in found),
-        "items": [scope.show("wearing", _item(row, one)) for row, one in shown],
-        **await withheld.count(scope, wholly=False),
+        **_counts(list(said.values())),
+        "not_asked": len(rows) - len(said),
+        "not_looked_at": beyond,
+        "note": _note(len(rows), beyond, after),
+        "items": [scope.show("wearing", _item(one.row, one.worn)) for one in shown],
+        "next": pages.encode(following) if following else None,
+        **await withheld.count(scope, COUNTED),
     }
 
 
-async def _patients(scope: Scope, now: datetime) -> list[Row]:
-    return await every(scope.connection, _PATIENTS, {"heart": HEART, "before": now - READ})
+def _listed(rows: list[Row], said: dict[int, Worn]) -> list[_Found]:
+    known = [(row, said[row["id"]]) for row in rows if row["id"] in said]
+    less = [(row, one) for row, one in known if one.wear.stopped or one.wear.state == "falling"]
+    return sorted((_Found(_place(row, one.wear), row, one) for row, one in less), key=lambda found: found.place)
 
 
-async def _wear(scope: Scope, rows: list[Row], now: datetime) -> dict[int, Wear]:
-    """Return patient → what is said of their wear, as on their own page."""
-    asked = {"ids": [row["id"] for row in rows], "heart": HEART, "start": now - READ, "now": now}
-    found = await every(scope.connection, _HOURS, asked, prepare=False)  # a plan for any dates takes 5 times as long
-    hours = {row["patient_id"]: row for row in found}
-    monitored: dict[int, list[Row]] = defaultdict(list)
-    for row in await every(scope.connection, _MONITORED, asked):
-        monitored[row["patient_id"]].append(row)
-    calendars = {name: _Calendar(name, now) for name in {row["time_zone"] for row in rows}}
+async def _people(scope: Scope, now: datetime, after: str) -> list[Row]:
+    asked = {"now": now, "now_ms": to_ms(now), "after": after, "ended": ENDED, "counted": list(COUNTED), "most": MOST}
+    return await every(scope.connection, _PEOPLE, asked)
+
+
+def _counts(said: list[Worn]) -> dict[str, int]:
+    """Return how many there are of each; of who is in none of them, enough is known and wear does not fall."""
+    known = [one.wear for one in said if one.heard]
     return {
-        one: _of(row, calendars[row["time_zone"]].worn(hours.get(one)), monitored[one], calendars[row["time_zone"]])
-        for row in rows
-        for one in [row["id"]]
+        "never_heard": len(said) - len(known),
+        "unknown": sum(one.state == "unknown" and not one.stopped for one in known),
+        "stopped": sum(one.stopped for one in known),
+        "falling": sum(one.state == "falling" and not one.stopped for one in known),
     }
 
 
-class _Calendar:
-    """The local days of the hours that are read, in one time zone."""
-
-    def __init__(self, name: str, now: datetime) -> None:
-        self.here = now.astimezone(zone(name))
-        self.today = day_of(self.here)
-        self._first = int((now - READ).timestamp()) // 86400 * HOURS
-        hours = range(self._first, int(now.timestamp()) // 3600 + HOURS)
-        self._day = np.array([day_of(datetime.fromtimestamp(hour * 3600, self.here.tzinfo)) for hour in hours])
-
-    def worn(self, row: Row | None) -> Daily:
-        """Return the hours of each local day with a heart rate, of UTC days with their hours as bits."""
-        if row is None:
-            return Daily.of([], [])
-        worn = np.array(row["hours"])[:, None] >> np.arange(HOURS) & 1 == 1
-        hour = np.array(row["day"])[:, None] * HOURS + np.arange(HOURS)
-        days, hours = np.unique(self._day[hour[worn] - self._first], return_counts=True)
-        return Daily.of(days.tolist(), hours.tolist())
+def _note(looked_at: int, beyond: int, after: str) -> str | None:
+    """Return in words that not everybody was looked at, and what to do."""
+    if not beyond:
+        return f"these are the last {looked_at} patients by id: the others are on the pages before" if after else None
+    which = "next" if after else "first"
+    return f"the {which} {looked_at} patients by id were looked at, {beyond} were not: they are on the pages after this"
 
 
-def _of(patient: Row, hours: Daily, monitored: list[Row], calendar: _Calendar) -> Wear:
-    today, began = calendar.today, patient["before"]
-    start = today - SPAN if began else int(min(hours.day, default=today)) + 1  # nobody wore it before they had it
-    asked = set(range(max(start, today - SPAN), today)) - not_asked(monitored, calendar.here)
-    return wear(hours, np.array(sorted(asked), np.int64), today - 1)
+def _begun(cursor: str | None) -> tuple[str, Place | None]:
+    """Return after which patient a page begins to look, and after which place of what it finds to show."""
+    if cursor is None:
+        return "", None
+    after, rank, lost, key = pages.decode(cursor, 4)
+    if rank is None and isinstance(after, str):
+        return after, None
+    if not (isinstance(after, str) and isinstance(key, str) and all(isinstance(n, int | float) for n in (rank, lost))):
+        raise pages.unknown()
+    return after, (rank, lost, key)
+
+
+def _place(row: Row, one: Wear) -> Place:
+    return float(not one.stopped), -_lost(one), row["key"]
 
 
 def _lost(one: Wear) -> float:
@@ -127,7 +136,8 @@ def _lost(one: Wear) -> float:
     return (one.enough - one.enough_lately) / max(before, 1) - one.enough_lately / max(one.expected_lately, 1)
 
 
-def _item(row: Row, one: Wear) -> dict[str, Any]:
+def _item(row: Row, found: Worn) -> dict[str, Any]:
+    one = found.wear
     return {
         "patient": {"id": row["key"], "name": row["name"], "link": link(row["key"])},
         "time_zone": row["time_zone"],
@@ -139,6 +149,6 @@ def _item(row: Row, one: Wear) -> dict[str, Any]:
         "days_expected_before": one.expected - one.expected_lately,
         "longest_gap_days": one.longest_gap,
         "gap_since": iso(one.gap_since),
-        "last_heard": rfc3339(row["last_heard"]),
+        "last_heard": rfc3339(found.last_heard),
         "sentence": words.wearing(one),
     }

@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 
 from detectors.apart import HOURS, LEAST_HOURS
-from detectors.courses import ENOUGH_HOURS, Recovery, Wear
+from detectors.courses import Recovery
 from detectors.robust import CONFIDENCE, Estimate
 from detectors.shape import LEAST_DAYS
 from detectors.trends import SPAN, Change
+from detectors.wear import ENOUGH_HOURS, Wear
 from detectors.weights import FRESH_DAYS, GAIN_DAYS, GAIN_KG, Gain
 from services.api.weeks.quantities import Quantity, date_words, signed
 from services.api.weeks.shapes import Novelty
