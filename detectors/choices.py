@@ -2,7 +2,8 @@
 
 Source: none; what a clinician sets for a person, and what a team agreed to be told (``services.adaptive`` says within
 which range). Both are looked at when a day closes, and hold as they stand at its end. Nothing of them is in the state:
-what was told, or called the new normal, counts in bounds, as they stand on the day. Safety limits know of neither.
+what was told, or called the new normal, is kept as a distance, whatever the bound is later. Safety limits know of
+neither.
 """
 
 from __future__ import annotations

@@ -142,17 +142,12 @@ def close_days(
     }  # fmt: skip
     said.add(RESTING_HEART, of_heart, since, risen, heart.again.worse + np.uint8(1))
     said.add(NEW_NORMAL, of_heart, since, {"raised": heart.asked, "cleared": heart.answered})
+    told = shift.told_already(state)
     for pair, rule, name in NIGHT_RULES:
         of_pair = _by_device(partial(_night_evidence, state, values, expected, z, pair), night, measured, pair)
         start, raised, cleared = _nights(state, name, z[:, pair], known[:, pair], said.began)
         said.add(rule, of_pair, start, {"raised": raised, "cleared": cleared})
-    shifted = shift.judge(state, values, expected.day, heart, room)
-    for place, rule in enumerate(SHIFTS):
-        of_shift = _by_device(
-            partial(shift.evidence, shifted, heart, state, values, place), night, measured, shift.WATCHED[place].pair
-        )
-        first = said.began + (shifted.since[:, place] - state["open_day"]).astype(np.int64) * DAY_MS
-        said.add(rule, of_shift, first, {"raised": shifted.raised[:, place], "cleared": shifted.cleared[:, place]})
+    shifted = shift.judge(state, values, expected.day, heart, room, told)
     several = together.judge(state, np.where(held, 0, z), known)
     first = said.began + (several.since - state["open_day"]).astype(np.int64) * DAY_MS
     of_several = partial(together.evidence, several, state, values, expected)
@@ -171,6 +166,11 @@ def close_days(
         of_drift = partial(_drift_evidence, state, values, held_to, place)
         of_night = _by_device(of_drift, night, measured, drift.WATCHED[place].pair)
         said.add(rule, of_night, said.began, changes, drifted.level[:, place])
+    shifted = shift.give_way(state, shifted)
+    for place, rule in enumerate(SHIFTS):
+        of_shift = partial(_shift_evidence, shifted, heart, state, values, place, night, measured)
+        first = said.began + (shifted.since[:, place] - state["open_day"]).astype(np.int64) * DAY_MS
+        said.add(rule, of_shift, first, {"raised": shifted.raised[:, place], "cleared": shifted.cleared[:, place]})
     if room is not None:
         rise.follow(state, heart, room)
     falls = desaturation.judge(state["falls"], ~travel.abroad(state))
@@ -239,6 +239,14 @@ def _rise_evidence(
     pair = rise.HEART_PAIRS[rise.told_first(heart, i)]
     by = _set_by(held, choices.ALL_TOGETHER, i)
     return rise.evidence(heart, state, held.limit, i) | devices.evidence(night, measured, pair, i) | by
+
+
+def _shift_evidence(
+    shifted: shift.Shift, heart: rise.Rise, state: State, values: Doubles, place: int, night: devices.Night,
+    measured: Doubles, i: int,
+) -> Evidence:  # fmt: skip
+    told = shift.evidence(shifted, heart, state, values, place, i)
+    return told | devices.evidence(night, measured, shift.told_first(shifted, place, i), i)
 
 
 def _drift_evidence(state: State, values: Doubles, held: choices.Held, place: int, i: int) -> Evidence:

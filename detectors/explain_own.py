@@ -100,17 +100,20 @@ def _shift(evidence: Told, voice: Voice) -> str:
     value, usual = (average(metric, evidence[key]) for key in ("value", "usual"))
     apart, unit = f"{abs(float(value) - float(usual)):.{DECIMALS[metric]}f}", UNITS[metric]
     compared = f"{apart} {'above' if float(value) > float(usual) else 'below'}" if float(apart) else "equal to"
-    over = evidence.get("change") == "cleared"
-    began = day_of(evidence["since_day"])
-    what = f"is back near {voice[0]} usual" if over else f"has been {evidence['side']} since {began}"
-    told = (
-        f"{voice[1]}{_ASLEEP[metric]} {what}: in the night to {day_of(evidence['day'])} it was {value} {unit}, "
-        f"{compared} {'the' if over else voice[0]} usual {usual} {unit}"
-    )
-    if "other_value" in evidence and not over:
+    cleared, drifted = evidence.get("change") == "cleared", "drifted" in evidence
+    what = f"has been {evidence['side']} since {day_of(evidence['since_day'])}"
+    if drifted:
+        what += ", and is told as far from the first weeks now"
+    elif cleared:
+        what = f"is back near {voice[0]} usual"
+    date, by_day = day_of(evidence["day"]), evidence["context"] != "asleep"
+    when = f"at rest by day to the morning of {date}" if by_day else f"in the night to {date}"
+    whose = "the" if cleared and not drifted else voice[0]
+    told = f"{voice[1]}{_ASLEEP[metric]} {what}: {when} it was {value} {unit}, {compared} {whose} usual {usual} {unit}"
+    if "other_value" in evidence:
         now, then = (average(metric, evidence[key]) for key in ("other_value", "other_usual"))
-        told += f"; at rest by day {now}, usual {then}"
-    return f"{told}{_other_device(evidence, voice)}{'' if over or voice[0] == 'your' else '. Is this a new normal?'}"
+        told += f"; {'asleep' if by_day else 'at rest by day'} {now}, usual {then}"
+    return f"{told}{_other_device(evidence, voice)}{'' if cleared or voice[0] == 'your' else '. Is this a new normal?'}"
 
 
 def _other_device(evidence: Told, voice: Voice) -> str:

@@ -43,7 +43,7 @@ PIPELINE_DTYPE = np.dtype(
         ("again", AGAIN_DTYPE),
         ("standing", "u1"),  # judged nights for which the rise has stood; 255: a new normal? has been asked
         ("drift", "u1"),  # levels told of what drifted from the first fortnight, two bits each
-        ("drift_confirmed", "u1"),  # levels that somebody called the new normal, likewise
+        ("drift_reached", "u1", (len(WATCHED),)),  # distances told or confirmed, in its parts of each unit
         ("drift_nights", "i1", (len(WATCHED),)),
         ("shift", shift.SHIFT_DTYPE),
         ("skin", PERSIST_DTYPE),
@@ -68,7 +68,7 @@ class Pipeline:
     Source: the pipeline recommended by the literature on wearables: gate, context, robust own baseline with
     population-shrunk cold start, robust score, slow CUSUM beside limits that never adapt. Deviations: in each
     stage's module. Units: the catalogue's; instants in Unix ms. Valid: adults who sleep at
-    night; each patient's hours in order. State: 1,265 bytes a patient.
+    night; each patient's hours in order. State: 1,268 bytes a patient.
 
     >>> from detectors.protocol import DATA_STATES, blank_hour
     >>> pipeline = Pipeline()
@@ -174,6 +174,7 @@ class Pipeline:
             )  # fmt: skip
             windows.end(closed, None if window is None else window.take(over))
             closed["steps"][day[over] - closed["open_day"] > 1] = LEARNING  # nobody knows of the days between
+            shift.pass_over(closed, day[over] - closed["open_day"] - 1)
             travel.follow(closed, day[over] - closed["open_day"], hour.utc_offset_min[over])
             put_rows(part, over, closed)
         part["open_day"] = np.maximum(part["open_day"], day)  # travel west never opens a day again

@@ -396,26 +396,38 @@ class _Patient:
         return [str(day.day), MONTHS[day.month - 1], *shown]
 
     def _of_shift(self, told: Told, text: str) -> Expected:
-        """The night against its slow mean: the slow rule's, or one that follows the nights the baseline used."""
+        """The night against its slow mean: the slow rule's, or one that follows the nights the baseline used.
+
+        Of the heart rates the one further below is told first, then the other one where both are known.
+        """
         metric, decimals, least, side = SHIFT[told.rule]
         day, over = day_of(told.at - MINUTE, told.offset), told.change == "resolved"
+        drifted = "is told as far from the first weeks now" in text
         further: Expected = []
         if metric == "heart_rate":
             values, judged = self._slow(told, day)
-            value, usual = values[0], judged.usual[0]
-            if not over and values[1] is not None and judged.z[1] is not None:
-                further = [Shown(values[1], 0), Shown(judged.usual[1], 0)]
+            z = [math.inf if one is None else one for one in judged.z]
+            first = z.index(min(z))
+            if ("in the night" in text, "at rest by day" in text.partition(";")[0]) != (first == 0, first == 1):
+                msg = f"of asleep and at rest by day, {z} SDs from the usual, the other one is told first"
+                raise Untrue(msg)
+            value, usual, other = values[first], judged.usual[first], values[1 - first]
+            if other is not None and z[1 - first] < math.inf:
+                further = [Shown(other, 0), Shown(judged.usual[1 - first], 0)]
         else:
             nights = self._daily(UsualRule(metric, decimals, True, least), told.offset)
             used = [nights[one] for one in self._used(metric, day)]
             value, usual = nights.get(day), median(used[:BASELINE_DAYS])
             for night in used[BASELINE_DAYS:]:
                 usual += (night - usual) / 28
-        if value is None or not over and (f"been {side} since" not in text or (value > usual) != (side == "higher")):
+        if value is None or not over and (value > usual) != (side == "higher"):
             msg = f"{value} in the night to {day}, usual {usual}: not {side}"
             raise Untrue(msg)
+        if drifted and not over or (f"been {side} since" in text) != (drifted or not over):
+            msg = f"{told.change}, and says otherwise"
+            raise Untrue(msg)
         since = day_of(told.start, told.offset)
-        began: Expected = [] if over else [str(since.day), MONTHS[since.month - 1]]
+        began: Expected = [str(since.day), MONTHS[since.month - 1]] if drifted or not over else []
         return [*began, str(day.day), MONTHS[day.month - 1], *_compared(value, usual, decimals, text), *further]
 
     def _used(self, metric: str, before: date) -> list[date]:

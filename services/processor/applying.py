@@ -94,7 +94,9 @@ class Applier:
             change = due.pop(0)
             self._pass_on(slot, hot, patient_id, change.at_hour_ms)
             if change.subject in VITALS:
-                start_afresh(self._core.state, np.array([slot]), VITALS.index(change.subject))
+                row, at = np.array([slot]), np.array([change.at_hour_ms])
+                bound = self._core.choices([slot]).at(row, at, self._core.pipeline.limit).bound
+                start_afresh(self._core.state, row, VITALS.index(change.subject), bound)
                 renew(self._engine, hot, patient_id, change)
         self._pass_on(slot, hot, patient_id, up_to_ms)
 

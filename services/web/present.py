@@ -171,6 +171,7 @@ EVIDENCE: Final = {
     "other_usual": "Usual for it",
     "other_z": "Spreads from usual, the other one",
     "other_n_days": "Days behind it",
+    "drifted": "Told as a drift now",
     "level": "Mean since it was first told",
     "minutes": "Minutes measured",
     "active_minutes": "Minutes of activity, left out",

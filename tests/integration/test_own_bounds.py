@@ -130,7 +130,8 @@ async def test_a_dry_run_shows_what_a_bound_and_a_budget_gain_and_lose(bench: Be
     nothing = await tried("spo2_drift: {bound: 2}", "adaptive_rules: {alert_budget: 0.1}")
     assert nothing["before"] == nothing["after"], "as it is for everybody"
     tighter = await tried("spo2_drift: {bound: 1.2}")
-    assert (tighter["gained"]["by_rule"], tighter["lost"]["by_rule"]) == ({"spo2_drift": 1}, {})
+    asked = tighter["gained"]["by_rule"], tighter["lost"]["by_rule"]
+    assert asked == ({"spo2_drift": 1}, {"spo2_shift": 1}), "one question a metric: the drift's, in the shift's place"
     larger = await tried("adaptive_rules: {alert_budget: 0.3}")
     assert larger["gained"]["by_rule"] == {"resting_heart_rate_rise": 1}
     assert larger["after"]["alerts"] == larger["before"]["alerts"] + 1
@@ -144,7 +145,7 @@ async def test_a_dry_run_shows_what_a_bound_and_a_budget_gain_and_lose(bench: Be
     assert "adaptive_rules: as elsewhere → alert budget 0.3, for 20 of 20 people" in applied.stderr
     own = written(tmp_path, "patient p1", 1, "spo2_drift: {bound: 4}", "adaptive_rules: {alert_budget: 0.1}")
     looser = json.loads((await run(bench, "dry-run", own, *span, "--json")).stdout)
-    assert looser["gained"]["alerts"] == 0
+    assert looser["gained"]["by_rule"] == {"spo2_shift": 1}
     assert looser["lost"]["by_rule"] == {"resting_heart_rate_rise": 1, "spo2_drift": 1}
 
 

@@ -88,6 +88,10 @@ async def test_numbers_about_small_shifts_that_stay_are_true(bench: Bench) -> No
         Person("slower", (Episode("heart_rate", at(15, 22), at(24, 8), add=-5),)),
         Person("less", at_night(range(16, 26), spo2=-1.5)),
         Person("faster", at_night(range(16, days), respiratory_rate=1)),
+        Person(
+            "slower by day", tuple(Episode("heart_rate", at(day, 8), at(day, 22), add=-11) for day in range(16, 26))
+        ),
+        Person("less and less", at_night(range(16, 24), spo2=-1.5) + at_night(range(24, days), spo2=-3)),
     ]
     told = [frame for number, person in enumerate(people, 1) for frame in stamped_story(number, person, days)]
     told.sort(key=lambda frame: frame.received_ms)
@@ -100,7 +104,11 @@ async def test_numbers_about_small_shifts_that_stay_are_true(bench: Bench) -> No
         (1, "heart_rate_shift", "clinical", "low", "resolved"),
         (2, "spo2_shift", "clinical", "low", "resolved"),
         (3, "respiratory_rate_shift", "clinical", "low", "active"),
+        (4, "heart_rate_shift", "clinical", "low", "resolved"),
+        (5, "spo2_shift", "clinical", "low", "resolved"),
     ]
+    drifts = "SELECT patient_id, rule, state FROM alert WHERE rule LIKE %s"
+    assert await bench.rows(drifts, "spo2_drift") == [(5, "spo2_drift", "active")], "it took over"
 
 
 SELDOM: dict[str, tuple[int, list[float]]] = {  # metric → hours between two readings, and values: beyond, and back

@@ -158,9 +158,36 @@ def test_told_learned_confirmed_and_ended_by_the_own_bound() -> None:
     start_afresh(state, np.arange(3), VITALS.index("spo2"))
     assert by_bound(noise[110:130] - 3, state, 111) == {0: [], 1: [], 2: []}, "a new normal"
     assert (median(state)[1:] < -2.6).all(), "and learned"
-    assert ended(by_bound(noise[130:170], state, 131)).tolist() == [True, True, False], "what was told is over"
+    assert by_bound(noise[130:170], state, 131) == {0: [], 1: [], 2: []}, "nothing is open that could be over"
     again = by_bound(noise[170:] - 5, state, 171)
     assert [said[0] for said in again.values()] == [("raised", 176)] * 3, "and a new normal of then is forgotten"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([1.0, 1.37, 2.0, 4.0]), st.sampled_from([1.0, 1.37, 2.0, 4.0]), st.floats(0, 3), st.integers(0, 9)
+)
+def test_whichever_bound_follows_what_was_confirmed_stays_and_a_bound_further_is_told(
+    before: float, later: float, fall: float, seed: int
+) -> None:
+    noise = np.random.default_rng(seed).normal(0, 0.15, 500)
+    state, first = Pipeline().new_state(1), {0: [(0, Choice(bounds=(None, before, None, None)))]}
+    level = 96 - fall * np.clip((np.arange(90) - 30) / 30, 0, 1)
+    nightly_rates((level + noise[:90])[:, None], state, 1, NIGHT_SPO2, Choices(first))
+    start_afresh(state, np.arange(1), VITALS.index("spo2"), np.array([[8, before, 3, 15]]))
+    confirmed = float(state["drift_reached"][0, 1]) / drift.WATCHED[1].parts
+    assert confirmed <= fall + 0.6, "nobody confirms more than was there"
+    changed = Choices({0: [(0, Choice(bounds=(None, later, None, None)))]})
+    stays = nightly_rates((level[-1] + noise[90:130])[:, None], state, 91, NIGHT_SPO2, changed)
+    if fall < confirmed + later - 0.6:
+        assert "spo2_drift" not in {one.rule for one in stays}, "not told again where it was confirmed"
+    told = {one.change for one in stays if one.rule == "spo2_drift"}
+    start, down = level[-1], np.clip(np.arange(330) / 300, 0, 1) * (confirmed + later + 0.6 - fall)
+    slow = nightly_rates((start - np.maximum(down, 0) + noise[130:460])[:, None], state, 131, NIGHT_SPO2, changed)
+    told |= {one.change for one in slow if one.rule == "spo2_drift"}
+    assert told & {"raised", "worsened"}, "a decline beyond what was confirmed, and the bound that holds now"
+    known = state["baselines"]["n"][0, NIGHT_SPO2] > 0
+    assert not known or median(state)[0] >= -(confirmed + later), "learned no further unasked"
 
 
 def ended(told: dict[int, list[tuple[str, int]]]) -> Bools:
