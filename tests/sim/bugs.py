@@ -76,8 +76,10 @@ async def _unsafe(connection: Any, asked: LiteralString, values: Any = ()) -> An
     return await _every(connection, asked.replace(SAFE, "pg_snapshot_xmax(pg_current_snapshot())"), values)
 
 
-async def _unordered(self: readers.Connection, asked: str, values: Any = ()) -> readers.Answer:
-    return await _execute(self, asked.replace(ORDERED, ""), values)
+async def _unordered(
+    self: readers.Connection, asked: str, values: Any = (), *, prepare: bool | None = None
+) -> readers.Answer:
+    return await _execute(self, asked.replace(ORDERED, ""), values, prepare=prepare)
 
 
 async def _mark_first(self: Any, connection: Any, producer: Any) -> int:

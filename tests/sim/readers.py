@@ -51,8 +51,8 @@ class Connection:
         """Return itself: rows are made as they are asked for."""
         return self
 
-    async def execute(self, query: str, values: Sequence[Any] = ()) -> Answer:
-        """Answer one statement.
+    async def execute(self, query: str, values: Sequence[Any] = (), *, prepare: bool | None = None) -> Answer:
+        """Answer one statement; there is no plan to ``prepare``.
 
         Raises:
             NotImplementedError: a statement this model doesn't know.

@@ -147,6 +147,7 @@ def test_how_it_is_shown() -> None:
     assert doctest.testmod(chosen).failed == 0
     assert chosen.sentence(adaptive.effective(limits.in_order(ORGANISATION, [], PATIENT))) == (
         " Against the own normal: drift of resting heart rate told from 6 /min (the organisation's), drift of oxygen "
-        "saturation at night told from 4 % (own), alert budget 0.3 incidents a patient-week (the organisation's)."
+        "saturation at night told from 4 % (this patient's own), alert budget 0.3 incidents a patient-week "
+        "(the organisation's)."
     )
     assert chosen.sentence(Choice()) == ""
