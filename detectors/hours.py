@@ -11,7 +11,7 @@ import numpy as np
 from detectors import considered, datastate, devices, persist, windows
 from detectors.baseline import PAIR_CONTEXT, REST_HEART, Usual, usual
 from detectors.coverage import covered
-from detectors.days import day_evidence
+from detectors.day_findings import day_evidence
 from detectors.protocol import (
     ACTIVE,
     HOUR_MS,

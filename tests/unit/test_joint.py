@@ -10,8 +10,8 @@ from scipy.stats import poisson
 
 from detectors.baseline import NIGHT_BREATH, NIGHT_HEART, NIGHT_SKIN, REST_HEART, usual
 from detectors.daily import LIMITS
-from detectors.days import NIGHT_Z
 from detectors.hours import REST_Z
+from detectors.nights import NIGHT_Z
 from detectors.pipeline import Pipeline
 from detectors.protocol import Doubles, Finding
 from detectors.rise import DETECTOR
