@@ -70,10 +70,10 @@ class Run(Newest):
             self.since_s, self.base, self.rise, self.worse, self.calm, self.back = 0, 0, 0, False, 0, False
 
     def lowest(self) -> Low | None:
-        """Return the lowest weight of the days before, of equal ones the earliest; None where there is none."""
+        """Return the lowest weight of the days before, of equal ones the latest; None where there is none."""
         known = [(weight, place + 1) for place, weight in enumerate(self._without_dip()) if weight]
         lows = [Low(weight, days + self.ago if days == self.half else days) for weight, days in known]
-        return min(lows, key=lambda low: (low.weight, -low.days), default=None)
+        return min(lows, key=lambda low: (low.weight, low.days), default=None)
 
     def _without_dip(self) -> list[int]:
         """Return the weights before, less one that lies implausibly far below both its neighbours: somebody else's."""

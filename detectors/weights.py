@@ -156,7 +156,7 @@ def _course(found: Weighings, newest: int) -> tuple[GainState, int | None]:
         near = [j for j in kept if day[j] >= day[i] - GAIN_DAYS]
         if len(near) > 1 and min(weight[stands[near[-2]]], weight[i]) - weight[stands[near[-1]]] > JUMP:
             kept.remove(near.pop())
-        low = min((stands[j] for j in near), key=lambda j: (weight[j], j), default=None)
+        low = min((stands[j] for j in near), key=lambda j: (weight[j], -j), default=None)
         kept.append(i)
         if low is None or weight[i] - weight[low] <= GAIN:
             state = "unknown" if low is None else "not_risen"

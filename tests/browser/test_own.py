@@ -102,7 +102,7 @@ async def test_a_patient_reads_how_they_are_in_plain_words(door: Door) -> None:
         "Your resting heart rate at night was 3 beats a minute higher in the last four weeks than in your first weeks here."
     )
     await expect(page.get_by_role("region", name="Over weeks")).to_contain_text(
-        "Your weight rose by 2.6 kg from 18 Nov"
+        "Your weight rose by 2.6 kg from 20 Nov"
     )
     for never in ("normal", "above 130 /min"):  # the word, and the sentence for clinicians
         assert never not in (await page.locator("body").inner_text()).lower()

@@ -240,7 +240,7 @@ async def test_the_patient_page_says_what_weeks_come_to(page: Page) -> None:
     await page.goto("/patients/p04")
     weeks = page.get_by_role("region", name="Over weeks")
     await expect(weeks).to_contain_text("3.0 /min higher than in this person's first weeks (54.0 /min, 14 nights)")
-    await expect(weeks).to_contain_text("Weight 2.6 kg up in 4 days (77.9 kg on 18 Nov, 80.5 kg on 22 Nov)")
+    await expect(weeks).to_contain_text("Weight 2.6 kg up in 2 days (77.9 kg on 20 Nov, 80.5 kg on 22 Nov)")
     await expect(weeks).to_contain_text("Not known, too few days: Heart rate variability asleep (RMSSD)")
     await weeks.get_by_text("Comparisons, one by one").click()
     row = weeks.get_by_role("row", name="Last 4 weeks, with the 4 before").first

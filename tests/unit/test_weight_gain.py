@@ -127,7 +127,7 @@ def test_another_gain_on_top_of_it_is_told_as_worse_once() -> None:
     first, worse = feed(mornings(*risen, 87.0, 87.2))
     assert (worse.start_ms, worse.level, worse.evidence["base"]) == (first.start_ms, 1, 83.0)
     assert sentence(WEIGHT_GAIN.id, worse.evidence) == (
-        "Weight rose further, by 4.2 kg, from 83 kg on 18 Feb to 87.2 kg on 22 Feb: more than 2 kg in 3 days, seen on "
+        "Weight rose further, by 4.2 kg, from 83 kg on 20 Feb to 87.2 kg on 22 Feb: more than 2 kg in 3 days, seen on "
         "two days"
     )
 
