@@ -73,7 +73,9 @@ class Course:
         return places
 
     def low(self, one: Weighing) -> Weighing | None:
-        return min((each.stands for each in self.near(one)), key=lambda each: (each.value, -each.day.toordinal()), default=None)
+        return min(
+            (each.stands for each in self.near(one)), key=lambda each: (each.value, -each.day.toordinal()), default=None
+        )
 
     def shown(self, one: Weighing) -> Weighing | None:
         """From what it is a fast gain that is news."""
