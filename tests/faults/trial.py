@@ -187,6 +187,10 @@ class Trial:
         stored = await asyncio.to_thread(self.system.stored_positions)
         return all(stored.get(partition, 0) >= end for partition, end in wanted.items())
 
+    async def nobody_dirty(self) -> bool:
+        """Whether nobody awaits a rebuild: late data, or a layout that makes what is usual be learned anew."""
+        return (await self.query("SELECT count(*) FROM patient_state WHERE dirty_since IS NOT NULL"))[0][0] == 0
+
     # -- the run -----------------------------------------------------------------------------------------------
 
     async def run(self, expected: list[Alert]) -> Outcome:
@@ -255,6 +259,7 @@ class Trial:
                 await playing
                 await self.load.finished(LOAD_S)
                 await eventually_so(self.caught_up, DRAIN_S, "processing everything accepted")
+                await eventually_so(self.nobody_dirty, DRAIN_S, "rebuilding whoever awaits it")
             finally:
                 playing.cancel()
                 await asyncio.gather(playing, return_exceptions=True)
