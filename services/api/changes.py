@@ -179,7 +179,10 @@ def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
             "words": row["payload"]["words"],
             "day": row["payload"]["day"],
             "withdrawn": row["payload"]["withdrawn"],
-            "effects": [_effect(metric, effect) for metric, effect in row["payload"]["effects"].items()],
+            "effects": [
+                effect_of(metric, effect) | {"days": effect.get("days")}
+                for metric, effect in row["payload"]["effects"].items()
+            ],
         }
     elif row["kind"] == "profile" and told:
         about |= {"profile": row["payload"]}
@@ -199,14 +202,13 @@ def document(scope: Scope, row: Row, patient: Patient) -> dict[str, Any]:
     return scope.show("change", whole)
 
 
-def _effect(metric: str, effect: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an effect of an event as this version of it was recorded, with what somebody stated of it."""
+def effect_of(metric: str, effect: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an event may do to a metric as it was recorded, with what somebody stated of it."""
     return {
         "metric": metric,
         "side": effect.get("side"),
         "size": effect.get("size"),
         "unit": UNITS[metric],
         "grows_over_days": effect.get("over"),
-        "days": effect.get("days"),
         "stated_by": effect.get("by"),
     }

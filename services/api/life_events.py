@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, LiteralString, NamedTuple
 
-from detectors.wording import UNITS
 from services import life_events
 from services.api import changes, pages
 from services.api.monitoring import ROWS, by
@@ -114,15 +113,7 @@ def _document(scope: Scope, row: Row, patient: Patient, told: Sequence[Mapping[s
 def _effect(metric: str, effect: Mapping[str, Any], begins: date, after: date) -> dict[str, Any]:
     stands = (after - begins).days
     last = begins + timedelta(days=min(effect.get("days", stands), stands) - 1) if stands else None
-    return {
-        "metric": metric,
-        "side": effect.get("side"),
-        "size": effect.get("size"),
-        "unit": UNITS[metric],
-        "grows_over_days": effect.get("over"),
-        "until": None if last is None else last.isoformat(),
-        "stated_by": effect.get("by"),
-    }
+    return changes.effect_of(metric, effect) | {"until": None if last is None else last.isoformat()}
 
 
 def _checked(scope: Scope, wanted: Wanted, now: datetime) -> dict[str, Any]:

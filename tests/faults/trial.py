@@ -189,7 +189,7 @@ class Trial:
 
     async def nobody_dirty(self) -> bool:
         """Whether nobody awaits a rebuild: late data, or a layout that makes what is usual be learned anew."""
-        return (await self.query("SELECT count(*) FROM patient_state WHERE dirty_since IS NOT NULL"))[0][0] == 0
+        return not await self.query("SELECT 1 FROM patient_state WHERE dirty_since IS NOT NULL LIMIT 1")
 
     # -- the run -----------------------------------------------------------------------------------------------
 
