@@ -82,6 +82,15 @@ class Settled:
     bands: Bands
     days: Days
 
+    def only_states(self, rows: Sequence[int]) -> Settled:
+        """Return what is of other rows, and of these rows nothing but the states of their hours."""
+        return Settled(
+            [finding for finding in self.findings if finding.row not in rows],
+            self.hours,
+            self.bands.take(~np.isin(self.bands.row, rows)),
+            self.days.take(~np.isin(self.days.row, rows)),
+        )
+
 
 @cache
 def no_days() -> Days:

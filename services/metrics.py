@@ -112,8 +112,9 @@ WATERMARK_AGE = gauge(
 )  # fmt: skip
 PATIENTS = gauge(
     "processor", "keepwell_processor_patients", ("state",),
-    "patients in memory; state: all, dirty (late data wait for a rebuild), silent (told to be silent)",
-    "dirty staying high: rebuilds cannot keep up with late data; silent in numbers: a vendor or a network is down",
+    "patients in memory; state: all, dirty (late data wait for a rebuild), anew (what is usual is being learned anew "
+    "after an upgrade: safety limits only), silent (told to be silent)",
+    "dirty or anew staying high: rebuilds cannot keep up; silent in numbers: a vendor or a network is down",
 )  # fmt: skip
 REBUILDS = counter(
     "processor", "keepwell_processor_rebuilds_total", ("outcome",),

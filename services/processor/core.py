@@ -100,6 +100,7 @@ class Core:
                 self.state[slot] = np.frombuffer(row.state, self.pipeline.dtype)[0]
             elif row.state is not None:  # another version's: what is usual is learned anew from the stored readings
                 hot_state.mark_dirty(hot, hot.settled_ms - MONTHLY_DAYS * DAY_MS)
+                hot.anew_ms = hot.closed_ms if hot.anew_ms is None else hot.anew_ms
             self.take_limits(slot, hot)
             since[row.patient_id] = self.needed_from(hot)
             self.changes.add(row.patient_id, row.changes)

@@ -96,6 +96,7 @@ class Hot(msgspec.Struct):
     worn_to_ms: int = 0  # minutes before this have been looked at for wear
     dirty_ms: int | None = None  # late data from here on await a rebuild
     dirty_n: int = 0  # how many late readings or changes have come since the last rebuild
+    anew_ms: int | None = None  # what is usual is being learned anew: no hour from here on is judged by it before
     checkpoint_day: int = 0  # UTC day of the last checkpoint, days since 1970
 
 

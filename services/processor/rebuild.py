@@ -63,6 +63,7 @@ class _Waiting:
     dirty_n: int
     tries: int = 0
     not_before_s: float = 0.0
+    failed: bool = False  # by what is stored of the patient
 
 
 class Rebuilder:
@@ -87,7 +88,7 @@ class Rebuilder:
             except POISON as error:  # its alerts and baselines stay as they are; the others are not held up
                 metrics.REBUILDS.labels("failed").inc()
                 log.error("rebuild_failed", patient_id=patient_id, exc_info=error)
-                self._later(patient_id)
+                self._later(patient_id, failed=True)
         return rebuilt
 
     @staticmethod
@@ -96,6 +97,8 @@ class Rebuilder:
 
     def _due(self, caught_up: bool) -> list[int]:
         """Return the patients whose burst is over, or has lasted too long."""
+        if not self._core.loaded:
+            return []  # memory was dropped: nobody is known, and what is known of the waiting stays
         now = self._now_s()
         dirty = {patient: self._core.hot[slot] for patient, slot in self._core.slot_of.items()}
         dirty = {patient: hot for patient, hot in dirty.items() if hot.dirty_ms is not None}
@@ -104,6 +107,9 @@ class Rebuilder:
         due = []
         for patient, hot in dirty.items():
             waiting = self._waiting.setdefault(patient, _Waiting(now, now, hot.dirty_n))
+            if hot.anew_ms is not None and (waiting.failed or now - waiting.since_s > self._history_ms / 1000):
+                hot.anew_ms = None  # judged as somebody new: to wait longer would be silence, and history then
+                log.warning("judged_as_new", patient_id=patient)
             if waiting.dirty_n != hot.dirty_n:
                 waiting.dirty_n, waiting.changed_s = hot.dirty_n, now
             over = caught_up and now - waiting.changed_s >= REST_S
@@ -152,9 +158,10 @@ class Rebuilder:
         slot = self._core.slot_of.get(patient_id)
         return None if slot is None else self._core.hot[slot]
 
-    def _later(self, patient_id: int) -> None:
+    def _later(self, patient_id: int, *, failed: bool = False) -> None:
         waiting = self._waiting.get(patient_id)
         if waiting is not None:
+            waiting.failed |= failed
             waiting.not_before_s = self._now_s() + min(AGAIN_S * 2**waiting.tries, MAX_AGAIN_S)
             waiting.tries += 1
 

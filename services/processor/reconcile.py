@@ -2,8 +2,8 @@
 
 By rule and overlap. An alert people were told of stays as it was told: it is updated where the rebuilt episode is the
 very same, linked by ``revised_by`` to the rebuilt one where late data moved its beginning, and withdrawn where
-nothing is left of it. What nobody was told of is listed as late; only a safety limit's finding that lasts while its
-patient is live is told.
+nothing is left of it. What nobody was told of is listed as late. Told are only a finding of `LASTS` that is still so
+while its patient is live, and what the hours of today show that were held back until what is usual was learned anew.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class Reconciliation:
     unknown_since: Mapping[str, int | None]  # alert id → since when an open alert has had no data
     live: bool
     effects: Effects
+    held_from_ms: int = FOREVER_MS  # what is found from here on was held back: it is no later than its telling
     _told_as: dict[UUID, UUID] = field(default_factory=dict)  # rebuilt → the alert people know it by
     _shadows: set[UUID] = field(default_factory=set)  # known alerts that stand behind one that was told
     _listed: dict[UUID, bool] = field(default_factory=dict)  # alert → late, when all is done
@@ -155,6 +156,8 @@ class Reconciliation:
             row.late = self._listed[identity] = shadow or not self._to_tell(row)
             self.effects.alerts.append(row)
             self._event(row, "revised" if shadow else "raised", row.late)
+            if row.state == "resolved" and not row.late:
+                self._event(row, "resolved", late=False)
             return
         row.late, row.raised_ms = known.row.late, known.row.raised_ms
         if row.rule == "device_silent":  # the clock told it in its own words
@@ -167,7 +170,8 @@ class Reconciliation:
 
     def _to_tell(self, row: AlertRow) -> bool:
         """Tell whether what nobody was told of, or only as late, is to be told now."""
-        return row.state == "active" and self.live and row.rule in LASTS
+        held_back = row.found_ms >= self.held_from_ms and row.rule not in SAFETY
+        return held_back or (row.state == "active" and self.live and row.rule in LASTS)
 
     def _news(self, before: AlertRow, after: AlertRow) -> Change:
         """Return how a change of an alert is told, and un-list it where it lasts and its patient is live."""

@@ -9,7 +9,7 @@ import msgspec
 from services.processor import settle
 from services.processor.core import DAY_MS, HOUR_MS, Core
 from services.processor.hot import Episode, Hot
-from services.processor.reconcile import Reconciliation, rebuilt_rows, without_retold
+from services.processor.reconcile import FOREVER_MS, Reconciliation, rebuilt_rows, without_retold
 from services.processor.records import AlertRow, Effects, KnownAlert, Remade
 from services.processor.replay import OF_THE_PRESENT, REPLAYED_RULES, SLOT, Replay
 from services.processor.technical import ALL_RULES
@@ -32,7 +32,7 @@ async def remade(reader: Reader, core: Core, replay: Replay, now_ms: int, histor
     live = core.hot[slot]
     effects = Effects(recorded_ms=now_ms, touched={slot}, bands=replay.effects.bands, days=replay.effects.days)
     effects.suppressed = replay.effects.suppressed
-    await _reconcile(reader, live, replay, effects, live.newest_ms >= live.heard_ms - history_ms)
+    await _reconcile(reader, live, replay, effects, live.heard_ms - history_ms)
     for row in effects.alerts:
         row.raised_ms = now_ms
     effects.remade = [_replaced(replay)]
@@ -43,7 +43,7 @@ async def remade(reader: Reader, core: Core, replay: Replay, now_ms: int, histor
     return effects
 
 
-async def _reconcile(reader: Reader, live: Hot, replay: Replay, effects: Effects, is_live: bool) -> None:
+async def _reconcile(reader: Reader, live: Hot, replay: Replay, effects: Effects, present_ms: int) -> None:
     carried = {UUID(episode.alert_id) for episode in replay.began.episodes}
     from_ms = min(marks_of(replay.began)[0], replay.began.listened_ms or replay.began.closed_ms)
     stored = await reader.known_alerts(replay.patient_id, sorted(REPLAYED_RULES), from_ms, sorted(carried))
@@ -62,7 +62,8 @@ async def _reconcile(reader: Reader, live: Hot, replay: Replay, effects: Effects
     matched = {one: known[one] for one in scope}
     former = [alert.row for one, alert in known.items() if one not in scope and _is_of_former(replay, alert.row)]
     rebuilt = without_retold(rebuilt, matched, former)
-    Reconciliation(rebuilt, matched, episodes, since, is_live, effects).run()
+    held_from_ms = FOREVER_MS if live.anew_ms is None else max(live.anew_ms, present_ms)
+    Reconciliation(rebuilt, matched, episodes, since, live.newest_ms >= present_ms, effects, held_from_ms).run()
 
 
 def _is_of(replay: Replay, alert: KnownAlert) -> bool:
@@ -127,7 +128,7 @@ def _take_over(core: Core, slot: int, live: Hot, replay: Replay, states: dict[in
     core.hot[slot] = msgspec.structs.replace(
         live, closed_ms=rebuilt.closed_ms, judged=rebuilt.judged, states=states, listened_ms=rebuilt.listened_ms,
         off_ms=rebuilt.off_ms, worn_to_ms=rebuilt.worn_to_ms, episodes=[*rebuilt.episodes, *of_the_present], late={},
-        dirty_ms=None, dirty_n=0, held=rebuilt.held, ended_ms=rebuilt.ended_ms,
+        dirty_ms=None, dirty_n=0, anew_ms=None, held=rebuilt.held, ended_ms=rebuilt.ended_ms,
         devices=rebuilt.devices, early=rebuilt.early, early_ms=rebuilt.early_ms, weight=rebuilt.weight,
         checkpoint_day=max(rebuilt.checkpoint_day, rebuilt.closed_ms // DAY_MS),
     )  # fmt: skip

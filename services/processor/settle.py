@@ -184,7 +184,13 @@ def _first_instants(in_time: Table, bounds: NDArray[np.intp], chosen: NDArray[np
 def _take(
     core: Core, engine: Engine, effects: Effects, settled: Settled, hour: HourSlice, first_ms: NDArray[np.int64]
 ) -> None:
-    """Take what a slice gave. What a day's end shows is revealed by the first reading after it, ``first_ms`` (R,)."""
+    """Take what a slice gave. What a day's end shows is revealed by the first reading after it, ``first_ms`` (R,).
+
+    Of whoever is being learned anew only the states are taken, which say so, and no baseline is kept: what memory knows
+    is too young.
+    """
+    anew = [slot for slot in hour.rows.tolist() if core.hot[slot].anew_ms is not None]
+    settled = settled.only_states(anew) if anew else settled
     began = dict(zip(hour.rows.tolist(), first_ms.tolist(), strict=True))
     for finding in settled.findings:
         mark_ms = finding.at_ms - 1 if finding.rule == REST_HEART_HOURS.id else began[finding.row]
@@ -194,7 +200,8 @@ def _take(
         engine.settled(hot, int(core.patient_of[finding.row]), finding, revealed)
     for slot, hour_ms in zip(hour.rows[hour.closes].tolist(), hour.hour_ms[hour.closes].tolist(), strict=True):
         core.hot[slot].closed_ms = hour_ms + HOUR_MS
-        effects.closed[slot] = (hour_ms + HOUR_MS, core.state[slot].tobytes())
+        if slot not in anew:
+            effects.closed[slot] = (hour_ms + HOUR_MS, core.state[slot].tobytes())
     _take_states(core, effects, settled)
     _take_bands(core, effects, settled)
 

@@ -132,6 +132,7 @@ class Watch:
         hot = self._loop.worker.core.hot
         metrics.PATIENTS.labels("all").set(len(hot))
         metrics.PATIENTS.labels("dirty").set(sum(one.dirty_ms is not None for one in hot))
+        metrics.PATIENTS.labels("anew").set(sum(one.anew_ms is not None for one in hot))
         metrics.PATIENTS.labels("silent").set(sum(bool(one.silent) for one in hot))
         settled = np.fromiter((one.settled_ms for one in hot if one.settled_ms), np.int64)
         ages = np.maximum(0, self._clock.now_ms() - settled) / 1000

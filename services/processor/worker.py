@@ -121,6 +121,8 @@ class Worker:
             async with self._store.transaction(self.epochs) as opened:
                 since = self.core.load(await opened.states(self.partitions))
                 self.core.take_pending(await opened.recent(since))
+                if anew := sum(hot.anew_ms is not None for hot in self.core.hot):
+                    log.warning("learning_anew", patients=anew)  # after an upgrade; safety limits go on meanwhile
                 if not self._recalled:
                     self._guard.recall(self.positions, await opened.open_letters(self.positions, RUN))
                     self._recalled = True
