@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from detectors.pipeline import Pipeline
+from services.processor.core import layout_of
 from tests.faults.matrix import row
 from tests.faults.trial import Trial, eventually_so
 from tests.fix_upgrade import OldCode
@@ -22,27 +24,33 @@ RECORDS: Final = 60
 @row(
     26, "upgrade",
     how="the oldest of the last commits with this schema processes alone, then beside this version, then this version alone",
-    figure="differing alerts, commits between", alone=True,
+    figure="differing alerts, commits between, people learned anew", alone=True, slower=3, moment=(0, 0),
 )  # fmt: skip
 async def upgrade(trial: Trial) -> None:
-    commit, between = await asyncio.to_thread(_older)
-    old = await asyncio.to_thread(OldCode.of, commit, trial.folder / "old")
-    trial.read("commits between", between)
-    trial.read("old version", commit[:7])
     new = trial.system.processor
-    before = old.process(trial.system.told, ["processor", "--instance-id", "faulty-1"], trial.folder / "old.log")
-    with trial.out_of_order(new), before:
-        await asyncio.to_thread(new.stop)
-        start = await trial.processed()
-        before.start()
-        await eventually_so(partial(_worked, trial, start), 60, "work by the old version")
-        beside = trial.system.another("beside")
-        with beside:
-            await asyncio.sleep(BESIDE_S)
-            trial.require(before.alive(), "the old version ended beside the new one")
-            await asyncio.to_thread(before.stop)
-            await asyncio.sleep(1)
-            await asyncio.to_thread(beside.stop)
+    with trial.out_of_order(new):
+        await asyncio.to_thread(new.stop)  # before it has learned anything: nobody goes back to an older version
+        commit, between = await asyncio.to_thread(_older)
+        trial.read("commits between", between)
+        trial.read("old version", commit[:7])
+        old = await asyncio.to_thread(OldCode.of, commit, trial.folder / "old")
+        with old.process(
+            trial.system.told, ["processor", "--instance-id", "faulty-1"], trial.folder / "old.log"
+        ) as before:
+            await trial.load.until(
+                trial.rng.uniform(0.6, 0.75)
+            )  # most of the stories' alerts come next, or while it learns
+            sent = await trial.system.ends()
+            await eventually_so(lambda: trial.caught_up(sent), 60, "work by the old version")
+            other = "SELECT count(*) FROM patient_baseline WHERE layout <> %s"
+            trial.read("learned anew", (await trial.query(other, layout_of(Pipeline().dtype)))[0][0])
+            beside = trial.system.another("beside")
+            with beside:
+                await asyncio.sleep(BESIDE_S)
+                trial.require(before.alive(), "the old version ended beside the new one")
+                await asyncio.to_thread(before.stop)
+                await asyncio.sleep(1)
+                await asyncio.to_thread(beside.stop)
         new.start()
 
 
