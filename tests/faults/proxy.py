@@ -123,6 +123,10 @@ class Proxy:
         except OSError:
             _reset(writer)
             return
+        if self._server is None:  # refused meanwhile: a way that is left open would be no outage
+            _reset(writer)
+            _reset(onward)
+            return
         self._open |= {writer, onward}
         for one in (writer, onward):
             _lose(one, self._loss)
