@@ -202,7 +202,10 @@ class Trial:
                 if self.row.prepare:
                     await stack.enter_async_context(self.row.prepare(self, settings))
                 await self._start(stack, settings)
-                await self._play(expected)
+                try:
+                    await self._play(expected)
+                finally:
+                    await self._end_the_bridge()
         except Exception as error:  # whatever broke it off is what the row found
             self.outcome.problems.append(f"the row broke off: {type(error).__name__}: {error}"[:400])
         finally:
@@ -265,6 +268,12 @@ class Trial:
                 await asyncio.gather(playing, return_exceptions=True)
         self.outcome.memory_mb = memory.most_mb
         await self._check(expected)
+
+    async def _end_the_bridge(self) -> None:
+        """Let the bridge end its session: mosquitto collects, and writes, the next rows' messages for one killed."""
+        with contextlib.suppress(subprocess.TimeoutExpired), self.out_of_order(self.system.bridge):
+            if self.system.bridge.alive():
+                await asyncio.to_thread(self.system.bridge.stop)
 
     async def _check(self, expected: list[Alert]) -> None:
         wanted = await asyncio.to_thread(checkerside.events, self.system)
