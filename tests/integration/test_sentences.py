@@ -8,7 +8,7 @@ import pytest
 from tests.cast import DAY, HOUR, Episode, Person, at, cast
 from tests.fix_faults import stamped_story
 from tests.fix_processor import T0, Bench, block, stamped
-from tests.sentence_sql import Report, check_sentences
+from tests.sentences.check import Report, check_sentences
 
 pytestmark = pytest.mark.stack
 
