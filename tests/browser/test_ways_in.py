@@ -145,11 +145,10 @@ async def test_an_idle_session_leads_to_the_sign_in_page_by_itself(page: Page, w
 # ------------------------------------------------------------------ of a provider alone
 
 
-@pytest.fixture
-def provider(way: WayIn) -> WayIn:
-    if not way.provider:
-        pytest.skip("accounts of our own have no provider")
-    return way
+of_a_provider = pytest.mark.parametrize("way", ["stand-in", "keycloak"], indirect=True)
+of_the_stand_in = pytest.mark.parametrize(
+    "way", ["stand-in"], indirect=True
+)  # Keycloak signs nothing that is not right
 
 
 async def asked(served: ServedApi, token: str, path: str = "/v1/alerts") -> httpx.Response:
@@ -157,11 +156,10 @@ async def asked(served: ServedApi, token: str, path: str = "/v1/alerts") -> http
         return await client.get(path)
 
 
-async def test_an_invitation_links_a_subject_once(
-    page: Page, provider: WayIn, people: ApiData, served: ServedApi
-) -> None:
+@of_a_provider
+async def test_an_invitation_links_a_subject_once(page: Page, way: WayIn, people: ApiData, served: ServedApi) -> None:
     token = invited(people, served, "guest", "administrator", "Gast Known")
-    await provider.sign_in(page, "gast")
+    await way.sign_in(page, "gast")
     await expect(page.get_by_role("alert")).to_contain_text("ask for an invitation")
     await page.goto(f"/invitation?token={token}")
     await page.get_by_role("link", name="Use your organisation’s sign-in").click()
@@ -172,12 +170,13 @@ async def test_an_invitation_links_a_subject_once(
     assert again.status == 403
 
 
-async def test_access_tokens_open_the_api_and_other_tokens_do_not(provider: WayIn, served: ServedApi) -> None:
-    token = provider.access_token("ada")
+@of_a_provider
+async def test_access_tokens_open_the_api_and_other_tokens_do_not(way: WayIn, served: ServedApi) -> None:
+    token = way.access_token("ada")
     first = await asyncio.gather(*(asked(served, token) for _ in range(4)))
     assert [answer.status_code for answer in first] == [200] * 4
     assert (await asked(served, token)).status_code == 200
-    refused = await asked(served, provider.id_token("ada"))
+    refused = await asked(served, way.id_token("ada"))
     assert (refused.status_code, refused.json()["code"]) == (401, "unauthenticated")
     for spoilt in (
         token[:-6] + ("AAAAAA" if token[-6:] != "AAAAAA" else "BBBBBB"),
@@ -185,39 +184,43 @@ async def test_access_tokens_open_the_api_and_other_tokens_do_not(provider: WayI
         token.rpartition(".")[0] + ".",
     ):
         assert (await asked(served, spoilt)).status_code == 401
-    refused = await asked(served, provider.access_token("vera"))
+    refused = await asked(served, way.access_token("vera"))
     assert (refused.status_code, refused.json()["code"]) == (403, "not_known_here")
 
 
-async def test_an_access_token_ends_when_it_says(provider: WayIn, served: ServedApi) -> None:
-    token = provider.access_token("ada")
+@of_a_provider
+async def test_an_access_token_ends_when_it_says(way: WayIn, served: ServedApi) -> None:
+    token = way.access_token("ada")
     assert (await asked(served, token)).status_code == 200
     said: dict[str, Any] = claims_of(token)
     served.credential_clock.advance((said["exp"] - said["iat"] + 31) * 1000)
     assert (await asked(served, token)).status_code == 401
 
 
-async def test_a_new_signing_key_is_taken_up(provider: WayIn, served: ServedApi) -> None:
-    before = provider.access_token("ada")
+@of_a_provider
+async def test_a_new_signing_key_is_taken_up(way: WayIn, served: ServedApi) -> None:
+    before = way.access_token("ada")
     assert (await asked(served, before)).status_code == 200
-    await asyncio.to_thread(provider.rotate)
-    after = await asyncio.to_thread(provider.access_token, "ada")
+    await asyncio.to_thread(way.rotate)
+    after = await asyncio.to_thread(way.access_token, "ada")
     async with asyncio.timeout(ROTATED_S):
         while (await asked(served, after)).status_code != 200:
             await asyncio.sleep(0.5)
 
 
-async def test_a_sign_in_ended_at_the_provider_ends_here(page: Page, provider: WayIn, served: ServedApi) -> None:
-    await provider.sign_in(page, "ada")
+@of_a_provider
+async def test_a_sign_in_ended_at_the_provider_ends_here(page: Page, way: WayIn, served: ServedApi) -> None:
+    await way.sign_in(page, "ada")
     await on_the_worklist(page)
-    await provider.end_sessions(served, "ada")
+    await way.end_sessions(served, "ada")
     async with asyncio.timeout(10):
         while await opens(page):
             await asyncio.sleep(0.3)
     await expect(page.get_by_role("alert")).to_contain_text("was ended")
 
 
-async def test_an_answer_to_another_sign_in_is_refused(page: Page, provider: WayIn, served: ServedApi) -> None:
+@of_a_provider
+async def test_an_answer_to_another_sign_in_is_refused(page: Page, way: WayIn, served: ServedApi) -> None:
     for query in ("", "?code=x&state=y", "?error=access_denied&state=y"):
         answer = await page.goto(f"/login/provider/back{query}")
         assert answer is not None
@@ -227,16 +230,16 @@ async def test_an_answer_to_another_sign_in_is_refused(page: Page, provider: Way
     assert answer is not None
     assert answer.status == 403
     assert not await opens(page)
-    if isinstance(provider, StandInWay):
-        provider.it.refuses = True
-        await provider.sign_in(page, "ada")
+    if isinstance(way, StandInWay):
+        way.it.refuses = True
+        await way.sign_in(page, "ada")
         await expect(page.get_by_role("alert")).to_contain_text("Your organisation did not sign you in")
-        provider.it.refuses = False
+        way.it.refuses = False
 
 
-async def test_an_id_token_that_is_not_right_signs_nobody_in(page: Page, provider: WayIn) -> None:
-    if not isinstance(provider, StandInWay):
-        pytest.skip("Keycloak signs nothing that is not right")
+@of_the_stand_in
+async def test_an_id_token_that_is_not_right_signs_nobody_in(page: Page, way: WayIn) -> None:
+    assert isinstance(way, StandInWay)
     for spoil in (
         {"nonce": "other"},
         {"aud": "other"},
@@ -245,17 +248,18 @@ async def test_an_id_token_that_is_not_right_signs_nobody_in(page: Page, provide
         {"azp": "other"},
         {"iss": "http://x"},
     ):
-        provider.it.spoil = spoil
+        way.it.spoil = spoil
         try:
-            await provider.sign_in(page, "ada")
+            await way.sign_in(page, "ada")
             await expect(page.get_by_role("alert")).to_contain_text("the provider's token is refused", ignore_case=True)
         finally:
-            provider.it.spoil = {}
+            way.it.spoil = {}
         assert not await opens(page)
 
 
-async def test_a_logout_token_of_somebody_else_ends_nothing(provider: WayIn, served: ServedApi) -> None:
+@of_a_provider
+async def test_a_logout_token_of_somebody_else_ends_nothing(way: WayIn, served: ServedApi) -> None:
     async with served.client() as client:
-        for token in ("", "a.b.c", provider.access_token("ada"), provider.id_token("ada")):
+        for token in ("", "a.b.c", way.access_token("ada"), way.id_token("ada")):
             answer = await client.post("/login/provider/ended", data={"logout_token": token})
             assert answer.status_code in (400, 422)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,56 +22,56 @@ from tests.fix_doors import Process
 SAMPLE_S: Final = 0.5
 
 
-class Memory:
+class _WhileItRuns(ABC):
+    """Something sampled beside a block; what stops it early is raised at the block's end, so no figure is half a one."""
+
+    _task: asyncio.Task[None]
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._go_on())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()
+
+    async def _go_on(self) -> None:
+        while True:
+            await self._sample()
+            await asyncio.sleep(SAMPLE_S)
+
+    @abstractmethod
+    async def _sample(self) -> None: ...
+
+
+class Memory(_WhileItRuns):
     """The most resident memory any of the processes had while the block ran."""
 
     def __init__(self, processes: Sequence[Process]) -> None:
         self._processes = processes
         self.most_mb = 0.0
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._sample())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _sample(self) -> None:
-        while True:
-            for process in self._processes:
-                if process.alive():
-                    self.most_mb = max(self.most_mb, resident_mb(process.pid))
-            await asyncio.sleep(SAMPLE_S)
+        for process in self._processes:
+            if process.alive():
+                self.most_mb = max(self.most_mb, resident_mb(process.pid))
 
 
-class Standstill:
+class Standstill(_WhileItRuns):
     """The longest time in which no frame was processed while some accepted one waited and the block ran."""
 
     def __init__(self, processed: Callable[[], Awaitable[int]], accepted: Callable[[], int]) -> None:
         self._processed, self._accepted = processed, accepted
+        self._last, self._since = -1, time.monotonic()
         self.longest_s = 0.0
-        self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._look())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _look(self) -> None:
-        last, since = -1, time.monotonic()
-        while True:
-            count = await self._processed()
-            if count != last or count >= self._accepted():
-                last, since = count, time.monotonic()
-            self.longest_s = max(self.longest_s, time.monotonic() - since)
-            await asyncio.sleep(SAMPLE_S)
+    async def _sample(self) -> None:
+        count = await self._processed()
+        if count != self._last or count >= self._accepted():
+            self._last, self._since = count, time.monotonic()
+        self.longest_s = max(self.longest_s, time.monotonic() - self._since)
 
 
 def resident_mb(pid: int) -> float:

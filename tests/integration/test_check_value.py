@@ -9,7 +9,7 @@ import pytest
 
 from ingest.frame import MOTION, OUT_OF_RANGE, UNIT_SUSPECTED, StampedFrame
 from tests.fix_processor import DAY, HOUR, MINUTE, T0, Bench, block, stamped
-from tests.sentence_sql import check_sentences
+from tests.sentences.check import check_sentences
 
 pytestmark = pytest.mark.stack
 

@@ -12,7 +12,7 @@ from services.processor.records import Record
 from services.store.changes import Wanted
 from tests.fix_processor import DAY, HOUR, MINUTE, T0, Bench, block, stamped
 from tests.integration.test_control import changed, interleaved, wanted
-from tests.sentence_sql import check_sentences
+from tests.sentences.check import check_sentences
 
 pytestmark = pytest.mark.stack
 

@@ -12,7 +12,7 @@ from ingest.clock import to_datetime
 from ingest.frame import StampedFrame
 from tests.fix_processor import DAY, HOUR, MINUTE, T0, Bench, block, stamped
 from tests.integration.test_control import changed, wanted
-from tests.sentence_sql import check_sentences
+from tests.sentences.check import check_sentences
 
 pytestmark = pytest.mark.stack
 

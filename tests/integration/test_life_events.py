@@ -20,7 +20,7 @@ from tests.fix_processor import DAY, T0, Bench, block, stamped
 from tests.integration.test_api import got, problem
 from tests.integration.test_api_changes import outbox
 from tests.integration.test_control import changed, interleaved, outcome, wanted
-from tests.sentence_sql import check_sentences
+from tests.sentences.check import check_sentences
 
 pytestmark = pytest.mark.stack
 

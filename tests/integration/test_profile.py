@@ -14,7 +14,7 @@ from tests.cast import Episode, Person, at
 from tests.fix_faults import stamped_story
 from tests.fix_processor import DAY, HOUR, MINUTE, T0, Bench, block, stamped
 from tests.integration.test_control import changed, interleaved, wanted
-from tests.sentence_sql import check_sentences
+from tests.sentences.check import check_sentences
 
 pytestmark = pytest.mark.stack
 

@@ -230,7 +230,9 @@ async def test_it_is_off_outside_its_validity_with_the_reason(
     patient = ours.patient("p1")
     measured(ours, patient, ours.device(f"{ours.key}-watch", patient), "spo2", (5, 84))
     profile(ours, patient, document)
-    for score in (await asked(api, ours))["scores"]:
+    scores = (await asked(api, ours))["scores"]
+    assert "news2" in {score["score"] for score in scores}
+    for score in scores:
         assert (score["state"], score["off_reason"], score["total"], score["band"]) == ("off", reason, None, None)
         assert score["red"] == []
         assert {entry["points"] for entry in score["parameters"]} == {None}

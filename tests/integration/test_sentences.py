@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import psycopg
 import pytest
 
 from tests.cast import DAY, HOUR, Episode, Person, at, cast
 from tests.fix_faults import stamped_story
 from tests.fix_processor import T0, Bench, block, stamped
-from tests.sentence_sql import Report, check_sentences
+from tests.sentences.check import Report, check_sentences
 
 pytestmark = pytest.mark.stack
 
@@ -20,11 +22,11 @@ RULES = {
 }  # fmt: skip
 
 
-async def live(bench: Bench, days: int = DAYS) -> None:
+async def live(bench: Bench, people: Sequence[Person], days: int = DAYS) -> None:
     """Feed everybody's story, half a day of all at a time."""
-    told = [frame for number, person in enumerate(cast(days), 1) for frame in stamped_story(number, person, days)]
+    told = [frame for number, person in enumerate(people, 1) for frame in stamped_story(number, person, days)]
     told.sort(key=lambda frame: frame.received_ms)
-    step = 12 * len(cast(days))
+    step = 12 * len(people)
     for start in range(0, len(told), step):
         await bench.frames(told[start : start + step])
 
@@ -43,7 +45,7 @@ def check(bench: Bench) -> Report:
 
 
 async def test_every_number_in_every_sentence_is_true(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    await live(bench)
+    await live(bench, cast(DAYS))
     await late_burst(bench)
     await bench.silence(T0 + DAYS * 24 * HOUR + 3 * HOUR)  # now everybody is silent
     report = check(bench)
@@ -69,10 +71,7 @@ async def test_numbers_about_several_vitals_at_once_are_true_and_who_wore_it_is_
         Person("unwell", unwell),
         Person("stranger", at_night(nights, heart_rate=-9, respiratory_rate=3)),
     ]
-    told = [frame for number, person in enumerate(people, 1) for frame in stamped_story(number, person, days)]
-    told.sort(key=lambda frame: frame.received_ms)
-    for start in range(0, len(told), 48):
-        await bench.frames(told[start : start + 48])
+    await live(bench, people, days)
     report = check(bench)
     assert report.problems == []
     several = "SELECT patient_id, rule, kind, state FROM alert WHERE rule IN (%s, %s) ORDER BY 1"
@@ -93,10 +92,7 @@ async def test_numbers_about_small_shifts_that_stay_are_true(bench: Bench) -> No
         ),
         Person("less and less", at_night(range(16, 24), spo2=-1.5) + at_night(range(24, days), spo2=-3)),
     ]
-    told = [frame for number, person in enumerate(people, 1) for frame in stamped_story(number, person, days)]
-    told.sort(key=lambda frame: frame.received_ms)
-    for start in range(0, len(told), 72):
-        await bench.frames(told[start : start + 72])
+    await live(bench, people, days)
     report = check(bench)
     assert report.problems == []
     shifts = "SELECT patient_id, rule, kind, priority, state FROM alert WHERE rule LIKE %s ORDER BY 1"
@@ -153,7 +149,7 @@ SPOILT = [  # what is made untrue, whose sentences must be found out
 
 @pytest.mark.slow
 async def test_an_untrue_number_is_noticed(bench: Bench) -> None:
-    await live(bench, days=9)
+    await live(bench, cast(9), days=9)
     assert check(bench).problems == []
     for spoil, rule in SPOILT:
         with psycopg.connect(bench.settings.postgres.conninfo("admin")) as connection:

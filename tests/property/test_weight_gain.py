@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from detectors.protocol import DAY_MS, MINUTE_MS, Finding, Longs, Readings, Shorts
 from detectors.weight_gain import WEIGHT, WeightGain, row_of, run_of
 from detectors.weights import ENDS, JUMP, UNIT, Weighings, gain
-from tests.sentence_weight import course
-from tests.sentence_weight import weighings as weighings_of
+from tests.sentences.weight import course
+from tests.sentences.weight import weighings as weighings_of
 
 PEOPLE, T0 = 2, 20_500 * DAY_MS
 AHEAD = np.array([-300, 345], np.int16)  # minutes, of each person

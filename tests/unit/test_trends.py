@@ -191,7 +191,11 @@ def test_wear_counts_days_asked_for_and_sees_it_fall() -> None:
 
 # ------------------------------------------------------------------ whatever the days
 
-known_days = st.dictionaries(st.integers(0, LAST), st.integers(400, 900), max_size=LAST + 1)
+levels = st.integers(400, 900)
+nearly_all_days = st.lists(levels | levels | levels | st.none(), min_size=LAST + 1, max_size=LAST + 1).map(
+    lambda found: {day: level for day, level in enumerate(found) if level is not None}
+)
+known_days = st.dictionaries(st.integers(0, LAST), levels, max_size=LAST + 1) | nearly_all_days
 some_people = settings(max_examples=40, deadline=None)
 
 

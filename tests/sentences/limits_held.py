@@ -1,4 +1,4 @@
-"""Which thresholds held for a patient when, written from docs/detection.md and docs/changes.md, for the checker.
+"""Which limits there are, and which thresholds held for a patient when, from docs/detection.md and docs/changes.md.
 
 A run may reach back over a change of its limit: as far as its readings were beyond what held then, and as far as that
 was no looser than what came after it.
@@ -6,20 +6,56 @@ was no looser than what came after it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from tests.sentence_rules import LIMITS, LimitRule
+from tests.sentences.words import MINUTE
 
 BEGINNING: Final = datetime(1, 1, 1, tzinfo=UTC)
 FOR_ADULTS: Final = frozenset(
     {"tachycardia_at_rest", "tachycardia_extreme", "bradycardia", "respiratory_rate_high", "respiratory_rate_low",
      "systolic_high", "systolic_low"}
 )  # fmt: skip
+
+
+class LimitRule(NamedTuple):
+    """A safety limit as docs/detection.md and its table of adult limits describe it."""
+
+    metric: str
+    above: bool
+    levels: tuple[float, ...]
+    inclusive: bool
+    clear: float
+    gap: timedelta  # a longer step is told as one between readings in a row
+    at_rest: bool = False
+    lasting: bool = True  # its sentence tells for how long
+
+
+def _limit(metric: str, side: str, levels: Iterable[float], clear: float, gap_min: int, **other: bool) -> LimitRule:
+    inclusive, at_rest = other.get("inclusive", False), other.get("at_rest", False)
+    lasting = other.get("lasting", True)
+    return LimitRule(metric, side == "above", tuple(levels), inclusive, clear, gap_min * MINUTE, at_rest, lasting)
+
+
+LIMITS: Final = {
+    "spo2_low": _limit("spo2", "below", (90, 85), 92, 15),
+    "tachycardia_at_rest": _limit("heart_rate", "above", (130, 150), 120, 5, at_rest=True),
+    "tachycardia_extreme": _limit("heart_rate", "above", (190,), 170, 5),
+    "bradycardia": _limit("heart_rate", "below", (38, 32), 42, 5),
+    "respiratory_rate_high": _limit("respiratory_rate", "above", (25, 30), 22, 15, inclusive=True, at_rest=True),
+    "respiratory_rate_low": _limit("respiratory_rate", "below", (8,), 10, 15, inclusive=True),
+    "fever": _limit("body_temperature", "above", (38.5, 39.5), 38, 60, inclusive=True),
+    "hypothermia": _limit("body_temperature", "below", (35, 34), 35.5, 60),
+    "glucose_low": _limit("glucose", "below", (70, 54), 80, 30),
+    "glucose_high": _limit("glucose", "above", (250,), 220, 30),
+    "systolic_high": _limit("systolic_pressure", "above", (180,), 170, 30, inclusive=True, lasting=False),
+    "systolic_low": _limit("systolic_pressure", "below", (90,), 100, 30, inclusive=True, lasting=False),
+    "spo2_high_on_oxygen": _limit("spo2", "above", (95, 97), 92, 15, inclusive=True),
+}
 
 
 class Held(NamedTuple):

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from statistics import median
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import psycopg
-
-from tests.sentence_rules import GOOD, HOUR, MINUTE
-from tests.sentence_words import MONTHS, Expected, Untrue
+from tests.sentences.patient import GOOD, Patient, Told
+from tests.sentences.words import HOUR, MINUTE, Expected, Untrue, day_and_month
 
 READ: Final = f"""
     SELECT date_trunc('second', t), value::float8 FROM told WHERE metric = 'weight' AND {GOOD} ORDER BY t"""
@@ -154,23 +152,19 @@ def over(one: float, other: float, kilograms: float) -> bool:
     return round(one - other, 2) > kilograms
 
 
-def of_day(day: date) -> list[str]:
-    return [str(day.day), MONTHS[day.month - 1]]
-
-
 def exact(kilograms: float) -> str:
     return f"{kilograms:.2f}".rstrip("0").rstrip(".")
 
 
-def expected(connection: psycopg.Connection[Any], told: Any, text: str) -> Expected:
+def expected(patient: Patient, told: Told) -> Expected:
     """The numbers of a sentence, to the team or to the patient.
 
     Raises:
         Untrue: the weight did not rise so, or is not back.
     """
-    rows = [(t, float(value)) for t, value in connection.execute(READ).fetchall()]
-    ended, further = told.change == "resolved", "further, by" in text
-    change = ("near" if "in a row" in text else "calm") if ended else "worsened" if further else "raised"
+    rows = [(t, float(value)) for t, value in patient.connection.execute(READ).fetchall()]
+    ended, further = told.over, "further, by" in told.text
+    change = ("near" if "in a row" in told.text else "calm") if ended else "worsened" if further else "raised"
     said = [one for one in course(weighings(rows, told.offset)) if one.change == change]
     if told.change == "settled" and further:  # dated as what it became worse than
         said = [one for one in said if one.newest.readings[-1][0] >= told.at][:1]
@@ -180,10 +174,10 @@ def expected(connection: psycopg.Connection[Any], told: Any, text: str) -> Expec
         msg = f"no weight of {told.at} {change} anything"
         raise Untrue(msg)
     _, newest, low = said[0]
-    now = [exact(newest.value), *of_day(newest.day)]
+    now = [exact(newest.value), *day_and_month(newest.day)]
     if ended:
         return [*now, exact(NEAR) if change == "near" else str(AGAIN), exact(low.value)]
-    if ("another person" in text) != over(newest.value, low.value, ODD):
+    if ("another person" in told.text) != over(newest.value, low.value, ODD):
         msg = f"{newest.value} kg after {low.value} kg"
         raise Untrue(msg)
-    return [exact(newest.value - low.value), exact(low.value), *of_day(low.day), *now, "2", "3"]
+    return [exact(newest.value - low.value), exact(low.value), *day_and_month(low.day), *now, "2", "3"]

@@ -6,8 +6,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Final, NamedTuple
 
-from tests.sentence_rules import MINUTE
-
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 TOKEN: Final = re.compile(r"\d+(?:\.\d+)?|\b(?:" + "|".join(MONTHS) + r")\b")
 
@@ -55,6 +54,21 @@ def compare(tokens: list[str], expected: Expected) -> None:
             raise Untrue(msg)
 
 
+def compared(value: float, usual: float, decimals: int, text: str) -> Expected:
+    """Return the tokens of a value against its usual one.
+
+    Raises:
+        Untrue: the sentence names the wrong side.
+    """
+    shown: Expected = [Shown(value, decimals), Apart(decimals), Shown(usual, decimals)]
+    if f"{value:.{decimals}f}" == f"{usual:.{decimals}f}" and ("equal to" in text or "back at" in text):
+        del shown[1]
+    elif (" above" in text) != (value > usual):
+        msg = f"{value} is not on that side of {usual}"
+        raise Untrue(msg)
+    return shown
+
+
 def decimals(token: str) -> int:
     return len(token.partition(".")[2])
 
@@ -84,7 +98,7 @@ def clock(when: datetime) -> list[str]:
     return [f"{when:%H}", f"{when:%M}"]
 
 
-def day_and_month(when: datetime) -> list[str]:
+def day_and_month(when: date) -> list[str]:
     return [str(when.day), MONTHS[when.month - 1]]
 
 

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from tests.sentence_rules import AT_REST, GOOD, HOUR, MINUTE
-from tests.sentence_words import Expected, Untrue, duration, plain, span
+from tests.sentences.patient import AT_REST, GOOD, Patient, Told
+from tests.sentences.words import HOUR, MINUTE, Expected, Untrue, duration, plain, span
 
 MAX_AGE: Final = {
     "respiratory_rate": HOUR, "spo2": HOUR, "supplemental_oxygen": HOUR, "systolic_pressure": 12 * HOUR,
@@ -119,15 +119,15 @@ class Story:
         return since
 
 
-def expected(connection: psycopg.Connection[Any], patient: int, told: Any, text: str, tokens: list[str]) -> Expected:
+def expected(patient: Patient, told: Told) -> Expected:
     """The numbers of a sentence, to the team or to the patient.
 
     Raises:
         Untrue: the score was not what it says.
     """
-    story = Story(connection, patient, told.start, told.at)
-    to_team = text.startswith("NEWS2")
-    if told.change == "resolved":
+    story = Story(patient.connection, patient.number, told.start, told.at)
+    to_team = told.text.startswith("NEWS2")
+    if told.over:
         since = story.below(told.at)
         if told.at - since < HOUR:
             msg = f"below 5 only since {since:%H:%M}"
@@ -136,11 +136,11 @@ def expected(connection: psycopg.Connection[Any], patient: int, told: Any, text:
         lasted: Expected = [*duration(told.at - since), *span(since, told.at, told.offset)]
         return ["2", "5", *lasted, str(worst)] if to_team else lasted
     levels = [level for level in (7, 5) if told.at - story.run(level, told.at) >= 15 * MINUTE]
-    level = int(tokens[4]) if to_team else levels[0] if levels else 0
+    level = int(told.tokens[4]) if to_team else levels[0] if levels else 0
     if level not in levels:
         msg = f"{level} or more for 15 minutes: no; so long were {levels}"
         raise Untrue(msg)
-    if to_team and ("at least" in text) != (len(story.known(told.at)) < 7):
+    if to_team and ("at least" in told.text) != (len(story.known(told.at)) < 7):
         msg = f"known are {sorted(story.known(told.at))}"
         raise Untrue(msg)
     since, now = story.run(level, told.at), story.known(told.at)
