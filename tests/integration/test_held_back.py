@@ -1,4 +1,4 @@
-"""What comes in while somebody is learned anew: answers, ends, late data, erasure."""
+"""What comes in while somebody is learned anew: answers, ends, late data, erasure, and many who wait."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ingest.clock import to_datetime
 from ingest.frame import NOT_WORN
 from services import life_events
 from services.control import Kind
+from services.processor import rebuild as rebuilding
 from services.processor.rebuild import Rebuilder
 from tests.cast import EVERY, Episode, Person, at
 from tests.fix_faults import stamped_story
@@ -183,3 +184,35 @@ async def test_who_is_erased_meanwhile_is_gone(bench: Bench) -> None:
     assert not await rebuilder.turn(bench.now_ms, caught_up=True)
     assert await bench.rows("SELECT count(*) FROM patient_state") == [(0,)]
     assert await bench.rows(EVENTS) == []
+
+
+async def test_nobody_waits_longer_than_the_bound_for_those_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where everybody's learning takes days: late data that come meanwhile go first, and who has waited long is judged."""
+    for patient in (1, 2, 3):
+        await bench.frames(stamped_story(patient, RISEN, 2))
+    await upgraded(bench)
+    clock_s, seen = 0.0, []
+
+    class Slow(Rebuilder):
+        @staticmethod
+        def _now_s() -> float:
+            return clock_s
+
+        async def rebuild(self, patient_id: int, now_ms: int) -> bool:
+            nonlocal clock_s
+            hot = bench.core.hot[bench.core.slot_of[patient_id]]
+            seen.append((patient_id, hot.anew_ms is None))
+            clock_s += 4 * 3600
+            hot.dirty_ms, hot.dirty_n = None, 0
+            if len(seen) == 1:  # a phone hands in what it kept
+                third = bench.core.hot[bench.core.slot_of[3]]
+                third.anew_ms, third.dirty_ms = None, T0 + DAY
+            return True
+
+    monkeypatch.setattr(rebuilding, "REST_S", 0.0)
+    rebuilder = Slow(bench.core, bench, BOUNDS.silence_ms, BOUNDS.history_ms)
+    for _ in range(3):
+        await rebuilder.turn(bench.now_ms, caught_up=True)
+    assert seen == [(1, False), (3, True), (2, True)]
