@@ -95,6 +95,9 @@ class Rebuilder:
             log.error("rebuild_failed", patient_id=patient_id, exc_info=error)
             self._later(patient_id, failed=True)
             return False
+        except Exception:  # the database may be away, or too slow for this one alone: somebody else is next
+            self._later(patient_id)
+            raise
 
     @staticmethod
     def _now_s() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 
 from detectors.pipeline import Pipeline
@@ -216,3 +217,23 @@ async def test_nobody_waits_longer_than_the_bound_for_those_before(
     for _ in range(3):
         await rebuilder.turn(bench.now_ms, caught_up=True)
     assert seen == [(1, False), (3, True), (2, True)]
+
+
+async def test_who_is_too_long_for_the_database_holds_up_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for patient in (1, 2):
+        await bench.frames(stamped_story(patient, RISEN, 2))
+    await upgraded(bench)
+    tried = []
+
+    class Stuck(Rebuilder):
+        async def rebuild(self, patient_id: int, now_ms: int) -> bool:
+            tried.append(patient_id)
+            raise psycopg.errors.QueryCanceled
+
+    monkeypatch.setattr(rebuilding, "REST_S", 0.0)
+    rebuilder = Stuck(bench.core, bench, BOUNDS.silence_ms, BOUNDS.history_ms)
+    for _ in range(2):
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await rebuilder.turn(bench.now_ms, caught_up=True)
+    assert tried == [1, 2]
+    assert all(hot.anew_ms is not None for hot in bench.core.hot)
