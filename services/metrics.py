@@ -113,7 +113,7 @@ WATERMARK_AGE = gauge(
 PATIENTS = gauge(
     "processor", "keepwell_processor_patients", ("state",),
     "patients in memory; state: all, dirty (late data wait for a rebuild), anew (what is usual is being learned anew "
-    "after an upgrade: safety limits only), silent (told to be silent)",
+    "after an upgrade: adaptive rules wait), silent (told to be silent)",
     "dirty or anew staying high: rebuilds cannot keep up; silent in numbers: a vendor or a network is down",
 )  # fmt: skip
 REBUILDS = counter(

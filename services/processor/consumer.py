@@ -253,10 +253,12 @@ class StreamLoop(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _rebuild(self) -> None:
         """Rebuild whom late data have come for, beside the batches, until cancelled."""
         try:
+            done = False
             while True:
-                await asyncio.sleep(REBUILD_EVERY_S)
+                await asyncio.sleep(0 if done else REBUILD_EVERY_S)
+                done = False
                 try:
-                    await self._rebuilder.turn(self._clock.now_ms(), caught_up=self._caught_up)
+                    done = await self._rebuilder.turn(self._clock.now_ms(), caught_up=self._caught_up)
                 except TRANSIENT as error:
                     self._in_trouble(error, 0)
                     async with self._lock:

@@ -225,12 +225,14 @@ class Engine:
         """Carry one rule on to an instant up to which it has been judged, as people changed the monitoring by then.
 
         What a person ended is ended there, what was kept quiet is told where it may be. Each rule on its own time line:
-        so it makes no difference which of the others was judged further in this batch.
+        so it makes no difference which of the others was judged further in this batch. While what is usual is learned
+        anew, nobody knows whether what was kept quiet is still so.
         """
         if not self._changes.any_of(patient_id):
             return
+        unknown = hot.anew_ms is not None and rule in ADAPTIVE
         while True:
-            episode, held = _open(hot, rule), hot.held.get(rule)
+            episode, held = _open(hot, rule), None if unknown else hot.held.get(rule)
             if episode is not None and self._end(hot, patient_id, episode, up_to_ms):
                 continue
             told = None if held is None else self._changes.first_told(patient_id, rule, held.at_ms, up_to_ms)

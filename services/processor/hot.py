@@ -65,7 +65,7 @@ class Hot(msgspec.Struct):
 
     organisation_id: int
     settled_ms: int = 0  # the patient's watermark: minutes before it are settled
-    closed_ms: int = 0  # end of the last hour the kept baseline row has taken in
+    closed_ms: int = 0  # end of the last hour closed: the kept baseline row has it, unless it is being learned anew
     newest_ms: int = 0  # newest instant, clamped by the time of receipt
     utc_offset_min: int = 0
     offsets: list[tuple[int, int]] = []

@@ -74,37 +74,45 @@ class Rebuilder:
         self._silence_ms, self._history_ms = silence_ms, history_ms
         self._waiting: dict[int, _Waiting] = {}
 
-    async def turn(self, now_ms: int, *, caught_up: bool) -> int:
-        """Rebuild whom it is time to rebuild; return how many were.
+    async def turn(self, now_ms: int, *, caught_up: bool) -> bool:
+        """Rebuild the one whose turn it is; return whether that was done.
+
+        One at a time: to learn everybody anew takes hours, in which late data come, and some have waited long enough.
 
         Args:
             now_ms: the clock's present, for what is written.
             caught_up: everything sent has been processed.
         """
-        rebuilt = 0
-        for patient_id in self._due(caught_up):
-            try:
-                rebuilt += await self.rebuild(patient_id, now_ms)
-            except POISON as error:  # its alerts and baselines stay as they are; the others are not held up
-                metrics.REBUILDS.labels("failed").inc()
-                log.error("rebuild_failed", patient_id=patient_id, exc_info=error)
-                self._later(patient_id, failed=True)
-        return rebuilt
+        due = self._due(caught_up)
+        if not due:
+            return False
+        # What came late last is put right first: whoever is only learned anew has no fresh mistake.
+        patient_id = max(due, key=due.__getitem__)
+        try:
+            return await self.rebuild(patient_id, now_ms)
+        except POISON as error:  # its alerts and baselines stay as they are; the others are not held up
+            metrics.REBUILDS.labels("failed").inc()
+            log.error("rebuild_failed", patient_id=patient_id, exc_info=error)
+            self._later(patient_id, failed=True)
+            return False
+        except Exception:  # the database may be away, or too slow for this one alone: somebody else is next
+            self._later(patient_id)
+            raise
 
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()  # monotonic
 
-    def _due(self, caught_up: bool) -> list[int]:
-        """Return the patients whose burst is over, or has lasted too long."""
+    def _due(self, caught_up: bool) -> dict[int, int]:
+        """Return the patients whose burst is over, or has lasted too long → from when on they are rebuilt."""
         if not self._core.loaded:
-            return []  # memory was dropped: nobody is known, and what is known of the waiting stays
+            return {}  # memory was dropped: nobody is known, and what is known of the waiting stays
         now = self._now_s()
         dirty = {patient: self._core.hot[slot] for patient, slot in self._core.slot_of.items()}
         dirty = {patient: hot for patient, hot in dirty.items() if hot.dirty_ms is not None}
         for patient in self._waiting.keys() - dirty.keys():
             del self._waiting[patient]
-        due = []
+        due = {}
         for patient, hot in dirty.items():
             waiting = self._waiting.setdefault(patient, _Waiting(now, now, hot.dirty_n))
             if hot.anew_ms is not None and (waiting.failed or now - waiting.since_s > self._history_ms / 1000):
@@ -114,9 +122,8 @@ class Rebuilder:
                 waiting.dirty_n, waiting.changed_s = hot.dirty_n, now
             over = caught_up and now - waiting.changed_s >= REST_S
             if now >= waiting.not_before_s and (over or now - waiting.since_s >= MAX_WAIT_S):
-                due.append(patient)
-        # What came late last is put right first: whoever is only learned anew has no fresh mistake.
-        return sorted(due, key=lambda patient: dirty[patient].dirty_ms or 0, reverse=True)
+                due[patient] = hot.dirty_ms or 0
+        return due
 
     async def rebuild(self, patient_id: int, now_ms: int) -> bool:
         """Rebuild one patient; return whether it is done, False where late data came meanwhile."""

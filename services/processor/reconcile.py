@@ -3,7 +3,7 @@
 By rule and overlap. An alert people were told of stays as it was told: it is updated where the rebuilt episode is the
 very same, linked by ``revised_by`` to the rebuilt one where late data moved its beginning, and withdrawn where
 nothing is left of it. What nobody was told of is listed as late. Told are only a finding of `LASTS` that is still so
-while its patient is live, and what the hours of today show that were held back until what is usual was learned anew.
+while its patient is live, and what was held back until what is usual was learned anew, while it lasts or is of today.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import UUID
 
-from detectors.rules import DRIFTS, RULES, SHIFTS
+from detectors.rules import ADAPTIVE, DRIFTS, REST_HEART_HOURS, RULES, SHIFTS
 from services.processor.episodes import ORDER
 from services.processor.hot import Episode
 from services.processor.records import (
@@ -31,6 +31,7 @@ CHANGED_RULE: Final = "the rule has been changed since, and does not find this a
 FOREVER_MS: Final = 1 << 50
 LASTS: Final = frozenset(rule.id for rule in RULES.values() if rule.kind == "safety" or rule in (*DRIFTS, *SHIFTS))
 SAFETY: Final = frozenset(rule.id for rule in RULES.values() if rule.kind == "safety")
+TOLD: Final[tuple[Change, ...]] = ("raised", "worsened", "resolved", "withdrawn")  # the others are corrections
 SEEN: Final = (
     "priority", "state", "provisional", "late", "found_ms", "unknown_since_ms", "resolved_ms", "sentence",
     "patient_sentence", "evidence",
@@ -97,7 +98,8 @@ class Reconciliation:
     unknown_since: Mapping[str, int | None]  # alert id → since when an open alert has had no data
     live: bool
     effects: Effects
-    held_from_ms: int = FOREVER_MS  # what is found from here on was held back: it is no later than its telling
+    present_ms: int = FOREVER_MS  # what was found before it and is over would be told too late to be acted on
+    held_from_ms: int = FOREVER_MS  # what adaptive rules show from here on was held back
     _told_as: dict[UUID, UUID] = field(default_factory=dict)  # rebuilt → the alert people know it by
     _shadows: set[UUID] = field(default_factory=set)  # known alerts that stand behind one that was told
     _listed: dict[UUID, bool] = field(default_factory=dict)  # alert → late, when all is done
@@ -170,11 +172,24 @@ class Reconciliation:
 
     def _to_tell(self, row: AlertRow) -> bool:
         """Tell whether what nobody was told of, or only as late, is to be told now."""
-        held_back = row.found_ms >= self.held_from_ms and row.rule not in SAFETY
-        return held_back or (row.state == "active" and self.live and row.rule in LASTS)
+        lasts = row.state == "active" and self.live
+        if self._was_held_back(row.rule, row.found_ms):
+            return lasts or row.found_ms >= self.present_ms
+        return lasts and row.rule in LASTS
+
+    def _was_held_back(self, rule: str, at_ms: int) -> bool:
+        """Tell whether what a rule shows at an instant was kept back while what is usual was learned anew.
+
+        What an hour shows at its very end was not: that hour had been judged.
+        """
+        first_ms = self.held_from_ms + (1 if rule == REST_HEART_HOURS.id else 0)
+        return rule in ADAPTIVE and at_ms >= first_ms
 
     def _news(self, before: AlertRow, after: AlertRow) -> Change:
         """Return how a change of an alert is told, and un-list it where it lasts and its patient is live."""
+        over = before.state == "active" and after.state == "resolved"
+        if over and self._was_held_back(after.rule, after.resolved_ms or 0):
+            return "resolved"
         if after.state != "active" or not self.live:
             return "revised"
         if before.late and self._to_tell(after):
@@ -218,7 +233,7 @@ class Reconciliation:
         self.effects.revisions.append(AlertRevision(row, revised_by, void=news == "worsened"))
         if news is not None:
             reopened = self.live and row.state == "active" != known.row.state
-            self._event(row, news, row.late or not (news in ("raised", "worsened", "withdrawn") or reopened))
+            self._event(row, news, row.late or not (news in TOLD or reopened))
 
     def _open(self, episode: Episode) -> None:
         """Let an open episode know under which alert it is told."""

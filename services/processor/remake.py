@@ -62,8 +62,9 @@ async def _reconcile(reader: Reader, live: Hot, replay: Replay, effects: Effects
     matched = {one: known[one] for one in scope}
     former = [alert.row for one, alert in known.items() if one not in scope and _is_of_former(replay, alert.row)]
     rebuilt = without_retold(rebuilt, matched, former)
-    held_from_ms = FOREVER_MS if live.anew_ms is None else max(live.anew_ms, present_ms)
-    Reconciliation(rebuilt, matched, episodes, since, live.newest_ms >= present_ms, effects, held_from_ms).run()
+    held_from_ms = FOREVER_MS if live.anew_ms is None else live.anew_ms
+    is_live = live.newest_ms >= present_ms
+    Reconciliation(rebuilt, matched, episodes, since, is_live, effects, present_ms, held_from_ms).run()
 
 
 def _is_of(replay: Replay, alert: KnownAlert) -> bool:

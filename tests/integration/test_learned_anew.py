@@ -123,9 +123,9 @@ async def test_whoever_cannot_be_learned_anew_is_judged_as_somebody_new(
         fault.setattr(rebuilding, "remade", broken)
         fault.setattr(rebuilding, "REST_S", -1.0)
         rebuilder = Rebuilder(bench.core, bench, BOUNDS.silence_ms, BOUNDS.history_ms)
-        assert await rebuilder.turn(bench.now_ms, caught_up=True) == 0
+        assert not await rebuilder.turn(bench.now_ms, caught_up=True)
     await bench.take_over()  # memory was dropped
-    assert await rebuilder.turn(bench.now_ms, caught_up=True) == 0
+    assert not await rebuilder.turn(bench.now_ms, caught_up=True)
     assert "judged_as_new" in capsys.readouterr().out
     await one_by_one(bench, frames[48:60])
     assert await bench.rows("SELECT DISTINCT layout FROM patient_baseline") == [(bench.core.layout,)]

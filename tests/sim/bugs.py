@@ -16,7 +16,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from ingest.clock import to_datetime
 from services import topics
 from services.api import events, query
-from services.processor import batch, consumer, dedupe, marking, rebuild, relay, watermark
+from services.processor import batch, consumer, dedupe, hot, marking, rebuild, relay, watermark
 from services.processor.alert_rows import AlertRows
 from services.processor.change import PatientChange
 from services.processor.changes import Changes
@@ -144,6 +144,9 @@ BUGS: Final = {
     ),
     "last-end-counts": Bug(
         "an alert is ended by the last end of the monitoring that is known", ((Changes, "closing_after", _last_closing),)
+    ),
+    "upgrade-forgets": Bug(
+        "what can't be read after an upgrade is not learned anew", ((hot, "mark_dirty", _nothing),)
     ),
     "hold-for-ever": Bug("a gap in a device's frames is waited for without end", ((watermark, "expire", _nothing),)),
 }  # fmt: skip

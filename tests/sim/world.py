@@ -7,6 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
+import msgspec
 import psycopg
 from aiokafka import TopicPartition
 
@@ -39,6 +40,7 @@ CALM_STEPS: Final = 4000  # after the faults: everything must be done within so 
 TOGETHER_MS: Final = 10_000  # requests of this long overlap
 ENDS, STOPS = "everything comes to its end", "a process stops only when it is replaced"
 MOST_PEOPLE: Final = 4
+OTHER_LAYOUT: Final = 1  # of what an older version kept
 PIPELINE, LIMITS = Pipeline(), Limits()
 SETTINGS: Final = {
     n: Settings(kafka=KafkaSettings(partitions=n), processor=ProcessorSettings(max_records=60)) for n in (1, 2, 3)
@@ -90,6 +92,8 @@ class World:
         self.haste = self.chance.choice((0.2, 0.5, 0.9))  # of the devices: how far the processors fall behind
         self.faults = self.chance.choice((0, 2, 4, 8))  # how many things may still go wrong
         self.thawing: dict[Processor, int] = {}
+        upgrades = Random(f"upgrade {seed}")  # apart: what else a seed brings stays the same
+        self.upgrade_at = upgrades.randrange(60, 400) if upgrades.random() < 0.25 else 0  # step; 0: never
         self._building: Processor | None = None
 
     # ------------------------------------------------------------------ from beginning to end
@@ -145,8 +149,9 @@ class World:
         return any(hot_state.decode(row.hot).holds for row in self.server.tables.hot.values())
 
     def dirty(self) -> bool:
-        """Tell whether late data still await a rebuild."""
-        return any(row.dirty_ms is not None for row in self.server.tables.hot.values())
+        """Tell whether late data still await a rebuild, or what was learned before an upgrade its learning anew."""
+        unread = any(layout == OTHER_LAYOUT for _, layout in self.server.tables.baselines.values())
+        return unread or any(row.dirty_ms is not None for row in self.server.tables.hot.values())
 
     def caught_up(self) -> bool:
         """Tell whether the stored positions have reached the ends of the logs."""
@@ -160,6 +165,9 @@ class World:
         """Let one thing happen."""
         self.steps += 1
         self.time.advance(0.02)
+        if self.steps == self.upgrade_at:
+            self._upgrade()
+            return
         if self._calm_down():
             return
         if self.faults and self.chance.random() < 0.03 and self._go_wrong():
@@ -246,6 +254,18 @@ class World:
         one.kill()
         self.server.end_idle(one)
         return True
+
+    def _upgrade(self) -> None:
+        """Replace every process by those of a version that can't read what was learned."""
+        self.note("everybody is upgraded, what was learned is of another layout")
+        for one in [one for one in self.processors if not one.dead]:
+            one.kill()
+            self.server.end_idle(one)
+        tables = self.server.tables
+        tables.baselines = {patient: (state, OTHER_LAYOUT) for patient, (state, _) in tables.baselines.items()}
+        tables.checkpoints = {
+            key: msgspec.structs.replace(row, layout=OTHER_LAYOUT) for key, row in tables.checkpoints.items()
+        }
 
     def _freeze(self) -> bool:
         one = self._some()

@@ -170,3 +170,44 @@ def test_what_lasts_against_the_own_baseline_is_listed_and_pages_nobody() -> Non
     effects, (episode,) = reconcile([rise], [])
     assert told(effects) == [(rise.id, "raised", True)]
     assert (episode.late, episode.hushed) == (True, False)
+
+
+def held_back(rebuilt: list[AlertRow], known: list[AlertRow], *, live: bool = True) -> Effects:
+    """Match them where adaptive rules were held back from minute 100 on, and minute 130 is the present."""
+    effects = Effects(recorded_ms=0)
+    Reconciliation(
+        {one.id: replace(one) for one in rebuilt}, {one.id: KnownAlert(one, None) for one in known}, [], {}, live,
+        effects, present_ms=130 * MINUTE, held_from_ms=100 * MINUTE,
+    ).run()  # fmt: skip
+    return effects
+
+
+def of_rule(rule: str, start: int, end: int | None, **changes: Any) -> AlertRow:
+    return row(start, end, rule=rule, id=alert_id(1, rule, 1, start * MINUTE), **changes)
+
+
+def test_what_was_held_back_is_told_while_it_lasts_or_is_of_today() -> None:
+    past, gone = of_rule("night_desaturations", 90, None), of_rule("night_vitals_together", 105, 120)
+    lasts, today = of_rule("resting_heart_rate_rise", 105, None), of_rule("heart_rate_unusual_at_rest", 125, 140)
+    effects = held_back([past, gone, lasts, today], [])
+    assert told(effects) == [
+        (past.id, "raised", True), (gone.id, "raised", True), (lasts.id, "raised", False), (today.id, "raised", False),
+        (today.id, "resolved", False),
+    ]  # fmt: skip
+    assert told(held_back([lasts], [], live=False)) == [(lasts.id, "raised", True)]
+
+
+def test_what_was_not_held_back_is_listed_as_ever() -> None:
+    """A device's state and safety limits were judged meanwhile; what an hour showed at its end was seen before."""
+    rows = [of_rule("not_worn", 126, 140), of_rule("spo2_low", 126, 140)]
+    rows.append(of_rule("heart_rate_unusual_at_rest", 90, 99, found_ms=100 * MINUTE))
+    assert {late for _, _, late in told(held_back(rows, []))} == {True}
+
+
+def test_the_end_of_what_was_told_is_told_where_it_was_held_back() -> None:
+    before, after = of_rule("heart_rate_unusual_at_rest", 60, None), of_rule("heart_rate_unusual_at_rest", 60, 110)
+    assert told(held_back([after], [before])) == [(after.id, "resolved", False)]
+    listed = replace(before, late=True)
+    assert told(held_back([after], [listed])) == [(after.id, "resolved", True)]
+    moved = of_rule("heart_rate_unusual_at_rest", 58, 110)
+    assert told(held_back([moved], [before])) == [(moved.id, "revised", True), (before.id, "resolved", False)]
