@@ -40,6 +40,9 @@ async def test_the_worklist_shows_first_who_needs_somebody(page: Page) -> None:
     await expect(page.locator("tr", has_text="Elke Engel")).to_contain_text("not worn")
     await expect(page.locator("tr", has_text="Elke Engel").locator(".c-value")).to_contain_text("5 h ago")
     await expect(page.locator("tr", has_text="Theo Hansen")).to_contain_text("Nothing received yet")
+    usual = {"Ines Albrecht": "usual 56–76 at rest", "Piotr Filipek": "still learning, 3 of 5 days: 56–76 at rest"}
+    for name, told in usual.items():
+        await expect(page.locator("tr", has_text=name).locator(".c-value")).to_contain_text(told)
     await expect(page.locator("footer")).to_contain_text("Not a medical device")
 
 

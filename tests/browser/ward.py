@@ -47,13 +47,13 @@ def heart(seed: int, level: float = 0) -> tuple[NDArray[np.int64], NDArray[np.fl
     return t_ms[~charging], np.round(value[~charging])
 
 
-def bands(data: ApiData, patient: int) -> None:
+def bands(data: ApiData, patient: int, days: int = 14) -> None:
     """The own usual range of each closed hour: of heart rate by context, of oxygen saturation one for all."""
     now = to_ms(NOW) // HOUR_MS
     for hour in range(now - DAYS * 24, now):
         context = context_of((hour + 1) % 24)
-        data.band(patient, "heart_rate", context, hour * HOUR_MS, *HOUR_BAND[context])
-        data.band(patient, "spo2", context, hour * HOUR_MS, 96.4, 0.9)
+        data.band(patient, "heart_rate", context, hour * HOUR_MS, *HOUR_BAND[context], days)
+        data.band(patient, "spo2", context, hour * HOUR_MS, 96.4, 0.9, days)
 
 
 def nights(data: ApiData, patient: int) -> None:
@@ -120,8 +120,7 @@ def make(data: ApiData) -> Ward:
             data.readings(patient, device, "spo2", t_ms[::5][: len(spo2)], spo2)
         if key in ("p04", "p02"):
             data.state(patient, "spo2", "normal", value=96.0, since=NOW - timedelta(days=2))
-        if key not in ("p06",):
-            bands(data, patient)
+        bands(data, patient, 3 if key == "p06" else 14)
         if key == "p04":
             nights(data, patient)
             found[key] += weights(data, patient, device)
