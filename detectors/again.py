@@ -3,6 +3,8 @@
 Source: Page's CUSUM (1954) once more, on what remains after the level a change has led to. Deviations: the level is a
 plain mean of the days since the rise was told, of the last fortnight or so once there are as many; capped and stopped
 as in ``daily``; told once an alert. Without it an alert that stands hides the next rise.
+
+Units: /min, SDs of a day's heart rates. Valid: for whom ``rise`` is; while an alert of it stands.
 """
 
 from __future__ import annotations

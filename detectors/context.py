@@ -33,7 +33,7 @@ def contexts(last_step: Ints, minutes: Minutes) -> Bytes:
     ``active``: steps in this minute; ``recovering``: in one of the 10 before it; else ``asleep`` from 22:00 to 08:00
     local time; else ``rest``. Steps that are unknown count as none, so a person without a step counter has a baseline
     too (a wider one); rules that must know rest ask how many minutes had steps reported. ``last_step`` is
-    the last minute with steps, in minutes since 1970. Valid: any hour in order.
+    the last minute with steps. Units: minutes since 1970, steps a minute. Valid: any hour in order.
 
     >>> from detectors.minutes import live_minutes
     >>> from detectors.protocol import CONTEXTS, blank_hour

@@ -49,7 +49,8 @@ def judge(hours: State, z: Doubles, learned: Bools, steps: Bytes) -> tuple[Bytes
     ``learning`` while that is young, or when there is none for what the person was doing; what steps are, an hour does
     not tell: where they are reported they are what their last whole day was, ``steps`` (R,) of ``of_steps``. Too few:
     ``unknown``, by ``poor_signal`` if there were unusable minutes, by ``not_worn`` if 10 minutes were, else by
-    ``no_data``. ``baseline`` is an index into PAIRS, -1 where none applies. Valid: closing hours.
+    ``no_data``. ``baseline`` is an index into PAIRS, -1 where none applies. Units: SDs, minutes. Valid: closing
+    hours.
 
     >>> from detectors.baseline import PAIRS
     >>> from detectors.sums import HOUR_DTYPE

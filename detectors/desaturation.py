@@ -9,6 +9,8 @@ the window of ``context`` and a reading the mean of a minute, which hides falls 
 less than every minute sixty of them count as an hour: that is no index and is not told as one. Falls that last a minute
 are nearly as many of sixty readings as they are an hour while they are few; two in a row look like one, so that where
 falls come at random no more than 15 of sixty are to be seen, however many there are.
+
+Units: % (points), minutes. Valid: adults who sleep at night; nights of readings at most 10 minutes apart.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ shared counts each by its share of the minutes; nothing more is learned after ``
 the person; a night that could be an illness beyond ``CLEAN_Z`` of its spread teaches nothing; and of a heart rate only
 the first day teaches for a while: what a device measures otherwise is there from its first reading on, an illness that
 begins with it rises over days.
+
+Units: /min, °C, ms (RMSSD). Valid: two devices that differ by a constant; offsets up to 327 of a unit.
 """
 
 from __future__ import annotations
@@ -156,6 +158,11 @@ def tonight(devices: State, minutes: Counts | Ints) -> Night:
     """Return by what the values of R patients' open night differ; ``minutes`` (R, P) of it so far.
 
     What a device did that is not remembered is in doubt by the whole of ``BETWEEN``.
+
+    >>> devices = np.zeros((1, len(WATCHED)), DEVICE_DTYPE)
+    >>> devices["number"][0, :, PRESENT], devices["offset"][0, :, PRESENT] = 2, 250  # 2.5 higher than the baseline's
+    >>> float(tonight(devices, np.full((1, len(PAIRS)), 400)).shift[0, NIGHT_HEART])
+    2.5
     """
     total = np.maximum(minutes[:, _PAIR], 1)
     other = devices["minutes"] / total[:, :, None]

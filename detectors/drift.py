@@ -6,6 +6,8 @@ clinician may set otherwise (``choices``); told once at a bound and once more at
 count beside the median. "New normal" ends the alert; the anchor stays, and so does the distance from it that was told:
 it is not told again, and one bound further is, by whatever bound holds then. Oxygen saturation and breathing are
 learned up to the bound, beyond that distance, and no further until somebody says "new normal".
+
+Units: the metric's (/min, %, ms). Valid: adults who sleep at night, once the first fortnight is complete.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ instead of at a lower one, is for whoever always has 3 or 4 points, on oxygen at
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -27,7 +27,7 @@ import numpy as np
 from detectors.early_occasions import Occasions, Timelines, walk
 from detectors.early_points import OXYGEN, N, in_steps, may_have_points, most_points
 from detectors.early_runs import LEVELS
-from detectors.protocol import Bools, Finding, Readings, Rows, Shorts, State, put_rows, rows_of
+from detectors.protocol import LIMIT_METRICS, Bools, Finding, Readings, Rows, Shorts, State, put_rows, rows_of
 from detectors.scores import news2
 from detectors.scores.observations import PARAMETERS
 
@@ -46,13 +46,15 @@ EARLY_DTYPE = np.dtype(
 )
 _RESTS: Final = np.isin(PARAMETERS, AT_REST)
 _PARAMETERS: Final = np.arange(N)
+_OF_METRIC: Final = np.array([PARAMETERS.index(key) if key in PARAMETERS else -1 for key in LIMIT_METRICS], np.int16)
 
 
 class EarlyWarning:
     """NEWS2 over all patients, advanced reading by reading; nothing of it is learned.
 
-    Source, deviations and for whom it is valid: the module. Units: those of the chart; instants in Unix ms, told to
-    the second. Whose points can't come to 5 whatever their age costs a comparison. State: 64 bytes a patient.
+    Source: Royal College of Physicians, NEWS2, 2017; deviations in the module. Units: those of the chart; instants in
+    Unix ms, told to the second. Valid: 16 and over, not pregnant, at rest. Whose points can't come to 5 whatever their
+    age costs a comparison. State: 64 bytes a patient.
 
     >>> early, at = EarlyWarning(), lambda minute, *values: Readings(
     ...     np.zeros(4, np.intp), np.array([0, 1, 4, 6], "i2"), np.full(4, minute * 60_000), np.array(values, "f4"),
@@ -63,11 +65,21 @@ class EarlyWarning:
     [('raised', 1, 7, 4)]
     """
 
+    takes = Readings
     dtype = EARLY_DTYPE
 
     def new_state(self, n: int) -> State:
         """Return (n,) rows that know nothing."""
         return np.zeros(n, self.dtype)
+
+    def reset(self, state: State, rows: Rows) -> None:
+        """Forget everything about ``rows``, in place."""
+        state[rows] = np.zeros((), self.dtype)
+
+    def update(self, state: State, given: Readings) -> list[Finding]:
+        """Take readings of LIMIT_METRICS, of people without a profile; consciousness and oxygen stay unknown."""
+        parameter = _OF_METRIC[given.metric]
+        return self.advance(state, _taken(replace(given, metric=parameter), parameter >= 0))
 
     def advance(self, state: State, readings: Readings, holds: Timelines = MappingProxyType({})) -> list[Finding]:
         """Take the N readings into the rows they name, in place; return what changed, by (at_ms, row).

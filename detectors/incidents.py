@@ -86,7 +86,7 @@ def join(alerts: Iterable[Alert]) -> list[Incident]:
 
     An alert joins those of its kind whose span it overlaps, or misses by at most `GAP_MS`, and through them all that
     those overlap. So every alert is in exactly one incident, the order of the input makes no difference, and one more
-    alert may join incidents but never splits one. Valid: for one patient at a time, of whatever profile.
+    alert may join incidents but never splits one. Units: Unix ms. Valid: for one patient at a time, whatever profile.
 
     Raises:
         ValueError: two alerts have one key, or one ends before it begins.

@@ -1,6 +1,8 @@
 """Skin temperature and breathing far above the usual two nights in a row.
 
 Source: the k-in-a-row rule of Alavi 2022 (NightSignal) over a robust score; deviations in ``persist``.
+
+Units: °C, /min, SDs. Valid: adults who sleep at night, from five clean nights on.
 """
 
 from __future__ import annotations
@@ -22,7 +24,12 @@ NIGHT_RULES: Final = ((NIGHT_SKIN, NIGHT_SKIN_RISE, "skin"), (NIGHT_BREATH, NIGH
 
 
 def judge(state: State, name: str, z: Doubles, known: Bools, began: Longs) -> tuple[Longs, Bools, Bools]:
-    """Count a night for one rule, in place; return (start of the episode, raised, cleared)."""
+    """Count a night for one rule, in place; return (start of the episode, raised, cleared).
+
+    >>> state, one = np.zeros(1, [("skin", persist.PERSIST_DTYPE)]), np.array([True])
+    >>> [judge(state, "skin", np.array([z]), one, np.array([86_400_000]))[1].tolist() for z in (4.2, 4.5, 4.1)]
+    [[False], [True], [False]]
+    """
     raised, cleared = np.zeros(len(z), bool), np.zeros(len(z), bool)
     which = np.flatnonzero(known)
     part = state[name][which]

@@ -21,7 +21,7 @@ def count(state: State, unusual: Bools, calm: Bools, broken: Bools, begin_ms: Lo
 
     ``unusual`` and ``calm`` (R,) are its judgement, both false where it was neither; where it could not be
     judged the caller leaves the row out. ``broken`` (R,): too long after the one before to go on counting.
-    ``begin_ms`` (R,) is its start, a whole minute. Valid: in order.
+    ``begin_ms`` (R,) is its start, a whole minute. Units: Unix ms. Valid: in order.
 
     >>> state = np.zeros(1, PERSIST_DTYPE)
     >>> no, yes = np.zeros(1, bool), np.ones(1, bool)

@@ -9,6 +9,8 @@ median of the first fortnight and stand still, as does the fortnight's baseline,
 learned away, and an alert ends by nights as before, by "new normal", or as a drift of the metric is told. While another
 rule tells of the same nights, or a drift has counted most of its, nothing is raised. Limits were chosen by made-up
 people.
+
+Units: /min, %, the person's own spreads a night.
 """
 
 from __future__ import annotations

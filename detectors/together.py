@@ -6,6 +6,8 @@ an illness moves them (faster breath and heart, less variability). Deviations: o
 projection on the way an illness moves all of them equally, in spreads, which is the most powerful test against just
 that; the correlations are shrunk all the way to ``CORRELATION``, since a fortnight of nights leaves an error of 0.27 on
 each, and the spreads are the person's own.
+
+Units: the person's own spreads. Valid: adults who sleep at night, the heart rate and two other vitals known.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Source: the body's clock follows a flight by about an hour a day (Aschoff 1975: 
 Waterhouse 2007). Deviations: an hour a day either way; a jump is one of three hours or more, anything less, summer time
 for instance, is followed at once; the night stays the local clock's. So nights in which the heart beats as by day are
 told as ever, with a word of where they were spent, and teach no baseline. Nothing is muted by it.
+
+Units: days, minutes from UTC. Valid: who sleeps at night at home; a device that sends the wearer's offset.
 """
 
 from __future__ import annotations

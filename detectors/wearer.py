@@ -9,6 +9,8 @@ breath is a warning, whoever's it is, and so is little oxygen: neither is taken 
 heart rate and its variability come from the same beats and move together: they are one vital. Who differs from a
 person only the way an illness does is not noticed, nor is anybody by a device that measures one vital.
 
+Units: the person's own spreads. Valid: adults who sleep at night, two vitals known that are not of the same beats.
+
 It is a question about the device, and it mutes nothing. It is not asked for ever: what is not answered and lasts is
 the person's own, or nobody can tell.
 """

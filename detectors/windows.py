@@ -6,6 +6,8 @@ one might do instead: nothing is switched off and no value is corrected. A value
 size, on the stated side, is judged as usual; beyond it, and on the other side, as ever. The size is counted from the
 level before the window, so that what was learned meanwhile buys no further room. Windows that overlap are not added
 up: of two that say the same side the larger size holds, from the level before the first of them.
+
+Units: /min. Valid: of heart rates asleep and at rest, from five clean nights on.
 """
 
 from __future__ import annotations

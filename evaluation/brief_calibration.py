@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from evaluation.sheet import between, number
+from detectors.baseline import NIGHT_HEART, PAIRS
+from evaluation.sheet import between, number, share
 
 
 def calibration(d: Mapping[str, Any]) -> list[str]:
@@ -28,22 +29,22 @@ def calibration(d: Mapping[str, Any]) -> list[str]:
         f"{number(theirs['expected_least'], 0)} expected), whose whole interval lies below in {theirs['shown']}. The "
         f"worst of these: {worst} {between(cells[worst]['rate'], cells[worst]['ci'], 2)} a week."
     )
-    return [rates, _p_values(d), _bands(d["missing"]["0.0"]["coverage"])]
+    return [rates, _p_values(d), f"{_bands(d['missing']['0.0']['coverage'])} {_first_days(d)}"]
 
 
 def _p_values(d: Mapping[str, Any]) -> str:
     quiet, every = (d["p_values"][days] for days in ("nothing suspected before", "every healthy day"))
     made_up = d["made_up"]["p_values"]["nothing suspected before"]
 
-    def share(one: Mapping[str, Any], how: str, level: str) -> str:
+    def part(one: Mapping[str, Any], how: str, level: str) -> str:
         return f"{number(100 * one[how][level]['share'], 1)} %"
 
     return (
-        f"**p-values**, of nights on which nothing was suspected before: {share(quiet, 'told', '0.05')} have one of "
-        f"at most 0.05 and {share(quiet, 'told', '0.01')} of at most 0.01, with the reference of the other people "
-        f"({share(quiet, 'student', '0.05')} and {share(quiet, 'student', '0.01')} by Student's t); of made-up "
-        f"people, by the reference shipped, {share(made_up, 'told', '0.05')} and {share(made_up, 'told', '0.01')}. Of "
-        f"all healthy nights, those in a rise that was told or suspected too, it is {share(every, 'told', '0.05')}: p "
+        f"**p-values**, of nights on which nothing was suspected before: {part(quiet, 'told', '0.05')} have one of "
+        f"at most 0.05 and {part(quiet, 'told', '0.01')} of at most 0.01, with the reference of the other people "
+        f"({part(quiet, 'student', '0.05')} and {part(quiet, 'student', '0.01')} by Student's t); of made-up "
+        f"people, by the reference shipped, {part(made_up, 'told', '0.05')} and {part(made_up, 'told', '0.01')}. Of "
+        f"all healthy nights, those in a rise that was told or suspected too, it is {part(every, 'told', '0.05')}: p "
         "is that of an ordinary time."
     )
 
@@ -60,4 +61,14 @@ def _bands(coverage: Mapping[str, Any]) -> str:
     return (
         f"**Bands of 95 %** hold {held(quiet)}, while nothing is told; of all days {held(every)}: while a rise is "
         "told, or halfway to it, they stand still."
+    )
+
+
+def _first_days(d: Mapping[str, Any]) -> str:
+    first, second = (d["first_days"][day] for day in ("1", "2"))
+    return (
+        "Of somebody of whom nothing is known yet the band is the population's, "
+        f"{number(first['width'], 1)} /min wide about the {number(PAIRS[NIGHT_HEART].center, 0)} of nights: it holds "
+        f"{share(first)} of first days of these people, whose median is {number(d['usual'], 0)}; on the second day, at "
+        f"{number(second['width'], 1)} /min, {share(second)}."
     )

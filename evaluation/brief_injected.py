@@ -7,14 +7,14 @@ from typing import Any
 
 from evaluation.ahead import excludes_zero
 from evaluation.sheet import between, gap, listed, number
-from evaluation.tables_injected import attained
+from evaluation.tables_injected import asked_about, attained
 
 
 def injected(d: Mapping[str, Any]) -> list[str]:
     """Return the sentences."""
     made_up = d["backgrounds"]["synthetic"]
     lines = [_named(d, made_up), _behind(d), _others(d, made_up)]
-    return [*lines, _taken_up(made_up)] if "relearning" in made_up else lines
+    return [*lines, _taken_up(d, made_up)] if "relearning" in made_up else lines
 
 
 def _named(d: Mapping[str, Any], made_up: Mapping[str, Any]) -> str:
@@ -68,16 +68,27 @@ def _others(d: Mapping[str, Any], made_up: Mapping[str, Any]) -> str:
     )
 
 
-def _taken_up(made_up: Mapping[str, Any]) -> str:
-    after, again = made_up["contamination"]["after_1_d"], made_up["relearning"]
-    slow, fortnight = (next(name for name in after if name.startswith(kind)) for kind in ("slow", "fortnight"))
-    spread = {
-        name: between(after[name]["median"], [after[name]["p10"], after[name]["p90"]]) for name in (slow, fortnight)
-    }
+def _taken_up(d: Mapping[str, Any], made_up: Mapping[str, Any]) -> str:
+    again = made_up["relearning"]
+    slow, fortnight = (
+        next(name for name in made_up["contamination"]["after_1_d"] if name.startswith(kind))
+        for kind in ("slow", "fortnight")
+    )
+
+    def spread(one: Mapping[str, Any], name: str) -> str:
+        row = one["contamination"]["after_1_d"][name]
+        return between(row["median"], [row["p10"], row["p90"]])
+
+    real = "".join(
+        f"; of the {one['contamination']['after_1_d'][slow]['n']} of {name} {spread(one, slow)} and "
+        f"{spread(one, fortnight)}"
+        for name, one in d["backgrounds"].items()
+        if one is not made_up and "contamination" in one
+    )
     return (
-        f"**Contamination and learning**: of a week of +5 /min the slow mean takes up {spread[slow]} /min (10th to "
-        f"90th percentile of people), the fortnight {spread[fortnight]}. A lasting +5 /min nobody confirms is learned "
-        f"within {number(again['followed_days_median'], 0)} days in {again[slow]['learned']} and "
-        f"{again[fortnight]['learned']} of {again[slow]['n']}; it is asked about after a fortnight, and learned "
-        "within a week of the answer."
+        f"**Contamination and learning**: of a week of +5 /min the slow mean takes up {spread(made_up, slow)} /min "
+        f"(10th to 90th percentile of people), the fortnight {spread(made_up, fortnight)}{real}. A lasting +5 /min "
+        f"nobody confirms is learned within {number(again['followed_days_median'], 0)} days in "
+        f"{again[slow]['learned']} and {again[fortnight]['learned']} of {again[slow]['n']}; "
+        f"{asked_about(again['asked'])}, and it is learned within a week of the answer."
     )

@@ -15,10 +15,11 @@ import numpy as np
 
 from detectors.daily import LIMITS, Budget
 from detectors.protocol import Bools, Doubles, Ints
-from evaluation import daily, nightly, p_values
+from evaluation import daily, first_days, nightly, p_values
 from evaluation.budgets import BUDGETS, SEED
 from evaluation.cells import AGES, by_age, criterion
 from evaluation.days import CHANNELS, NotEvaluable, Person, read_people
+from evaluation.first_days import BAND
 from evaluation.heard import Processor
 from evaluation.made_up import FAR_FROM_ILL
 from evaluation.made_up import nights as made_up_nights
@@ -30,7 +31,6 @@ from evaluation.windows import ILL
 RULES: Final = ("processor", "daily")
 MADE_UP: Final = (250, 150)  # people, days: 40 alerts and more are expected in each cell
 MISSING: Final = (0.0, 0.1, 0.25, 0.5)
-BAND: Final = 1.959964  # SDs to either side that hold 95 %
 LEARNED: Final = 5
 LEAST_JUDGED: Final = 14  # days of a person without which their coverage says nothing
 
@@ -53,11 +53,14 @@ def evaluate(folder: Path, processor: Processor, told: Any = lambda *_: None) ->
 
 def _group(people: list[Person], told: Any, *, held_out: bool) -> dict[str, Any]:
     missing = {str(share): _calibration([masked(person, share) for person in people], told, share) for share in MISSING}
+    nights, healthy = nightly.replay(people), _healthy(people)
     return {
         "n": len(people),
+        "usual": float(np.median([np.nanmedian(person.value[:, nightly.BASAL]) for person in people])),
         "missing": missing,
         "criterion": {rule: criterion(missing, rule) for rule in RULES},
-        "p_values": p_values.evaluate(nightly.replay(people), _healthy(people), held_out=held_out),
+        "first_days": first_days.held([(night.z, night.spread) for night in nights], healthy),
+        "p_values": p_values.evaluate(nights, healthy, held_out=held_out),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from detectors.baseline import NIGHT_HEART, PAIRS
 from evaluation.ahead import excludes_zero
 from evaluation.sheet import Sheet, between, number, percent, share
 from evaluation.tables_injected import injected
@@ -71,9 +72,25 @@ def _calibration(d: Mapping[str, Any]) -> list[Sheet]:
         *_rates(text, d),
         *_rates(beside, made_up),
         Sheet(band_text, band_head, bands),
+        _first_days(d),
         _p_values(d["p_values"], f"{d['data']}, whose reference is taken from the other people (folds by person)"),
         _p_values(made_up["p_values"], f"{made_up['n']} made-up people, by the reference that is shipped"),
     ]
+
+
+def _first_days(d: Mapping[str, Any]) -> Sheet:
+    text = (
+        "The same band in a person's first days, learned or not, of every healthy day (95 % intervals resample "
+        f"people). On day 1 it is the population's, about {number(PAIRS[NIGHT_HEART].center, 0)} /min, that of nights; "
+        f"the median of these people's medians is {number(d['usual'], 0)}, of the made-up "
+        f"{number(d['made_up']['usual'], 0)}:"
+    )
+    rows = [
+        (who, day, str(one["n"]), share(one), number(one["width"], 1))
+        for who, group in ((d["data"], d), ("made-up", d["made_up"]))
+        for day, one in group["first_days"].items()
+    ]
+    return Sheet(text, ("people", "valid day", "days", "within the band", "width, /min"), rows)
 
 
 def _p_values(found: Mapping[str, Any], people: str) -> Sheet:

@@ -122,9 +122,16 @@ def _learned(name: str, one: Mapping[str, Any]) -> list[Sheet]:
     ]  # fmt: skip
     text = (
         f"{name}: what a baseline takes up of a week of +5 /min (median, 10 % to 90 % of people), and how many have "
-        f"learned a lasting +5 /min (4 of it) within the {number(again['followed_days_median'], 0)} days that follow:"
+        f"learned a lasting +5 /min (4 of it) within the {number(again['followed_days_median'], 0)} days that follow; "
+        f"{asked_about(again['asked'])}:"
     )
     return [Sheet(text, ("baseline", "a day after, /min", "14 days after, /min", "learned", "after days"), rows)]
+
+
+def asked_about(row: Mapping[str, Any]) -> str:
+    """Return of how many people it is asked whether something that lasts is a new normal."""
+    when = "" if row["days_median"] is None else f", the median after {number(row['days_median'], 0)} days"
+    return f"whether it is a new normal is asked of {row['asked']} of {row['n']} ({row['anyway']} anyway){when}"
 
 
 def _bias(row: Mapping[str, Any] | None) -> str:

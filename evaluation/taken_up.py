@@ -13,6 +13,7 @@ from evaluation.injector import Event
 from evaluation.rivals import baselines
 from simulators.series import DAY_MS, MINUTE_MS
 
+QUESTION: Final = "resting_heart_rate_new_normal"
 LEARNED_BPM: Final = 4.0  # of 5: the new normal is learned
 
 
@@ -36,7 +37,10 @@ def contamination(
 def relearning(
     events: list[Event], offsets_min: Sequence[int], before: list[Heard], heard: list[Heard]
 ) -> dict[str, Any]:
-    """Return after how many days each baseline has taken up 4 of a lasting 5 /min; missing: not within the data."""
+    """Return after how many days each baseline has taken up 4 of a lasting 5 /min; missing: not within the data.
+
+    Beside it of how many it is asked whether it is a new normal, and of how many that is asked without it too.
+    """
     found: dict[str, Any] = {}
     followed = []
     for event, offset, plain, each in zip(events, offsets_min, before, heard, strict=True):
@@ -48,6 +52,7 @@ def relearning(
             found.setdefault(name, []).append(days)
     return {
         "followed_days_median": float(np.median(followed)) if followed else None,
+        "asked": _asked(events, heard) | {"anyway": _asked(events, before)["asked"]},
         **{
             name: {
                 "n": len(days),
@@ -57,6 +62,16 @@ def relearning(
             for name, days in found.items()
         },
     }
+
+
+def _asked(events: list[Event], heard: list[Heard]) -> dict[str, Any]:
+    each = [
+        min((alert.found_ms - event.start_ms for alert in one.alerts if alert.rule == QUESTION
+             and alert.found_ms > event.start_ms), default=None)
+        for event, one in zip(events, heard, strict=True)
+    ]  # fmt: skip
+    days = [ms / DAY_MS for ms in each if ms is not None]
+    return {"n": len(each), "asked": len(days), "days_median": float(np.median(days)) if days else None}
 
 
 def _differences(plain: Nights, injected: Nights) -> dict[str, Doubles]:

@@ -141,10 +141,12 @@ class ApiData:
                 ],
             )  # fmt: skip
 
-    def band(self, patient: int, metric: str, context: str, hour_ms: int, center: float, spread: float) -> None:
+    def band(
+        self, patient: int, metric: str, context: str, hour_ms: int, center: float, spread: float, days: int = 14
+    ) -> None:
         self.connection.execute(
-            "INSERT INTO baseline_band VALUES (%s, %s, %s, %s, %s, %s, 14)",
-            [patient, catalogue()[metric].id, context, to_datetime(hour_ms), center, spread],
+            "INSERT INTO baseline_band VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            [patient, catalogue()[metric].id, context, to_datetime(hour_ms), center, spread, days],
         )
 
     def state(

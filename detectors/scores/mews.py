@@ -2,6 +2,7 @@
 
 Source: Subbe CP, Kruger M, Rutherford P, Gemmel L. Validation of a modified Early Warning Score in medical admissions.
 QJM 2001; 94: 521-526. There are many variants (with urine output, other cut-offs, 4 as the threshold); this is theirs.
+Units: /min, mmHg, °C, points.
 Valid: adults admitted to medical wards; neither children nor pregnancy were in it.
 
 Deviations: the table leaves a pressure of exactly 70 and a pulse of exactly 40 open ("< 70", "71-80"; "< 40", "41-50"):

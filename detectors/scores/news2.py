@@ -2,6 +2,7 @@
 
 Source: Royal College of Physicians. National Early Warning Score (NEWS) 2: Standardising the assessment of
 acute-illness severity in the NHS. London: RCP, 2017; charts 1 (points) and 2 (thresholds and triggers).
+Units: /min, %, L/min, mmHg, °C, points.
 Valid: 16 and over, not pregnant. Scale 2 of the oxygen saturation only where a competent clinician wants 88 to 92 %
 (hypercapnic respiratory failure). It was made for hospital wards and has not been validated with wearables at home.
 

@@ -3,6 +3,7 @@
 Source: Singer M, Deutschman CS, Seymour CW, et al. The Third International Consensus Definitions for Sepsis and Septic
 Shock (Sepsis-3). JAMA 2016; 315: 801-810: breathing of 22 a minute or more, a systolic pressure of 100 or less, altered
 mentation; two of the three are the threshold.
+Units: /min, mmHg, points.
 Valid: adults in whom an infection is suspected, which no reading tells; pregnancy has a version of its own.
 
 Deviation: altered mentation is a Glasgow Coma Scale below 15 there; here anything but alert on ACVPU. Values are

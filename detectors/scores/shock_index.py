@@ -3,6 +3,7 @@
 Source: Allgöwer M, Burri C. "Schockindex". Deutsche Medizinische Wochenschrift 1967; 92: 1947-1950. 0.5 to 0.7 is usual
 in healthy adults; 1.0 is the threshold kept here, others take 0.9. Drugs that hold the pulse, and pacemakers, make it
 too low.
+Units: /min by mmHg.
 Valid: adults; children and pregnancy have other figures.
 
 Deviation: both have to come from the same time, or the ratio is of nothing: at most 15 minutes apart, an engineering

@@ -41,7 +41,7 @@ class Worn(TypedDict):
 
 @strict
 class Band(TypedDict):
-    """What was usual for this person in a stretch and context."""
+    """What was usual for this person in a stretch and context; until it is ``learned``, mostly what is of people."""
 
     from_ms: int
     to_ms: int
@@ -51,6 +51,7 @@ class Band(TypedDict):
     low: float
     high: float
     days: int
+    learned: bool
 
 
 Trend = TypedDict(

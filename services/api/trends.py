@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.baseline import LEARNED
 from ingest.catalogue import catalogue, nearest
 from ingest.clock import to_ms
 from services.api import alerts, series, sources, withheld, words
@@ -151,6 +152,7 @@ async def _band(scope: Scope, patient: Patient, number: int, start: datetime, en
             "low": round(row["center"] - BAND_SPREADS * row["spread"], 3),
             "high": round(row["center"] + BAND_SPREADS * row["spread"], 3),
             "days": row["days"],
+            "learned": row["days"] >= LEARNED,
         }
         for row in rows
     ]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final, LiteralString
 
+from detectors.baseline import LEARNED
 from detectors.rules import ADAPTIVE
 from ingest.clock import to_ms
 from services.api import incidents, monitoring, pages, withheld, words
@@ -156,7 +157,9 @@ def _item(
         "metric": words.metric(metric_id),
         "value": last and {"value": last["last_value"], "at": rfc3339(last["last_at"])},
         "stale": last is None or now - last["last_at"] > STALE,
-        "baseline": usual and {key: usual[key] for key in ("center", "spread", "context")},
+        "baseline": usual
+        and {key: usual[key] for key in ("center", "spread", "context", "days")}
+        | {"learned": usual["days"] >= LEARNED},
         "data": {
             "state": row["worst_state"] or "unknown",
             "cause": row["worst_cause"] if row["worst_state"] else "no_data",

@@ -45,11 +45,13 @@ class Value(TypedDict):
 
 @strict
 class Baseline(TypedDict):
-    """What is usual for this person now."""
+    """What is usual for this person now; until it is ``learned``, mostly what is of people."""
 
     center: float
     spread: float
     context: str
+    days: int
+    learned: bool
 
 
 @strict

@@ -13,7 +13,7 @@ from services.processor.in_memory import Day
 from services.processor.records import AlertChange, AlertRow, Effects
 from simulators.recording import Recording
 
-ALWAYS: Final = ("limits", "pipeline")
+ALWAYS: Final = ("limits", "news2", "pipeline", "weight_gain")
 LEVELS: Final[tuple[Priority, ...]] = ("low", "medium", "high")
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from detectors import considered, device_classes
+from detectors.baseline import LEARNED
 from detectors.explain_weight import kilograms
 from ingest.catalogue import catalogue
 from services.api import chosen, words
@@ -54,11 +55,12 @@ def plain(value: float) -> str:
 
 
 def usual(baseline: dict[str, Any] | None, decimals: int) -> str:
-    """Return the usual range, center and two spreads either way: ``54–70``."""
+    """Return the usual range, center and two spreads either way: ``usual 54–70``, or that it is still being learned."""
     if not baseline:
         return ""
     low = max(0.0, baseline["center"] - 2 * baseline["spread"])
-    return f"{low:.{decimals}f}–{baseline['center'] + 2 * baseline['spread']:.{decimals}f}"
+    told = "usual" if baseline["learned"] else f"still learning, {baseline['days']} of {LEARNED} days:"
+    return f"{told} {low:.{decimals}f}–{baseline['center'] + 2 * baseline['spread']:.{decimals}f}"
 
 
 def spark(row: dict[str, Any]) -> dict[str, Any]:

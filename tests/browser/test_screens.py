@@ -29,15 +29,20 @@ async def test_the_worklist_shows_first_who_needs_somebody(page: Page) -> None:
     ]  # fmt: skip
     first = page.locator(".worklist tbody tr").first
     await expect(first).to_contain_text("High")
-    await expect(first).to_contain_text("Heart rate was above 130 /min at rest for 10 min, up to 143 /min")
+    await expect(first).to_contain_text("Heart rate rose to 171 /min and stayed above 150 /min at rest for 10 min")
     await expect(first).to_contain_text("provisional")
     await expect(first).to_contain_text("14 min")
-    await expect(first).to_contain_text("and 2 more: Breathing at night faster; Battery low (technical)")
+    await expect(first).to_contain_text(
+        "and 3 more: Fast gain of weight; Breathing at night faster; Battery low (technical)"
+    )
     await expect(page.locator("tr", has_text="Rosa Graf")).to_contain_text("late finding")
     await expect(page.locator("tr", has_text="Margarethe")).to_contain_text("now unknown since")
     await expect(page.locator("tr", has_text="Elke Engel")).to_contain_text("not worn")
     await expect(page.locator("tr", has_text="Elke Engel").locator(".c-value")).to_contain_text("5 h ago")
     await expect(page.locator("tr", has_text="Theo Hansen")).to_contain_text("Nothing received yet")
+    usual = {"Ines Albrecht": "usual 56–76 at rest", "Piotr Filipek": "still learning, 3 of 5 days: 56–76 at rest"}
+    for name, told in usual.items():
+        await expect(page.locator("tr", has_text=name).locator(".c-value")).to_contain_text(told)
     await expect(page.locator("footer")).to_contain_text("Not a medical device")
 
 
@@ -73,11 +78,11 @@ async def test_a_change_is_on_the_open_screen_within_two_seconds(page: Page, war
 
 async def test_an_alert_says_by_what_it_was_measured_and_how_exactly(page: Page) -> None:
     await page.goto("/patients/p04")
-    card = page.locator("article", has_text="up to 143 /min")
+    card = page.locator("article", has_text="rose to 171 /min")
     await card.get_by_text("Based on").click()
     said = "(wrist sensor): may be off by 15 /min, limits of agreement with a chest strap; in dark skin"
     await expect(card.locator(".measured")).to_contain_text(said)
-    breathing = page.locator("article", has_text="Respiratory rate asleep was 18.4")
+    breathing = page.locator("article", has_text="Respiratory rate while asleep in the night to 22 Nov was 18.4")
     await breathing.get_by_text("Based on").click()  # told by an earlier version
     await expect(breathing.locator(".measured")).to_have_text("Measured by: not recorded, accuracy not known")
     await expect(page.get_by_text("(Wristband, wrist sensor)")).to_be_visible()
@@ -208,7 +213,7 @@ async def test_the_patient_page_explains_and_draws(page: Page) -> None:
         await expect(main).to_contain_text(text)
     chart = page.locator("figure[data-metric=heart_rate]")
     await expect(chart.locator("canvas")).to_be_visible()
-    await expect(chart.locator(".said")).to_contain_text(re.compile(r"highest 1[34]\d"))
+    await expect(chart.locator(".said")).to_contain_text(re.compile(r"highest 17\d"))
     await expect(chart.locator(".said")).to_contain_text("gap")
     for hours, name in ((168, "7 d"), (504, "21 d"), (0, "All"), (24, "24 h")):
         await page.get_by_role("button", name=name, exact=True).click()

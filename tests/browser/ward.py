@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.device_classes import told
+from detectors.limits import Limits
+from detectors.protocol import Finding
+from detectors.weight_gain import WeightGain
 from ingest.clock import to_ms
 from tests.api_data import HOUR_MS, NOW, ApiData
+from tests.browser.ward_alerts import alerts, judged
 
 DAYS = 8
 HOUR_BAND = {"asleep": (54.0, 3.0), "rest": (66.0, 5.0), "active": (88.0, 9.0)}
@@ -40,17 +43,17 @@ def heart(seed: int, level: float = 0) -> tuple[NDArray[np.int64], NDArray[np.fl
     center = np.convolve(np.pad(center, 45, mode="edge"), np.ones(91) / 91, "valid")
     wander = np.convolve(random.normal(0, 1, len(t_ms) + 119), np.ones(120) / 11, "valid")
     value = center + level + 2.2 * wander + random.normal(0, 2.4, len(t_ms))
-    charging = (hours == 20) & (t_ms // 60_000 % 60 < 50)
+    charging = (hours == 21) & (t_ms // 60_000 % 60 < 50)
     return t_ms[~charging], np.round(value[~charging])
 
 
-def bands(data: ApiData, patient: int) -> None:
+def bands(data: ApiData, patient: int, days: int = 14) -> None:
     """The own usual range of each closed hour: of heart rate by context, of oxygen saturation one for all."""
     now = to_ms(NOW) // HOUR_MS
     for hour in range(now - DAYS * 24, now):
         context = context_of((hour + 1) % 24)
-        data.band(patient, "heart_rate", context, hour * HOUR_MS, *HOUR_BAND[context])
-        data.band(patient, "spo2", context, hour * HOUR_MS, 96.4, 0.9)
+        data.band(patient, "heart_rate", context, hour * HOUR_MS, *HOUR_BAND[context], days)
+        data.band(patient, "spo2", context, hour * HOUR_MS, 96.4, 0.9, days)
 
 
 def nights(data: ApiData, patient: int) -> None:
@@ -73,12 +76,14 @@ def nights(data: ApiData, patient: int) -> None:
         )
 
 
-def weights(data: ApiData, patient: int, device: int) -> None:
-    """A weight each morning of nine weeks, 2.6 kg up in the last three days."""
+def weights(data: ApiData, patient: int, device: int) -> list[Finding]:
+    """A weight each morning of nine weeks, 2.6 kg up in the last three days; what is found in them."""
     t_ms = to_ms(NOW.replace(hour=6, minute=30)) - 24 * HOUR_MS * np.arange(63, dtype=np.int64)[::-1]
     value = 78 + np.random.default_rng(4).normal(0, 0.3, 63)
     value[-3:] = 77.9, 80.2, 80.5
-    data.readings(patient, device, "weight", t_ms, value.round(1), rollups=False)
+    value = value.round(1)
+    data.readings(patient, device, "weight", t_ms, value, rollups=False)
+    return judged(WeightGain(), "weight", t_ms, value)
 
 
 def make(data: ApiData) -> Ward:
@@ -89,25 +94,36 @@ def make(data: ApiData) -> Ward:
         "p05": "Elke Engel", "p06": "Piotr Filipek", "p07": "Rosa Graf", "p08": "Theo Hansen",
     }  # fmt: skip
     patients = {key: data.patient(key, name, days=DAYS + 14) for key, name in names.items()}
+    found: dict[str, list[Finding]] = {}
     for seed, (key, patient) in enumerate(patients.items()):
         if key == "p08":
             continue
         device = data.device(f"{data.key}-band-{key}", patient, "Wristband", "wrist_optical")
         t_ms, value = heart(seed)
         if key == "p04":
-            value[-35:] += np.linspace(20, 74, 35).round()
+            value[-35:] += np.linspace(20, 50, 35).round()
+            value[-15:] += 55
+        if key == "p03":
+            value[-360:-240] += 18
+        if key == "p02":
+            value[-3 * 1380 :] += 9
+            value[2000:2016] += 78
         if key == "p05":
             t_ms, value = t_ms[: -5 * 60], value[: -5 * 60]
         data.readings(patient, device, "heart_rate", t_ms, value)
+        found[key] = judged(Limits(), "heart_rate", t_ms, value)
+        if key in ("p04", "p02", "p07"):
+            spo2 = np.round(96.4 + np.random.default_rng(seed).normal(0, 0.5, len(t_ms[::5])))
+            if key == "p07":  # nothing of it came since
+                spo2 = np.append(spo2[:-360], [84, 84])
+                found[key] = judged(Limits(), "spo2", t_ms[::5][: len(spo2)], spo2)
+            data.readings(patient, device, "spo2", t_ms[::5][: len(spo2)], spo2)
         if key in ("p04", "p02"):
-            night = 96.4 + np.random.default_rng(seed).normal(0, 0.5, len(t_ms[::5]))
-            data.readings(patient, device, "spo2", t_ms[::5], np.round(night))
             data.state(patient, "spo2", "normal", value=96.0, since=NOW - timedelta(days=2))
-        if key not in ("p06",):
-            bands(data, patient)
+        bands(data, patient, 3 if key == "p06" else 14)
         if key == "p04":
             nights(data, patient)
-            weights(data, patient, device)
+            found[key] += weights(data, patient, device)
         state: dict[str, Any] = {"value": float(value[-1]), "at": NOW - timedelta(seconds=40)}
         if key == "p05":
             data.state(patient, "heart_rate", "unknown", "not_worn", value=state["value"], at=NOW - timedelta(hours=5))
@@ -116,59 +132,4 @@ def make(data: ApiData) -> Ward:
         else:
             what = "unusual" if key in ("p04", "p02") else "normal"
             data.state(patient, "heart_rate", what, since=NOW - timedelta(hours=3), **state)
-    return Ward(data, nurse, patients, alerts(data, patients, nurse))
-
-
-def alerts(data: ApiData, patients: dict[str, int], nurse: int) -> dict[str, str]:
-    resting = {
-        "metric": "heart_rate", "context": "asleep", "value": 63.2, "usual": 54.0, "difference": 9.2, "center": 54.1,
-        "spread": 2.4, "z": 3.79, "p": 0.002, "n_days": 14, "minutes": 402,
-    }  # fmt: skip
-    fast = {
-        "metric": "heart_rate", "side": "above", "threshold": 130.0, "clear": 120.0, "persist_s": 600, "n": 11,
-        "from_ms": to_ms(NOW) - 840_000, "to_ms": to_ms(NOW) - 240_000, "worst": 143.0, "at_rest_only": True, "step": 0,
-        "devices": [told(f"{data.key}-band-p04", "wrist_optical", "heart_rate", "reading")],
-    }  # fmt: skip
-    made = {
-        "p04": data.alert(
-            patients["p04"], rule="heart_rate_high", priority="high", provisional=True, evidence=fast,
-            started_at=NOW - timedelta(minutes=14),
-            sentence="Heart rate was above 130 /min at rest for 10 min, up to 143 /min",
-        ),
-        "p04a": data.alert(
-            patients["p04"], rule="night_respiratory_rate_rise", priority="low", started_at=NOW - timedelta(hours=33),
-            evidence={"metric": "respiratory_rate", "value": 18.4, "usual": 14.9, "n_days": 14},
-            sentence="Respiratory rate asleep was 18.4 /min in the nights to 21 and 22 Nov, 3.5 above this person's usual "
-            "14.9 /min",
-        ),
-        "p04b": data.alert(
-            patients["p04"], rule="battery_low", kind="technical", priority="low", evidence={"percent": 12.0},
-            started_at=NOW - timedelta(hours=2), sentence="The device's battery is at 12 %",
-        ),
-        "p02": data.alert(
-            patients["p02"], rule="resting_heart_rate_rise", priority="medium", evidence=resting,
-            started_at=NOW - timedelta(hours=9),
-            sentence="Resting heart rate in the night to 22 Nov was 63 /min, 9 above this person's usual 54 /min "
-            "(over 14 nights)",
-        ),
-        "p07": data.alert(
-            patients["p07"], rule="spo2_low", priority="high", late=True, started_at=NOW - timedelta(hours=31),
-            evidence={"metric": "spo2", "worst": 84.0, "threshold": 88.0},
-            sentence="Oxygen saturation was below 88 % for 6 min, down to 84 %",
-        ),
-        "p03": data.alert(
-            patients["p03"], rule="heart_rate_unusual_at_rest", priority="low", started_at=NOW - timedelta(hours=4),
-            acknowledged_at=NOW - timedelta(hours=3), acknowledged_by=nurse, acknowledge_note="Had visitors, feels well",
-            evidence=resting | {"context": "rest"}, unknown_since=NOW - timedelta(minutes=50),
-            sentence="Heart rate at rest was 84 /min for 3 hours, 18 above this person's usual 66 /min",
-        ),
-        "p05": data.alert(
-            patients["p05"], rule="not_worn", kind="technical", priority="low", evidence={"device": "band"},
-            started_at=NOW - timedelta(hours=5), sentence="The device has not been worn for 5 hours",
-        ),
-    }  # fmt: skip
-    data.alert(
-        patients["p02"], priority="medium", state="resolved", started_at=NOW - timedelta(days=4),
-        resolved_at=NOW - timedelta(days=3, hours=20), sentence="Heart rate was above 120 /min at rest for 15 min, up to 127 /min",
-    )  # fmt: skip
-    return {key: str(alert) for key, alert in made.items()}
+    return Ward(data, nurse, patients, alerts(data, patients, nurse, found))

@@ -162,7 +162,7 @@ async def test_a_worklist_row_shows_value_baseline_and_the_last_day(api: ServedA
     async with api.client(ours.token(ours.person())) as client:
         row = (await got(client, "/v1/worklist"))["items"][0]
     assert row["value"]["value"] == 71.0
-    assert row["baseline"] == {"center": 61.0, "spread": 4.0, "context": "rest"}
+    assert row["baseline"] == {"center": 61.0, "spread": 4.0, "context": "rest", "days": 14, "learned": True}
     assert row["age_s"] == 1200
     assert row["alert"]["unknown_since"] == "2026-11-22T19:01:05.000Z"
     inside = (t_ms >= hour - HOUR_MS) & (t_ms < hour)

@@ -115,6 +115,7 @@ async def test_a_trend_carries_band_and_alerts_but_nothing_measured_off_the_wris
     ours.readings(patient, device, "heart_rate", off, values + 100, quality=NOT_WORN, rollups=False)
     hour = to_ms(NOW) // HOUR_MS * HOUR_MS
     ours.band(patient, "heart_rate", "asleep", hour - 5 * HOUR_MS, 55, 3)
+    ours.band(patient, "heart_rate", "rest", hour - 4 * HOUR_MS, 70, 10, days=4)
     alert = ours.alert(patient, started_at=NOW - timedelta(hours=4), state="resolved", resolved_at=NOW)
     ours.alert(patient, started_at=NOW - timedelta(days=4), state="resolved", resolved_at=NOW - timedelta(days=3))
     async with api.client(ours.token(ours.person())) as client:
@@ -131,7 +132,11 @@ async def test_a_trend_carries_band_and_alerts_but_nothing_measured_off_the_wris
     assert trend["band"] == [
         {
             "from_ms": hour - 5 * HOUR_MS, "to_ms": hour - 4 * HOUR_MS, "context": "asleep", "center": 55.0,
-            "spread": 3.0, "low": 49.0, "high": 61.0, "days": 14,
-        }
+            "spread": 3.0, "low": 49.0, "high": 61.0, "days": 14, "learned": True,
+        },
+        {
+            "from_ms": hour - 4 * HOUR_MS, "to_ms": hour - 3 * HOUR_MS, "context": "rest", "center": 70.0,
+            "spread": 10.0, "low": 50.0, "high": 90.0, "days": 4, "learned": False,
+        },
     ]  # fmt: skip
     assert [a["id"] for a in trend["alerts"]] == [str(alert)]

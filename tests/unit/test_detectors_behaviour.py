@@ -270,15 +270,17 @@ def test_docstrings_and_their_examples(name: str) -> None:
     "name",
     [
         "gate", "context", "baseline", "score", "persist", "datastate", "limits", "pipeline", "daily", "incidents",
-        "early_warning", "shape", "scores.news2", "scores.mews", "scores.qsofa", "scores.shock_index",
+        "early_warning", "shape", "again", "desaturation", "devices", "drift", "nights", "shift", "together", "travel",
+        "wearer", "weight_gain", "windows", "scores.news2", "scores.mews", "scores.qsofa", "scores.shock_index",
     ],
 )  # fmt: skip
 def test_every_algorithm_has_an_example(name: str) -> None:
     module = importlib.import_module(f"detectors.{name}")
     assert doctest.testmod(module).attempted > 0
-    text = str(module.__doc__) + "".join(str(getattr(module, item).__doc__) for item in dir(module))
-    assert "Source:" in text
-    assert "Valid:" in text or name == "score"
+    own = [one for one in vars(module).values() if getattr(one, "__module__", "") == module.__name__]
+    text = "".join(str(one.__doc__) for one in (module, *own))
+    for said in ("Source:", "Units:", "Valid:"):
+        assert said in text
 
 
 @pytest.mark.parametrize("detector", [Limits(), Pipeline()])

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 from detectors import registry
-from detectors.protocol import Detector
+from detectors.protocol import DayValues, Detector
 from services.cli.main import create_app
+from services.cli.replay_beside import ALWAYS
 from tests.unit import test_detectors_behaviour as behaviour
 from tests.unit.people import START_MS, hour_of
 
@@ -60,12 +62,13 @@ def theirs(site: Path) -> Path:
     return installed(site, "far_from_own_mean", EXAMPLES["far_from_own_mean.py"], points)
 
 
-def test_ours_are_found_and_are_detectors() -> None:
-    assert {"daily", "day_shape", "limits", "pipeline"} <= set(registry.names())
+def test_ours_are_found_and_are_detectors_and_the_page_lists_each() -> None:
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"][registry.GROUP]
+    assert set(ours) <= set(registry.names())
     for name in registry.names():
         assert isinstance(registry.load(name)(), Detector)
-    table = dict(re.findall(r"\| `(\w+)` \| `[\w.]+:(\w+)` \|", PAGE))
-    assert table == {name: registry.load(name).__name__ for name in ("limits", "pipeline", "daily", "day_shape")}
+    assert set(ALWAYS) == {name for name in ours if registry.load(name).takes is not DayValues}
+    assert dict(re.findall(r"\| `(\w+)` \| `([\w.]+:\w+)` \|", PAGE)) == ours
 
 
 def test_the_page_names_the_bound_of_the_suite() -> None:
@@ -122,7 +125,7 @@ def test_the_detector_of_the_page_looks_at_a_recording_beside_ours(site: Path) -
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("limits", "--detector limits: it always runs; leave it out"),
+        *((name, f"--detector {name}: it always runs; leave it out") for name in ALWAYS),
         ("daily", "it takes DayValues, which no recording holds; allowed are Readings, HourSlice"),
         ("dayly", "no detector is called 'dayly'; installed are"),
     ],

@@ -79,8 +79,10 @@ def test_bias_and_relearning_are_the_difference_the_event_makes() -> None:
     assert found["after_1_d"]["ewma_0.05"]["median"] == pytest.approx(5 * (1 - 0.95**7) * 0.95, abs=0.01)
     assert 0 < found["after_1_d"][SLOW]["median"] < 1
     assert found["after_1_d"][FORTNIGHT]["median"] == 0
-    lasting = Heard([], nights([60.0] * 20 + [65.0] * 40), hours)
+    questions = [alert(day * DAY_MS, "resting_heart_rate_new_normal") for day in (19, 36, 50)]
+    lasting = Heard(questions, nights([60.0] * 20 + [65.0] * 40), hours)
     learned = relearning([event], [0], [before], [lasting])
+    assert learned["asked"] == {"n": 1, "asked": 1, "days_median": 16.0, "anyway": 0}  # the first is of before
     assert learned["median_28"] == {"n": 1, "learned": 1, "days_median_of_learned": 15.0}
     assert learned[FORTNIGHT]["learned"] == 0
 

@@ -17,6 +17,7 @@ from evaluation.budgets import BUDGETS, resampled
 from evaluation.calibration import coverage, limit_within, masked
 from evaluation.cells import ENOUGH, by_age, criterion
 from evaluation.days import NotEvaluable, Person
+from evaluation.first_days import held
 from evaluation.made_up import nights
 from evaluation.nightly import Nights
 from evaluation.page import PAGE, filled
@@ -75,6 +76,18 @@ def test_coverage_is_a_share_of_healthy_judged_days_and_has_a_width() -> None:
     assert found["share"]["median"] == 0.95
     assert found["width"]["median"] == pytest.approx(4 * 1.96, abs=0.01)
     assert coverage([(z[:13], np.ones(13), np.full(13, 14, np.int32))], [well[:13]])["n"] == 0
+
+
+def test_first_days_are_counted_by_a_persons_valid_day_learned_or_not() -> None:
+    z = np.array([2.5, 0.0, 0.0, 3.0, 1.9, np.nan, 0.0])
+    spread = np.array([9.0, 4, 3, 3, 3, 3, 2])
+    well = np.array([True, True, False, True, True, True, True])
+    found = held([(z, spread), (z * 0, spread)], [well, well], resamples=200)
+    assert {day: (one["n"], one["share"]) for day, one in found.items()} == {
+        "1": (2, 0.5), "2": (2, 1.0), "3 to 5": (4, 0.75), "6 to 14": (2, 1.0), "15 to 28": (0, None),
+    }  # fmt: skip
+    assert found["1"]["ci"] == [0.0, 1.0]
+    assert found["1"]["width"] == pytest.approx(36 * 0.98, abs=0.01)
 
 
 def test_a_mask_follows_from_the_seed_and_takes_its_share() -> None:

@@ -48,8 +48,10 @@
     ctx.clip();
     ctx.fillStyle = style("--band");
     for (const band of trend.band) {
+      ctx.globalAlpha = band.learned ? 1 : 0.4; // still learning: mostly what is usual of people
       ctx.fillRect(Math.floor(x(band.from_ms)), y(band.high), Math.ceil(x(band.to_ms)) - Math.floor(x(band.from_ms)), y(bottom(band)) - y(band.high));
     }
+    ctx.globalAlpha = 1;
     ctx.fillStyle = hatch(ctx);
     for (const gap of trend.gaps) ctx.fillRect(x(gap.from_ms), bbox.top, x(gap.to_ms) - x(gap.from_ms), bbox.height);
     for (const alert of trend.alerts) {
