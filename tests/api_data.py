@@ -172,7 +172,7 @@ class ApiData:
             "id": uuid.uuid4(),
             "organisation_id": self.organisation,
             "patient_id": patient,
-            "rule": "heart_rate_high",
+            "rule": "tachycardia_at_rest",
             "rule_version": 1,
             "kind": "clinical",
             "priority": "high",

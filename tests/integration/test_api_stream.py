@@ -86,7 +86,7 @@ async def test_a_raised_alert_is_on_the_stream_at_once(api: ServedApi, ours: Api
     assert event.event == "raised"
     data: dict[str, Any] = json.loads(event.data)
     assert data["alert_id"] == str(alert)
-    assert (data["patient"], data["rule"], data["kind"]) == ("p1", "heart_rate_high", "clinical")
+    assert (data["patient"], data["rule"], data["kind"]) == ("p1", "tachycardia_at_rest", "clinical")
     assert (data["priority"], data["change"]) == ("high", "raised")
     assert (data["late"], data["provisional"]) == (False, True)
     assert data["at"].endswith("Z")
