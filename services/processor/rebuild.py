@@ -104,7 +104,10 @@ class Rebuilder:
         return asyncio.get_running_loop().time()  # monotonic
 
     def _due(self, caught_up: bool) -> dict[int, int]:
-        """Return the patients whose burst is over, or has lasted too long → from when on they are rebuilt."""
+        """Return the patients whose burst is over, or has lasted too long → from when on they are rebuilt.
+
+        Who has waited too long to be learned anew is judged as somebody new from here on.
+        """
         if not self._core.loaded:
             return {}  # memory was dropped: nobody is known, and what is known of the waiting stays
         now = self._now_s()

@@ -203,7 +203,43 @@ async def test_a_session_that_ended_loses_its_stream(api: ServedApi, ours: ApiDa
         await asyncio.wait_for(ending.ended.wait(), stream.RECHECK_S + 2)  # even when nothing happens
 
 
+class WokenByItsEnd(asyncio.Event):
+    """The wake-up of a watcher that takes nothing of what is given to it."""
+
+    def __init__(self, watcher: stream.Watcher) -> None:
+        super().__init__()
+        self._watcher = watcher
+
+    def set(self) -> None:
+        if self._watcher.ended:
+            super().set()
+
+
 async def test_a_slow_watcher_is_disconnected_and_the_others_are_not(
+    api: ServedApi, ours: ApiData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAX_PENDING", 3)
+    patient, token = ours.patient("p1"), ours.token(ours.person())
+    alert = ours.alert(patient)
+    async with watching(api, token) as slow:
+        await asyncio.sleep(0.2)
+        (behind,) = (one for watchers in api.app.state.hub._watchers.values() for one in watchers)
+        async with watching(api, token) as other:
+            await asyncio.sleep(0.2)
+            behind.wake = WokenByItsEnd(behind)  # it reads nothing of what waits for it
+            for count in range(1, 6):
+                ours.event(alert, patient, "settled")
+                await other.wait_for(count)
+                assert bool(behind.ended) == (count > 3)
+            await asyncio.wait_for(slow.ended.wait(), 5)
+            assert not other.ended.is_set()
+    assert slow.got == []
+    monkeypatch.undo()
+    async with watching(api, token, query="?since=0-0") as again:
+        assert len(await again.wait_for(6)) == 6
+
+
+async def test_more_than_a_watcher_may_have_waiting_ends_the_stream_and_is_all_there_afterwards(
     api: ServedApi, ours: ApiData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "MAX_PENDING", 3)
@@ -215,9 +251,10 @@ async def test_a_slow_watcher_is_disconnected_and_the_others_are_not(
             for _ in range(10):
                 ours.event(alert, patient, "settled")
         await asyncio.wait_for(watch.ended.wait(), 5)
+        assert watch.got == []
     monkeypatch.undo()
     async with watching(api, token, query="?since=0-0") as watch:
-        await watch.wait_for(11)
+        assert len(await watch.wait_for(11)) == 11
 
 
 async def test_streams_are_bounded_for_each_person(
