@@ -235,6 +235,7 @@ async def test_a_score_is_partial_and_names_what_is_missing(page: Page) -> None:
         ("p08", r"^Not known: 0 of 7 parameters known$", "missing: never received"),
     ):
         await page.goto(f"/patients/{key}")
+        await expect(page.locator("body")).to_contain_text("Only a NEWS2 of 5 or more that lasts is told as an alert.")
         news2 = page.get_by_role("article", name="NEWS2")
         await expect(news2.locator(".sentence")).to_have_text(re.compile(told))
         await expect(news2).to_contain_text(why)
